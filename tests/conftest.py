@@ -1,0 +1,24 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def shared_root() -> Path | None:
+    """Folder of the public test data: AUREFINE_SHARED, or `shared` beside the checkout; None where there is none."""
+    named = os.environ.get("AUREFINE_SHARED")
+    candidates = [Path(named)] if named else [parent / "shared" for parent in Path(__file__).resolve().parents[2:4]]
+    return next((folder for folder in candidates if (folder / "data").is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The `data` folder with real particles, RELION's own output and STAR files of many origins; skips where it is absent."""
+    root = shared_root()
+    if root is None:
+        pytest.skip("no test data: set AUREFINE_SHARED to the folder that holds data/")
+    return root / "data"
