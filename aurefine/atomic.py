@@ -1,0 +1,61 @@
+"""Files that are either whole or absent: written under a temporary name, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from aurefine.errors import InputError
+
+_REASONS = {
+    errno.ENOSPC: "no space is left on the disk: free some space, or choose another output folder",
+    errno.EDQUOT: "the disk quota is used up: free some space, or choose another output folder",
+    errno.EACCES: "permission denied: choose a folder you may write to",
+    errno.EROFS: "the file system is read-only: choose a folder you may write to",
+    errno.ENOENT: "the folder does not exist: create it first",
+}
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open `path` for binary writing so that readers see the old file or the complete new one, never a part.
+
+    Raises InputError, naming the file and the reason, when the disk is full, the folder is missing or may not be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a whole file atomically; errors as for `atomic_file`."""
+    with atomic_file(path) as handle:
+        handle.write(data)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself durable; a rename that only lives in the page cache is lost by a power cut."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot flush folders
+            raise
+    finally:
+        os.close(descriptor)
