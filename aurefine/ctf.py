@@ -1,0 +1,140 @@
+"""The contrast transfer function of a weak-phase object, and the demodulation of antisymmetrical aberrations.
+
+Source: ALGORITHM.md 1.7; Zivanov et al. (2018), eLife 7, e42166. Frequencies belong to the FULL box of the image, 1/Angstrom.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import ArrayLike
+
+from aurefine import aberrations
+
+_SMALLEST = 1e-8  # |CTF| is never below this
+
+
+class CtfParameters(Protocol):
+    """Per-particle arrays `[n]`: Angstrom, degrees, Angstrom^2, and a plain factor."""
+
+    defocus_u: np.ndarray
+    defocus_v: np.ndarray
+    defocus_angle: np.ndarray
+    bfactor: np.ndarray
+    scale: np.ndarray
+    phase_shift: np.ndarray
+
+
+class Optics(Protocol):
+    """What an optics group says of the microscope: kV, mm, fraction, 2x2 matrix, Zernike lists, (x, y) mrad."""
+
+    voltage: float
+    spherical_aberration: float
+    amplitude_contrast: float
+    magnification: np.ndarray
+    even_zernike: ArrayLike
+    odd_zernike: ArrayLike
+    beam_tilt: tuple[float, float]
+
+
+def wavelength(voltage_kv: float) -> float:
+    """Relativistic wavelength of the electrons (Angstrom) at an acceleration voltage in kV."""
+    volts = voltage_kv * 1000.0
+    return 12.2643247 / math.sqrt(volts * (1.0 + 0.978466e-6 * volts))
+
+
+def evaluate(
+    table: CtfParameters,
+    indices: ArrayLike,
+    optics: Optics,
+    frequency_x: ArrayLike,
+    frequency_y: ArrayLike,
+    *,
+    intact_first_peak: bool = False,
+    phase_flipped: bool = False,
+    only_flip_phases: bool = False,
+) -> np.ndarray:
+    """CTF `[k, p]` (float32) of the particles `indices [k]` of one optics group at frequencies `[p]` (1/Angstrom).
+
+    CTF = -sin(gamma), computed in float64: at zero frequency it is the amplitude contrast (positive), so bright density stays
+    bright. Options act in RELION's order: 1 up to the first peak (`intact_first_peak`), B-factor envelope, absolute value
+    (`phase_flipped`), sign only (`only_flip_phases`), scale factor. Values below 1e-8 in size become 1e-8 with their sign.
+    """
+    rows = np.asarray(indices, dtype=np.int64)
+    pixels = _pixel_terms(optics, frequency_x, frequency_y)
+    columns = _particle_terms(table, rows, optics)
+    out = np.empty((len(rows), len(pixels.xx)), dtype=np.float32)
+    flags = (bool(intact_first_peak), bool(phase_flipped), bool(only_flip_phases))
+    _evaluate(*pixels, *columns, *flags, out)
+    return out
+
+
+def demodulation(optics: Optics, frequency_x: ArrayLike, frequency_y: ArrayLike) -> np.ndarray | None:
+    """Factor `[p]` (complex64), exp(-i phase), that removes beam tilt and odd Zernike aberrations from an image's transform.
+
+    None when the optics group has none of them. Frequencies are not corrected for anisotropic magnification, as in RELION.
+    """
+    odd = aberrations.with_beam_tilt(
+        getattr(optics, "odd_zernike", ()),
+        tuple(getattr(optics, "beam_tilt", (0.0, 0.0))),
+        optics.spherical_aberration,
+        wavelength(optics.voltage),
+    )
+    if not odd.any():
+        return None
+    return np.exp(-1j * aberrations.odd_phase(odd, np.asarray(frequency_x), np.asarray(frequency_y))).astype(np.complex64)
+
+
+class _PixelTerms(NamedTuple):
+    """What depends on the pixel only, each `[p]`: squares of the frequency, and the phase all particles share."""
+
+    xx: np.ndarray
+    xy: np.ndarray
+    yy: np.ndarray
+    shared: np.ndarray
+
+
+def _pixel_terms(optics: Optics, frequency_x: ArrayLike, frequency_y: ArrayLike) -> _PixelTerms:
+    frequency = np.stack([np.asarray(frequency_x, dtype=np.float64), np.asarray(frequency_y, dtype=np.float64)])
+    magnification = getattr(optics, "magnification", None)
+    x, y = frequency if magnification is None else np.asarray(magnification, dtype=np.float64) @ frequency
+    spherical = 0.5 * math.pi * optics.spherical_aberration * 1e7 * wavelength(optics.voltage) ** 3
+    shared = spherical * (x * x + y * y) ** 2 + aberrations.even_phase(getattr(optics, "even_zernike", ()), x, y)
+    contrast = optics.amplitude_contrast
+    shared -= math.atan2(contrast, math.sqrt(max(0.0, 1.0 - contrast * contrast)))
+    return _PixelTerms(x * x, 2 * x * y, y * y, shared)
+
+
+def _particle_terms(table: CtfParameters, rows: np.ndarray, optics: Optics) -> tuple[np.ndarray, ...]:
+    """Coefficients of x^2, 2xy and y^2, phase shift (radians), envelope exponent and scale factor, each `[k]`."""
+    lam = wavelength(optics.voltage)
+    u, v, angle, bfactor, scale, shift = (
+        np.asarray(getattr(table, name), dtype=np.float64)[rows]
+        for name in ("defocus_u", "defocus_v", "defocus_angle", "bfactor", "scale", "phase_shift")
+    )
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    along_x = -math.pi * lam * (u * cos * cos + v * sin * sin)
+    mixed = -math.pi * lam * (u - v) * sin * cos
+    along_y = -math.pi * lam * (u * sin * sin + v * cos * cos)
+    return along_x, mixed, along_y, np.deg2rad(shift), -bfactor / 4, scale
+
+
+@njit(cache=True, parallel=True)
+def _evaluate(xx, xy, yy, shared, along_x, mixed, along_y, shift, envelope, scale, intact, absolute, sign_only, out):
+    for i in prange(out.shape[0]):
+        for p in range(out.shape[1]):
+            gamma = along_x[i] * xx[p] + mixed[i] * xy[p] + along_y[i] * yy[p] + shared[p] - shift[i]
+            value = 1.0 if intact and abs(gamma) < 0.5 * math.pi else -math.sin(gamma)
+            if envelope[i] != 0.0:
+                value *= math.exp(envelope[i] * (xx[p] + yy[p]))
+            if absolute:
+                value = abs(value)
+            elif sign_only:
+                value = -1.0 if value < 0.0 else 1.0
+            value *= scale[i]
+            if abs(value) < _SMALLEST:
+                value = _SMALLEST if value >= 0.0 else -_SMALLEST
+            out[i, p] = value
