@@ -30,7 +30,7 @@ def format_column(label: str, column: np.ndarray, in_list: bool = False) -> list
         return [_quoted(str(value)) if in_list else _quoted(str(value)).rjust(10) for value in values.tolist()]
     if kind is float:
         return format_floats(values)
-    return ["%12d" % value for value in values.tolist()]
+    return [f"{value:12d}" for value in values.tolist()]
 
 
 def format_floats(values: np.ndarray) -> list[str]:

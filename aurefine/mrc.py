@@ -1,0 +1,212 @@
+"""MRC maps and image stacks (MRC2014; header words numbered from 0), read lazily and written as RELION does (ALGORITHM.md 6.2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from aurefine import __version__
+from aurefine.atomic import atomic_file
+from aurefine.errors import InputError
+
+__all__ = ["Header", "Stack", "read_header", "read_map", "write_map", "write_stack"]
+
+_HEADER_BYTES = 1024
+_KINDS = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_MODE_FLOAT32, _MODE_FLOAT16 = 2, 12
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a reader needs of an MRC header: counts in file order, where the data start, and how they are stored."""
+
+    path: str
+    columns: int
+    rows: int
+    sections: int
+    dtype: np.dtype
+    data_offset: int  # bytes
+    pixel_size: float  # Angstrom along x; 1 where the header does not say, as RELION assumes
+    states_pixel_size: bool
+    axes: tuple[int, int, int]  # MAPC, MAPR, MAPS: 1, 2, 3 for x, y, z
+    space_group: int
+
+    @property
+    def section_bytes(self) -> int:
+        """Bytes of one image or slice."""
+        return self.rows * self.columns * self.dtype.itemsize
+
+
+def read_header(path: str | Path) -> Header:
+    """Header of an MRC file of either byte order; InputError when missing, not MRC, of an unknown mode, or shorter than it claims."""
+    try:
+        with open(path, "rb") as handle:
+            raw = handle.read(_HEADER_BYTES)
+            size = os.fstat(handle.fileno()).st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    header = _parse(str(path), raw)
+    needed = header.data_offset + header.sections * header.section_bytes
+    if size < needed:
+        whole = max(0, size - header.data_offset) // header.section_bytes
+        raise InputError(
+            f"{path}: truncated: the header claims {header.sections} sections of {header.columns} x {header.rows} pixels ({needed} bytes) "
+            f"but the file holds only {whole} whole ones ({size} bytes); copy or extract it again"
+        )
+    return header
+
+
+def read_map(path: str | Path) -> tuple[np.ndarray, float]:
+    """A whole map as float32 [z, y, x], C-contiguous whatever the file's axis order, and its pixel size in Angstrom.
+
+    The origin and start fields are ignored, as RELION ignores them. Errors: see `read_header`; InputError for values not finite.
+    """
+    header = read_header(path)
+    values = _read_sections(header, 0, header.sections)
+    order = [(header.axes[2], header.axes[1], header.axes[0]).index(axis) for axis in (3, 2, 1)]
+    values = np.ascontiguousarray(values.transpose(order))
+    if not np.isfinite(values).all():
+        bad = int(np.size(values) - np.isfinite(values).sum())
+        raise InputError(f"{path}: {bad} of {values.size} voxels are not finite (nan or inf); repair or replace this map")
+    return values, header.pixel_size
+
+
+class Stack:
+    """Images of one MRC stack, read by 0-based index when asked for. The file is opened for each read: nothing to close."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.header = read_header(path)
+        self.path = str(path)
+        self.count, self.height, self.width = self.header.sections, self.header.rows, self.header.columns
+        self.pixel_size = self.header.pixel_size
+
+    def read(self, indices: np.ndarray | list[int] | int) -> np.ndarray:
+        """Images as float32 [n, y, x] in the order asked for; InputError for an index outside the stack or a failing read."""
+        wanted = np.atleast_1d(np.asarray(indices, dtype=np.int64))
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+            number = int(wanted.max()) + 1 if wanted.max() >= self.count else int(wanted.min()) + 1
+            raise InputError(f"{self.path}: image {number} was asked for, but the stack holds {self.count} images")
+        images = np.empty((len(wanted), self.height, self.width), dtype=np.float32)
+        for start, stop in _runs(wanted):
+            images[start:stop] = _read_sections(self.header, int(wanted[start]), stop - start)
+        return images
+
+
+def write_map(path: str | Path, array: np.ndarray, pixel_size: float, space_group: int = 1) -> None:
+    """Write a volume [z, y, x] as float32 with a header like RELION's; atomic, InputError when it cannot be written."""
+    values = np.ascontiguousarray(array, dtype=np.float32)
+    if values.ndim != 3:
+        raise ValueError(f"a map needs three axes [z, y, x], not {values.shape}")
+    _write(path, values, pixel_size, values.shape[0], space_group)
+
+
+def write_stack(path: str | Path, images: np.ndarray, pixel_size: float, float16: bool = False) -> None:
+    """Write images [n, y, x] as a stack of float32 (mode 2) or float16 (mode 12); atomic, InputError when it cannot be written."""
+    values = np.ascontiguousarray(images, dtype=np.float32)
+    if values.ndim != 3:
+        raise ValueError(f"a stack needs three axes [n, y, x], not {values.shape}")
+    if float16 and values.size and np.nanmax(np.abs(values)) > np.finfo(np.float16).max:
+        raise InputError(f"{path}: values beyond 65504 cannot be stored as float16; normalise the images, or write float32")
+    _write(path, values, pixel_size, 1, 0, np.dtype("<f2") if float16 else np.dtype("<f4"))
+
+
+def _unreadable(path: str | Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: there is no such file; check the name, and that you are in the RELION project's folder")
+    return InputError(f"{path}: cannot be read ({error.strerror})")
+
+
+def _byte_order(raw: bytes) -> str | None:
+    """'<' or '>' by which the mode and the axis counts make sense; machine stamps are often wrong."""
+    for order in "<>":
+        columns, rows, sections, mode = np.frombuffer(raw[:16], dtype=order + "i4").tolist()
+        if 0 <= mode <= 1024 and all(0 < count < 1 << 24 for count in (columns, rows, sections)):
+            return order
+    return None
+
+
+def _parse(path: str, raw: bytes) -> Header:
+    order = _byte_order(raw) if len(raw) == _HEADER_BYTES else None
+    if order is None:
+        raise InputError(f"{path}: not an MRC file (its first {_HEADER_BYTES} bytes are no MRC header); give a .mrc, .mrcs or .map file")
+    whole = np.frombuffer(raw, dtype=order + "i4")
+    real = np.frombuffer(raw, dtype=order + "f4")
+    mode = int(whole[3])
+    if mode not in _KINDS:
+        raise InputError(f"{path}: MRC mode {mode} is not supported; convert it to float32 (mode 2), for example with relion_image_handler")
+    sampling, cell = int(whole[7]), float(real[10])
+    stated = sampling > 0 and np.isfinite(cell) and cell > 0
+    axes = tuple(int(axis) for axis in whole[16:19])
+    if sorted(axes) != [1, 2, 3]:
+        axes = (1, 2, 3)  # zeros in old files
+    return Header(
+        path=path,
+        columns=int(whole[0]),
+        rows=int(whole[1]),
+        sections=int(whole[2]),
+        dtype=np.dtype(order + _KINDS[mode]),
+        data_offset=_HEADER_BYTES + max(0, int(whole[23])),
+        pixel_size=float(np.float32(cell) / np.float32(sampling)) if stated else 1.0,
+        states_pixel_size=bool(stated),
+        axes=(axes[0], axes[1], axes[2]),
+        space_group=int(whole[22]),
+    )
+
+
+def _read_sections(header: Header, first: int, count: int) -> np.ndarray:
+    """Sections as float32 [count, rows, columns]."""
+    try:
+        with open(header.path, "rb") as handle:
+            handle.seek(header.data_offset + first * header.section_bytes)
+            values = np.fromfile(handle, dtype=header.dtype, count=count * header.rows * header.columns)
+    except OSError as error:
+        raise _unreadable(header.path, error) from error
+    if values.size != count * header.rows * header.columns:
+        raise InputError(f"{header.path}: ended early while sections {first + 1} to {first + count} were read; has the file changed?")
+    return values.reshape(count, header.rows, header.columns).astype(np.float32, copy=False)
+
+
+def _runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Stretches of consecutive indices as (start, stop) positions: one read each."""
+    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+    edges = [0, *breaks.tolist(), len(indices)] if len(indices) else []
+    yield from zip(edges[:-1], edges[1:], strict=True)
+
+
+def _header_bytes(values: np.ndarray, mode: int, pixel_size: float, sampling_z: int, space_group: int) -> bytes:
+    sections, rows, columns = values.shape
+    words = np.zeros(256, dtype="<i4")
+    real = words.view("<f4")
+    words[0:4] = columns, rows, sections, mode
+    words[7:10] = columns, rows, sampling_z
+    real[10:13] = np.array([columns, rows, sampling_z]) * pixel_size
+    real[13:16] = 90.0
+    words[16:19] = 1, 2, 3
+    real[19:22] = values.min(), values.max(), values.mean(dtype=np.float64)
+    words[22] = space_group
+    words[27] = 20140  # the format's version
+    words[52:54] = np.frombuffer(b"MAP \x44\x41\x00\x00", dtype="<i4")
+    real[54] = values.std(dtype=np.float64)
+    words[55] = 1
+    label = f"aurefine {__version__}   {datetime.now():%d-%b-%y  %H:%M:%S}".ljust(80).encode("ascii")
+    words[56:76] = np.frombuffer(label[:80], dtype="<i4")
+    return words.tobytes()
+
+
+def _write(
+    path: str | Path, values: np.ndarray, pixel_size: float, sampling_z: int, space_group: int, dtype: np.dtype = np.dtype("<f4")
+) -> None:
+    if values.size == 0:
+        raise ValueError(f"{path}: refusing to write an image file without a pixel, shape {values.shape}")
+    if not (np.isfinite(pixel_size) and pixel_size > 0):
+        raise ValueError(f"{path}: pixel size must be a positive number of Angstrom, not {pixel_size}")
+    mode = _MODE_FLOAT16 if dtype.itemsize == 2 else _MODE_FLOAT32
+    with atomic_file(path) as handle:
+        handle.write(_header_bytes(values, mode, pixel_size, sampling_z, space_group))
+        for part in np.array_split(values, max(1, values.nbytes >> 26)):  # keeps the converted copy small
+            handle.write(part.astype(dtype, copy=False).tobytes())
