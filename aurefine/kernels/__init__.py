@@ -1,0 +1,151 @@
+"""Projection, scoring and back-projection of flat pixel lists; one dispatcher over the CPU (Numba), CUDA (Triton) and plain-torch versions.
+
+Shared vocabulary
+* A *slice matrix* [3, 2] float32 maps a pixel's integer frequency (x, y) to the padded voxel (x, y, z) of the volume.
+* A *shift* (dx, dy) float32 is a translation in radians per unit of frequency, 2 pi d / n: applying it multiplies a transform by
+  exp(-i (x dx + y dy)).
+* `Volume` is the central sphere of a padded transform (x >= 0 half); `Accumulator` has the same shape with (re, im, weight, -) per voxel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from aurefine.fourier import PixelList
+
+__all__ = ["Accumulator", "Samples", "Sums", "Volume", "accumulate", "project", "score"]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Padded transform of a reference: complex64 [2h+1, 2h+1, h+1] (z, y, x), centre at [h, h, 0], valid within r_max * padding voxels."""
+
+    data: torch.Tensor
+    r_max: int
+    padding: float
+
+    @property
+    def half(self) -> int:
+        """h: index of the centre along z and y."""
+        return self.data.shape[2] - 1
+
+
+@dataclass(eq=False)
+class Accumulator:
+    """Back-projection sums: float32 [copies, 2h+1, 2h+1, h+1, 4] with (re, im, weight, unused); copies are summed at the end (one a thread)."""
+
+    data: torch.Tensor
+    r_max: int
+    padding: float
+
+    @classmethod
+    def empty(cls, r_max: int, padding: float, copies: int, device: torch.device | str = "cpu") -> Accumulator:
+        """A zero accumulator for frequencies up to r_max shells of a map padded by `padding`."""
+        h = int(padding * r_max + 0.5) + 1
+        return cls(torch.zeros((copies, 2 * h + 1, 2 * h + 1, h + 1, 4), device=device), r_max, padding)
+
+    def combined(self) -> torch.Tensor:
+        """float32 [2h+1, 2h+1, h+1, 4]: the sum over all copies."""
+        return self.data[0] if len(self.data) == 1 else self.data.sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Weighted (slice, particle, shift) samples, sorted by slice and then by particle.
+
+    slice_ptr int64 [slices + 1] points into the runs; run_particle int32 [runs]; run_ptr int64 [runs + 1] points into
+    shift int32 [samples] (row of the shift table) and weight float32 [samples].
+    """
+
+    slice_ptr: np.ndarray
+    run_particle: np.ndarray
+    run_ptr: np.ndarray
+    shift: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What `accumulate` returns beside the accumulator (model = scale * CTF * projection, X = masked image).
+
+    cross, power float64 [pixels]: sums of w Re(conj(model) X) and w |model|^2 over all samples; the same per particle: float64
+    [particles] over all pixels, and *_strong over the pixels flagged strong.
+    """
+
+    pixel_cross: np.ndarray
+    pixel_power: np.ndarray
+    particle_cross: np.ndarray
+    particle_power: np.ndarray
+    strong_cross: np.ndarray
+    strong_power: np.ndarray
+
+
+def _backend(device: torch.device):
+    if device.type == "cpu":
+        from aurefine.kernels import cpu
+
+        return cpu
+    from aurefine.kernels import reference
+
+    return reference
+
+
+def project(volume: Volume, slices: np.ndarray, pixels: PixelList) -> torch.Tensor:
+    """Central slices complex64 [n, pixels] of the volume; zero outside the volume's sphere and the image's circle.
+
+    Args: slices float32 [n, 3, 2].
+    """
+    return _backend(volume.data.device).project(volume, slices, pixels)
+
+
+def score(
+    volume: Volume,
+    slices: np.ndarray,
+    pair_ptr: np.ndarray,
+    pair_slice: np.ndarray,
+    images: torch.Tensor,
+    power: torch.Tensor,
+    shift_ptr: np.ndarray,
+    shift_row: np.ndarray,
+    shifts: np.ndarray,
+    pixels: PixelList,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood (up to a constant per particle) of every listed slice at every listed shift, particle by particle.
+
+    score = Re sum conj(A) image exp(-i k.d) - 1/2 sum power |A|^2, with image = X model / sigma^2 and power = model^2 / sigma^2.
+
+    Args: slices float32 [n, 3, 2]; pair_ptr int64 [particles + 1] into pair_slice int32 (rows of slices); images complex64
+        [particles, pixels]; power float32 [particles, pixels]; shift_ptr int64 [particles + 1] into shift_row int32 (rows of
+        shifts float32 [t, 2]).
+    Returns: (scores float32 flat, block_ptr int64 [particles + 1]): block i is [slices of i, shifts of i] in row-major order.
+    """
+    return _backend(volume.data.device).score(
+        volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels
+    )
+
+
+def accumulate(
+    volume: Volume,
+    accumulator: Accumulator,
+    slices: np.ndarray,
+    samples: Samples,
+    shifts: np.ndarray,
+    unmasked: torch.Tensor,
+    masked: torch.Tensor,
+    model: torch.Tensor,
+    inverse_sigma2: np.ndarray,
+    strong: np.ndarray,
+    pixels: PixelList,
+    premultiplied: bool,
+) -> Sums:
+    """Sum shifted, weighted images into one slice per orientation, insert each slice once, and collect residual statistics.
+
+    Args: slices float32 [n, 3, 2]; unmasked, masked complex64 [particles, pixels]; model float32 [particles, pixels] (scale * CTF, or
+        scale * CTF^2 for premultiplied data); inverse_sigma2 float32 [pixels]; strong bool [pixels].
+    """
+    return _backend(volume.data.device).accumulate(
+        volume, accumulator, slices, samples, shifts, unmasked, masked, model, inverse_sigma2, strong, pixels, premultiplied
+    )

@@ -1,0 +1,133 @@
+"""Half-complex Fourier layout: flat pixel lists, shells, spectra, low-pass filters.
+
+Conventions (ALGORITHM.md 1.4): forward transforms are divided by the number of real-space pixels; the image centre is pixel n/2, so that a
+centred transform carries the sign (-1)^(x+y(+z)); index i of a full axis is frequency i for i <= n/2 and i - n above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+
+def frequencies(n: int) -> np.ndarray:
+    """Integer frequencies of a full axis of length n, Nyquist positive: 0 .. n/2, -(n/2 - 1) .. -1."""
+    index = np.arange(n)
+    return np.where(index <= n // 2, index, index - n)
+
+
+def round_half_away(x: np.ndarray | float) -> np.ndarray:
+    """RELION's ROUND for non-negative and negative numbers (half away from zero), as int64."""
+    return (np.sign(x) * np.floor(np.abs(x) + 0.5)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class PixelList:
+    """The Fourier pixels of an image group at one image size, flat and row by row.
+
+    Holds every half-complex pixel whose rounded shell is at most size/2, without the redundant half of the x = 0 column
+    (ALGORITHM.md 1.4, the "resolution index array").
+
+    Attributes:
+        size: image size m in pixels (even); box: full box n; pixel_size: Angstrom per pixel of the full box.
+        x, y: int32 [p] integer frequencies in units of 1/(n pixel_size); shell: int32 [p].
+        rows: int32 [r, 3] (y, first x, start in the list) and a closing row with the length, so that pixels of a row are contiguous.
+        flat: int64 [p] index into a flattened rfft2 output of shape (n, n/2 + 1).
+        inside: bool [p], within the circle of radius m/2, where a projection has values.
+    """
+
+    size: int
+    box: int
+    pixel_size: float
+    x: np.ndarray
+    y: np.ndarray
+    shell: np.ndarray
+    rows: np.ndarray
+    flat: np.ndarray
+    inside: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def sign(self) -> np.ndarray:
+        """float32 [p]: (-1)^(x + y), moves the origin of the transform to pixel n/2."""
+        return (1 - 2 * ((self.x + self.y) & 1)).astype(np.float32)
+
+    @property
+    def frequency_x(self) -> np.ndarray:
+        """float64 [p] spatial frequency along x, 1/Angstrom."""
+        return self.x / (self.box * self.pixel_size)
+
+    @property
+    def frequency_y(self) -> np.ndarray:
+        """float64 [p] spatial frequency along y, 1/Angstrom."""
+        return self.y / (self.box * self.pixel_size)
+
+
+@lru_cache(maxsize=64)
+def pixel_list(size: int, box: int, pixel_size: float) -> PixelList:
+    """The pixels of images of full box `box` used at image size `size` (both even, size <= box)."""
+    x, y = np.meshgrid(np.arange(size // 2 + 1), np.sort(frequencies(size)))
+    shell = round_half_away(np.hypot(x, y))
+    keep = (shell <= size // 2) & ~((x == 0) & (y < 0))
+    x, y, shell = x[keep], y[keep], shell[keep]
+    values, first = np.unique(y, return_index=True)
+    rows = np.zeros((len(values) + 1, 3), np.int32)
+    rows[:-1] = np.stack([values, x[first], first], 1)
+    rows[-1, 2] = len(x)
+    flat = np.where(y >= 0, y, y + box) * (box // 2 + 1) + x
+    inside = x * x + y * y <= (size // 2) ** 2
+    as_int = lambda a: np.ascontiguousarray(a, np.int32)  # noqa: E731
+    return PixelList(size, box, pixel_size, as_int(x), as_int(y), as_int(shell), rows, flat.astype(np.int64), inside)
+
+
+@lru_cache(maxsize=8)
+def shell_index_3d(n: int) -> np.ndarray:
+    """int32 [n, n, n/2+1]: rounded shell of each voxel of an rfftn of an n^3 map."""
+    f = frequencies(n).astype(np.float64)
+    z, y, x = f[:, None, None], f[None, :, None], np.arange(n // 2 + 1)[None, None, :]
+    return round_half_away(np.sqrt(z * z + y * y + x * x)).astype(np.int32)
+
+
+def shell_mean(values: np.ndarray, shell: np.ndarray, n_shells: int) -> np.ndarray:
+    """Mean of `values` over the elements of each shell 0 .. n_shells-1 (0 where a shell is empty); float64."""
+    flat = np.minimum(shell.ravel(), n_shells)
+    total = np.bincount(flat, values.ravel(), n_shells + 1)[:n_shells]
+    count = np.bincount(flat, minlength=n_shells + 1)[:n_shells]
+    return total / np.maximum(count, 1)
+
+
+@lru_cache(maxsize=16)
+def pixels_per_shell(box: int) -> np.ndarray:
+    """float64 [box/2+1]: number of half-complex image pixels in each shell, redundant ones excluded."""
+    return np.bincount(pixel_list(box, box, 1.0).shell, minlength=box // 2 + 1)[: box // 2 + 1].astype(np.float64)
+
+
+def transform_map(volume: np.ndarray) -> np.ndarray:
+    """Forward transform of a map [n, n, n], divided by n^3, origin at the corner: complex64 [n, n, n/2+1]."""
+    return torch.fft.rfftn(torch.from_numpy(np.ascontiguousarray(volume, np.float32)), norm="forward").numpy()
+
+
+def inverse_map(transform: np.ndarray, n: int) -> np.ndarray:
+    """Inverse of `transform_map`: float32 [n, n, n]."""
+    return torch.fft.irfftn(torch.from_numpy(transform), s=(n, n, n), norm="forward").numpy().astype(np.float32, copy=False)
+
+
+def power_spectrum(volume: np.ndarray) -> np.ndarray:
+    """Mean of |F|^2 per shell 0..n/2 of a map [n, n, n], F divided by n^3; float64."""
+    n = volume.shape[0]
+    return shell_mean(np.abs(transform_map(volume)) ** 2, shell_index_3d(n), n // 2 + 1)
+
+
+def low_pass(volume: np.ndarray, pixel_size: float, resolution: float, width: int = 2) -> np.ndarray:
+    """Low-pass a map with a raised cosine of `width` shells whose half-height lies at `resolution` (Angstrom); ALGORITHM.md 2.2."""
+    n = volume.shape[0]
+    f = frequencies(n).astype(np.float32)
+    radius = np.sqrt(f[:, None, None] ** 2 + f[None, :, None] ** 2 + np.arange(n // 2 + 1, dtype=np.float32)[None, None, :] ** 2)
+    edge = n * pixel_size / resolution - width / 2
+    weight = 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - edge) / width, 0, 1))
+    return inverse_map(transform_map(volume) * weight.astype(np.float32), n)
