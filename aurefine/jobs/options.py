@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -61,13 +62,27 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(program: str, summary: str, options: Sequence[Option]) -> argparse.ArgumentParser:
     """The argparse parser of a job, its help grouped by tab; only options that were given appear in the result."""
-    result = _Parser(prog=program, description=summary, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    result = _Parser(
+        prog=program, usage=f"{program} [options]", description=summary, allow_abbrev=False, argument_default=argparse.SUPPRESS,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=38, width=130),
+    )  # fmt: skip
     groups: dict[str, Any] = {}
     for option in options:
         if option.tab not in groups:
             groups[option.tab] = result.add_argument_group(option.tab)
         _add(groups[option.tab], option)
     return result
+
+
+def help_text(program: str, summary: str, options: Sequence[Option]) -> str:
+    """The job's help, grouped by tab; at its end the flags that are accepted or refused but do nothing."""
+    described = parser(program, summary, [option for option in options if option.effect == "used"])
+    text = described.format_help()
+    for effect, title in (("ignored", "accepted, without effect here"), ("unsupported", "not supported")):
+        flags = [option.flag for option in options if option.effect == effect]
+        if flags:
+            text += "\n" + textwrap.fill(f"{title}: {' '.join(flags)}", 110, subsequent_indent="  ", break_on_hyphens=False) + "\n"
+    return text
 
 
 def _add(group: Any, option: Option) -> None:

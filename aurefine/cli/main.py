@@ -1,0 +1,96 @@
+"""`aurefine <job> [options]`: parse the job's option table, run the job, turn a user's mistake into one message."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+import aurefine
+from aurefine.errors import InputError
+
+# job -> (module with SUMMARY, OPTIONS and run, what it does); imported only when asked for, so that help is quick
+JOBS = {
+    "refine": ("aurefine.jobs.refine3d", "refine a 3D map to convergence (3D auto-refine); takes RELION's own flags"),
+    "simulate": ("aurefine.jobs.simulate", "make particles with known poses from a model, a map or a generated molecule"),
+    "compare": ("aurefine.jobs.compare", "compare poses and maps with the truth"),
+}
+EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 a mistake in the input (one message), 1 anything else."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        return _dispatch(given)
+    except InputError as error:
+        return _fail(str(error), EXIT_INPUT_ERROR, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted. A refinement goes on with --continue and its last _optimiser.star.", EXIT_INTERRUPTED, debug)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        name = f"{error.filename}: " if error.filename else ""
+        advice = "Free some space, or choose another place with --o." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the permissions."
+        return _fail(f"{name}{error.strerror}. {advice} A refinement goes on with --continue.", EXIT_INPUT_ERROR, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(message if message.startswith("aurefine ") else f"aurefine: {message}", file=sys.stderr)
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("--version", "version"):
+        print(f"aurefine {aurefine.__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in JOBS:
+        raise InputError(_unknown_job(name))
+    return _run(name, import_module(JOBS[name][0]), rest)
+
+
+def _run(name: str, job: ModuleType, arguments: list[str]) -> int:
+    from aurefine.jobs.options import help_text, parse
+
+    program = f"aurefine {name}"
+    if not arguments or "-h" in arguments or "--help" in arguments:
+        print(help_text(program, job.SUMMARY, job.OPTIONS))
+        return 0 if arguments else EXIT_INPUT_ERROR
+    values, notes = parse(program, job.SUMMARY, job.OPTIONS, arguments)
+    for note in notes:
+        print(f" Note: {note}.")
+    return int(job.run(values, arguments) or 0)
+
+
+def _overview() -> str:
+    width = max(map(len, JOBS)) + 2
+    jobs = "\n".join(f"  {name:<{width}}{summary}" for name, (_, summary) in JOBS.items())
+    return (
+        f"aurefine {aurefine.__version__}: gold-standard cryo-EM auto-refinement that reads and writes RELION's files\n\n"
+        f"usage: aurefine <job> [options]\n\n{jobs}\n\n"
+        "`aurefine <job> --help` lists a job's options; --debug shows the traceback of an error.\n"
+        "A command line that RELION printed runs when its program's name is replaced by `aurefine refine`."
+    )
+
+
+def _unknown_job(name: str) -> str:
+    from aurefine.jobs.options import nearest_names
+
+    nearest = nearest_names(name, list(JOBS))
+    hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
+    return f"there is no job {name!r}. {hint}The jobs are {', '.join(JOBS)}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
