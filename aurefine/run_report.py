@@ -39,7 +39,7 @@ def read_run(root: str | Path) -> RunReport:
 
     Raises InputError when no model file starts with that root.
     """
-    root = _find_root(Path(root))
+    root = find_root(Path(root))
     models = sorted(root.parent.glob(f"{root.name}_it???_half1_model.star"))
     final = root.with_name(f"{root.name}_model.star")
     if not models and not final.is_file():
@@ -53,13 +53,14 @@ def read_run(root: str | Path) -> RunReport:
     rows = np.array(history, dtype=float).reshape(len(history), 4)
     symmetry, angles = _orientations(root)
     return RunReport(
-        name="/".join(root.parts[-3:]), finished=final.is_file(), map=volume, pixel_size=pixel_size, fsc=np.asarray(shells["rlnGoldStandardFsc"], dtype=float),
+        name="/".join(root.parts[-3:]), finished=final.is_file(), map=volume, pixel_size=pixel_size,
+        fsc=np.asarray(shells["rlnGoldStandardFsc"], dtype=float),
         iterations=rows[:, 0].astype(int), resolution=rows[:, 1], accuracy=rows[:, 2], coarse_step=rows[:, 3],
         final_resolution=resolution, symmetry=symmetry, angles=angles,
     )  # fmt: skip
 
 
-def _find_root(path: Path) -> Path:
+def find_root(path: Path) -> Path:
     """The root of the run's file names: `path` itself, or `path/run` where `path` is a job directory."""
     if not path.is_dir():
         return path
