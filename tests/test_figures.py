@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aurefine import mrc, star
 from aurefine.errors import InputError
 from aurefine.figures import draw_report, mollweide
 from aurefine.run_report import read_run
@@ -33,6 +34,41 @@ def test_an_unfinished_run_is_drawn_from_its_newest_iteration(shared_data: Path,
     assert not report.finished
     assert report.final_resolution == pytest.approx(20.596363)
     assert draw_report(report, tmp_path / "report.png").stat().st_size > 50_000
+
+
+def write_small_run(root: Path, box: int = 16) -> None:
+    """Two iterations of a run with just the tables that the picture needs."""
+    shells = np.arange(box // 2 + 1)
+    rng = np.random.default_rng(1)
+    tables = {
+        "model_class_1": star.Table("model_class_1", {"rlnSpectralIndex": shells, "rlnGoldStandardFsc": 1 / (1 + shells)}, False),
+        "model_classes": star.Table("model_classes", {"rlnAccuracyRotations": np.array([2.5])}, False),
+    }
+    for iteration in (0, 1):
+        stem = f"{root.name}_it{iteration:03d}"
+        general = star.Table("model_general", {"rlnCurrentResolution": np.array([np.inf, 20.0][iteration : iteration + 1])}, True)
+        star.write(root.parent / f"{stem}_half1_model.star", {"model_general": general, **tables})
+        sampling = star.Table("sampling_general", {"rlnHealpixOrder": np.array([2]), "rlnSymmetryGroup": np.array(["O"], object)}, True)
+        star.write(root.parent / f"{stem}_sampling.star", {"sampling_general": sampling})
+        mrc.write_map(root.parent / f"{stem}_half1_class001.mrc", rng.normal(size=(box,) * 3).astype(np.float32), 5.0)
+        poses = {"rlnAngleRot": rng.uniform(-180, 180, 30), "rlnAngleTilt": rng.uniform(0, 180, 30)}
+        star.write(root.parent / f"{stem}_data.star", {"particles": star.Table("particles", poses, False)})
+
+
+def test_a_run_is_drawn_from_the_few_tables_it_needs(tmp_path: Path) -> None:
+    write_small_run(tmp_path / "run")
+    report = read_run(tmp_path / "run")
+    assert not report.finished and report.symmetry == "O"
+    assert report.final_resolution == pytest.approx(20.0)
+    assert draw_report(report, tmp_path / "report.png").stat().st_size > 30_000
+
+
+def test_a_map_that_was_moved_away_is_a_clear_mistake(tmp_path: Path) -> None:
+    write_small_run(tmp_path / "run")
+    for path in tmp_path.glob("*.mrc"):
+        path.unlink()
+    with pytest.raises(InputError, match="no map run_class001.mrc"):
+        read_run(tmp_path / "run")
 
 
 def test_a_root_without_files_is_a_clear_mistake(tmp_path: Path) -> None:
