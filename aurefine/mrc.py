@@ -112,7 +112,7 @@ def write_stack(path: str | Path, images: np.ndarray, pixel_size: float, float16
         raise ValueError(f"a stack needs three axes [n, y, x], not {values.shape}")
     if float16 and values.size and np.nanmax(np.abs(values)) > np.finfo(np.float16).max:
         raise InputError(f"{path}: values beyond 65504 cannot be stored as float16; normalise the images, or write float32")
-    _write(path, values, pixel_size, 1, 0, np.dtype("<f2") if float16 else np.dtype("<f4"))
+    _write(path, values, pixel_size, 1, 0, float16)
 
 
 def _unreadable(path: str | Path, error: OSError) -> InputError:
@@ -151,7 +151,7 @@ def _parse(path: str, raw: bytes) -> Header:
         sections=int(whole[2]),
         dtype=np.dtype(order + _KINDS[mode]),
         data_offset=_HEADER_BYTES + max(0, int(whole[23])),
-        pixel_size=float(np.float32(cell) / np.float32(sampling)) if stated else 1.0,
+        pixel_size=float(f"{cell / sampling:.7g}") if stated else 1.0,  # 7 digits: all that a float32 cell holds
         states_pixel_size=bool(stated),
         axes=(axes[0], axes[1], axes[2]),
         space_group=int(whole[22]),
@@ -199,13 +199,14 @@ def _header_bytes(values: np.ndarray, mode: int, pixel_size: float, sampling_z: 
 
 
 def _write(
-    path: str | Path, values: np.ndarray, pixel_size: float, sampling_z: int, space_group: int, dtype: np.dtype = np.dtype("<f4")
+    path: str | Path, values: np.ndarray, pixel_size: float, sampling_z: int, space_group: int, float16: bool = False
 ) -> None:
     if values.size == 0:
         raise ValueError(f"{path}: refusing to write an image file without a pixel, shape {values.shape}")
     if not (np.isfinite(pixel_size) and pixel_size > 0):
         raise ValueError(f"{path}: pixel size must be a positive number of Angstrom, not {pixel_size}")
-    mode = _MODE_FLOAT16 if dtype.itemsize == 2 else _MODE_FLOAT32
+    mode = _MODE_FLOAT16 if float16 else _MODE_FLOAT32
+    dtype = np.dtype("<" + _KINDS[mode])
     with atomic_file(path) as handle:
         handle.write(_header_bytes(values, mode, pixel_size, sampling_z, space_group))
         for part in np.array_split(values, max(1, values.nbytes >> 26)):  # keeps the converted copy small

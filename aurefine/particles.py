@@ -1,0 +1,253 @@
+"""A set of particles: poses, CTF, groups and images, read from and written to RELION's `_data.star` (ALGORITHM.md 1.6, 2.1, 6.7)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from aurefine import optics as optics_room
+from aurefine import star
+from aurefine.errors import InputError
+from aurefine.image_source import ImageSource, find_bad_images, normalisation_warning, open_images
+from aurefine.optics import OpticsGroup
+from aurefine.particle_checks import Columns, check_boxes, pixel_size_warnings
+
+__all__ = ["CtfTable", "ImageSource", "OpticsGroup", "ParticleSet", "find_bad_images", "load", "normalisation_warning"]
+
+_JOB_PREFIX = re.compile(r"^(?:.*/)?[A-Za-z0-9_]+/job\d{3,}/")  # MotionCorr/job002/ and the like
+_SUBSET_ADVICE = "remove the column to get new random half-sets, or give every particle 1 or 2"
+
+
+class PosesLike(Protocol):
+    """The per-particle results that are written: see `refine.state.Poses`."""
+
+    angles: np.ndarray
+    offsets: np.ndarray
+    norm: np.ndarray
+    pmax: np.ndarray
+    log_likelihood: np.ndarray
+    significant: np.ndarray
+    class_number: np.ndarray
+
+
+@dataclass(frozen=True)
+class CtfTable:
+    """CTF parameters of each particle, arrays [n]: defocus in Angstrom, angles and phase shift in degrees, B-factor in Angstrom^2."""
+
+    defocus_u: np.ndarray
+    defocus_v: np.ndarray
+    defocus_angle: np.ndarray
+    bfactor: np.ndarray
+    scale: np.ndarray
+    phase_shift: np.ndarray
+
+    def select(self, rows: np.ndarray) -> CtfTable:
+        """Some particles' parameters, by mask or index array."""
+        return CtfTable(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class ParticleSet:
+    """Particles in the order of their micrographs' names; see docs/architecture.md for the fields."""
+
+    path: str
+    table: star.Table
+    optics_table: star.Table
+    optics: tuple[OpticsGroup, ...]
+    optics_index: np.ndarray  # [n] 0-based
+    group_names: tuple[str, ...]
+    group_index: np.ndarray  # [n] 0-based
+    angles: np.ndarray  # [n, 3] rot, tilt, psi in degrees
+    offsets: np.ndarray  # [n, 2] Angstrom
+    defocus: CtfTable
+    random_subset: np.ndarray  # [n] 1 or 2; 0 throughout where the file does not say
+    norm: np.ndarray  # [n]
+    class_number: np.ndarray  # [n]
+    source_row: np.ndarray  # [n] 1-based row of the file that was read
+    images: ImageSource
+    reconstruct_images: ImageSource | None = None  # of rlnReconstructImageName
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of particles."""
+        return len(self.source_row)
+
+    def read_images(self, indices: np.ndarray, for_reconstruction: bool = False) -> np.ndarray:
+        """Images as float32 [k, box, box] in the order asked for, of optics groups with one box size.
+
+        `for_reconstruction` takes those of rlnReconstructImageName where the file has them. InputError when a stack cannot be read.
+        """
+        source = self.reconstruct_images if for_reconstruction and self.reconstruct_images is not None else self.images
+        return source.read(indices)
+
+    def subset(self, rows: np.ndarray) -> ParticleSet:
+        """Some particles, by mask or index array. Groups and optics groups keep their numbers, even when left without a particle."""
+        arrays = ("optics_index", "group_index", "angles", "offsets", "random_subset", "norm", "class_number", "source_row")
+        return replace(
+            self,
+            table=self.table.select(rows),
+            defocus=self.defocus.select(rows),
+            images=self.images.select(rows),
+            reconstruct_images=None if self.reconstruct_images is None else self.reconstruct_images.select(rows),
+            **{name: getattr(self, name)[rows] for name in arrays},
+        )
+
+    def write(self, path: str | Path, poses: PosesLike, random_subset: np.ndarray, scored: bool = True) -> None:
+        """Write `data_optics` and `data_particles` atomically: the input's columns in their order, with the results put in place.
+
+        `scored=False` leaves out what only an expectation step knows, as RELION does before the first iteration.
+        """
+        columns = {
+            "rlnGroupNumber": self.group_index + 1,
+            "rlnAngleRot": poses.angles[:, 0],
+            "rlnAngleTilt": poses.angles[:, 1],
+            "rlnAnglePsi": poses.angles[:, 2],
+            "rlnOriginXAngst": poses.offsets[:, 0],
+            "rlnOriginYAngst": poses.offsets[:, 1],
+            "rlnClassNumber": poses.class_number,
+            "rlnNormCorrection": poses.norm,
+            "rlnRandomSubset": random_subset,
+        }
+        if scored:
+            columns["rlnLogLikeliContribution"] = poses.log_likelihood
+            columns["rlnMaxValueProbDistribution"] = poses.pmax
+            columns["rlnNrOfSignificantSamples"] = poses.significant
+        star.write(path, [self.optics_table, self.table.with_columns(columns)])
+
+
+def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
+    """Read a particle STAR file of RELION 3.0 to 5 and check it against its image stacks.
+
+    Rows are stably sorted by micrograph name; missing columns get RELION's defaults; older files are converted (ALGORITHM.md 2.1).
+    Raises InputError, naming the file, the row and the field, for anything that would end or spoil a refinement later.
+    """
+    optics, table, source_row = _sorted_tables(str(path))
+    images = open_images(table["rlnImageName"], path, "rlnImageName", source_row)
+    if optics is None:
+        optics, table = optics_room.from_old_columns(table, images.stacks[images.stack_index[0]].pixel_size)
+    reader = Columns(str(path), table, source_row)
+    optics_index = _optics_index(optics, reader)
+    optics = _with_box_sizes(optics, optics_index, images)
+    groups = optics_room.read_groups(optics, str(path), need_ctf)
+    check_boxes(groups, optics_index, images, reader)
+    group_names, group_index = _groups(table)
+    return ParticleSet(
+        path=str(path),
+        table=table,
+        optics_table=optics,
+        optics=groups,
+        optics_index=optics_index,
+        group_names=group_names,
+        group_index=group_index,
+        angles=np.stack([reader.floats(f"rlnAngle{axis}") for axis in ("Rot", "Tilt", "Psi")], axis=1),
+        offsets=np.stack([reader.floats(f"rlnOrigin{axis}Angst") for axis in "XY"], axis=1),
+        defocus=_ctf_table(reader, need_ctf),
+        random_subset=_random_subset(reader),
+        norm=_norm(reader),
+        class_number=reader.integers("rlnClassNumber"),
+        source_row=source_row,
+        images=images,
+        reconstruct_images=_reconstruct_images(table, path, source_row),
+        warnings=pixel_size_warnings(groups, optics_index, images, str(path)),
+    )
+
+
+def _sorted_tables(path: str) -> tuple[star.Table | None, star.Table, np.ndarray]:
+    """Optics table (None in files before 3.1), particles sorted by micrograph name, and their rows in the file."""
+    tables = star.read(path)
+    name = next((name for name in ("particles", "images", "") if name in tables and "rlnImageName" in tables[name]), None)
+    if name is None:
+        blocks = ", ".join(f"data_{found}" for found in tables)
+        raise InputError(f"{path}: no table of particles (data_particles with rlnImageName), only {blocks}; give the particles' STAR file")
+    table = star.Table("particles", tables[name].columns)
+    if table.count == 0:
+        raise InputError(f"{path}: data_{name} has no particle; was the selection that made this file empty?")
+    order = np.arange(table.count)
+    if "rlnMicrographName" in table:
+        micrograph = _numbered(table["rlnMicrographName"], sort=True)[1]
+        order = np.argsort(micrograph, kind="stable")
+    return tables.get("optics"), table.select(order), order + 1
+
+
+def _numbered(names: np.ndarray, sort: bool = False) -> tuple[tuple[str, ...], np.ndarray]:
+    """Distinct names, in order of first appearance or sorted, and the number of each entry."""
+    values = names.tolist()
+    distinct = dict.fromkeys(values)
+    ordered = tuple(sorted(distinct, key=lambda name: name.encode("utf-8", "surrogateescape")) if sort else distinct)
+    number = {name: place for place, name in enumerate(ordered)}
+    return ordered, np.fromiter(map(number.__getitem__, values), np.int64, len(values))
+
+
+def _groups(table: star.Table) -> tuple[tuple[str, ...], np.ndarray]:
+    """Grey-scale groups: rlnGroupName, else the micrograph's name without its job folder, else one group for all."""
+    if "rlnGroupName" in table:
+        return _numbered(table["rlnGroupName"])
+    if "rlnMicrographName" not in table:
+        return ("group_1",), np.zeros(table.count, dtype=np.int64)
+    names, index = _numbered(table["rlnMicrographName"])
+    short = np.array([_JOB_PREFIX.sub("", name) or name for name in names], dtype=object)
+    merged, regrouped = _numbered(short)
+    return merged, regrouped[index]
+
+
+def _optics_index(optics: star.Table, reader: Columns) -> np.ndarray:
+    if "rlnOpticsGroup" not in optics or optics.count == 0:
+        return np.zeros(reader.table.count, dtype=np.int64)  # read_groups complains
+    numbers = optics["rlnOpticsGroup"]
+    if "rlnOpticsGroup" not in reader.table:
+        raise InputError(f"{reader.path}: data_particles lacks rlnOpticsGroup; add the number of each particle's row in data_optics")
+    wanted = reader.table["rlnOpticsGroup"]
+    reader.refuse(~np.isin(wanted, numbers), "rlnOpticsGroup", f"data_optics has only {sorted(numbers.tolist())}")
+    order = np.argsort(numbers)
+    return order[np.searchsorted(numbers[order], wanted)]
+
+
+def _with_box_sizes(optics: star.Table, optics_index: np.ndarray, images: ImageSource) -> star.Table:
+    """Adds rlnImageSize (and the dimensionality) from the stacks where the file does not state it."""
+    if "rlnImageSize" in optics:
+        return optics
+    widths = np.array([stack.width for stack in images.stacks])[images.stack_index]
+    boxes = np.full(optics.count, widths[0])
+    boxes[optics_index[::-1]] = widths[::-1]  # the first particle of each group is written last
+    return optics.with_columns({"rlnImageSize": boxes, "rlnImageDimensionality": np.full(optics.count, 2)})
+
+
+def _ctf_table(reader: Columns, need_ctf: bool) -> CtfTable:
+    if need_ctf and "rlnDefocusU" not in reader.table:
+        raise InputError(f"{reader.path}: data_particles lacks rlnDefocusU, which CTF correction needs; estimate the CTF first")
+    defocus_u = reader.floats("rlnDefocusU")
+    return CtfTable(
+        defocus_u=defocus_u,
+        defocus_v=reader.floats("rlnDefocusV") if "rlnDefocusV" in reader.table else defocus_u.copy(),
+        defocus_angle=reader.floats("rlnDefocusAngle"),
+        bfactor=reader.floats("rlnCtfBfactor"),
+        scale=reader.floats("rlnCtfScalefactor", 1.0),
+        phase_shift=reader.floats("rlnPhaseShift"),
+    )
+
+
+def _random_subset(reader: Columns) -> np.ndarray:
+    subset = reader.integers("rlnRandomSubset")
+    if "rlnRandomSubset" in reader.table:
+        reader.refuse(~np.isin(subset, (0, 1, 2)), "rlnRandomSubset", f"expected 1 or 2; {_SUBSET_ADVICE}")
+        if subset.any():
+            reader.refuse(subset == 0, "rlnRandomSubset", f"other particles have 1 or 2; {_SUBSET_ADVICE}")
+    return subset
+
+
+def _norm(reader: Columns) -> np.ndarray:
+    norm = reader.floats("rlnNormCorrection", 1.0)
+    if "rlnNormCorrection" in reader.table:
+        reader.refuse(norm <= 0, "rlnNormCorrection", "expected a positive number; remove the column to start from 1")
+    return norm
+
+
+def _reconstruct_images(table: star.Table, path: str | Path, source_row: np.ndarray) -> ImageSource | None:
+    if "rlnReconstructImageName" not in table:
+        return None
+    return open_images(table["rlnReconstructImageName"], path, "rlnReconstructImageName", source_row)
