@@ -6,6 +6,7 @@ Sources: Zivanov, Nakane & Scheres (2020), IUCrJ 7, 253; ALGORITHM.md 1.7.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,9 +45,7 @@ def odd_phase(coefficients: ArrayLike, frequency_x: np.ndarray, frequency_y: np.
     return _sum(coefficients, odd_index, frequency_x, frequency_y)
 
 
-def with_beam_tilt(
-    coefficients: ArrayLike, beam_tilt: tuple[float, float], spherical_aberration_mm: float, wavelength: float
-) -> np.ndarray:
+def with_beam_tilt(coefficients: ArrayLike, beam_tilt: tuple[float, float], spherical_aberration_mm: float, wavelength: float) -> np.ndarray:
     """The odd Zernike list with the coma of a beam tilt (x, y in mrad) added; empty when there is neither."""
     odd = np.array(coefficients if coefficients is not None else (), dtype=np.float64).ravel()
     if not any(beam_tilt):
@@ -58,10 +57,11 @@ def with_beam_tilt(
     return odd
 
 
-def _sum(coefficients: ArrayLike, index, frequency_x: np.ndarray, frequency_y: np.ndarray) -> np.ndarray:
+def _sum(coefficients: ArrayLike, index: Callable[[int], tuple[int, int]], frequency_x: np.ndarray, frequency_y: np.ndarray) -> np.ndarray:
     x, y = np.asarray(frequency_x, dtype=np.float64), np.asarray(frequency_y, dtype=np.float64)
     total = np.zeros(np.broadcast(x, y).shape)
     for i, coefficient in enumerate(np.asarray(coefficients if coefficients is not None else (), dtype=np.float64).ravel()):
         if coefficient:
-            total += coefficient * zernike(*index(i), x, y)
+            m, n = index(i)
+            total += coefficient * zernike(m, n, x, y)
     return total

@@ -125,16 +125,48 @@ def _particle_terms(table: CtfParameters, rows: np.ndarray, optics: Optics) -> t
 @njit(cache=True, parallel=True)
 def _evaluate(xx, xy, yy, shared, along_x, mixed, along_y, shift, envelope, scale, intact, absolute, sign_only, out):
     for i in prange(out.shape[0]):
-        for p in range(out.shape[1]):
-            gamma = along_x[i] * xx[p] + mixed[i] * xy[p] + along_y[i] * yy[p] + shared[p] - shift[i]
-            value = 1.0 if intact and abs(gamma) < 0.5 * math.pi else -math.sin(gamma)
-            if envelope[i] != 0.0:
-                value *= math.exp(envelope[i] * (xx[p] + yy[p]))
-            if absolute:
-                value = abs(value)
-            elif sign_only:
-                value = -1.0 if value < 0.0 else 1.0
-            value *= scale[i]
-            if abs(value) < _SMALLEST:
-                value = _SMALLEST if value >= 0.0 else -_SMALLEST
-            out[i, p] = value
+        gamma = np.empty(out.shape[1])
+        for p in range(len(gamma)):
+            gamma[p] = along_x[i] * xx[p] + mixed[i] * xy[p] + along_y[i] * yy[p] + shared[p] - shift[i]
+        row = out[i]
+        _minus_sine(gamma, row)
+        if intact:
+            for p in range(len(row)):
+                row[p] = 1.0 if abs(gamma[p]) < 0.5 * math.pi else row[p]
+        if envelope[i] != 0.0:
+            for p in range(len(row)):
+                row[p] *= math.exp(envelope[i] * (xx[p] + yy[p]))
+        if absolute or sign_only:
+            _flip_phases(row, absolute)
+        _scale_and_clamp(row, scale[i])
+
+
+@njit(cache=True, fastmath=True)
+def _minus_sine(gamma, out):
+    """-sin in plain arithmetic, which compiles to vector instructions: Taylor series on half a period, error below 1e-9."""
+    for p in range(len(out)):
+        half_periods = np.floor(gamma[p] * (1 / math.pi) + 0.5)
+        sign = 4.0 * (0.5 * half_periods - np.floor(0.5 * half_periods)) - 1.0  # + for odd numbers: minus the sine
+        r = gamma[p] - half_periods * math.pi
+        q = r * r
+        series = 1.0 / 6227020800.0
+        series = series * q - 1.0 / 39916800.0
+        series = series * q + 1.0 / 362880.0
+        series = series * q - 1.0 / 5040.0
+        series = series * q + 1.0 / 120.0
+        series = series * q - 1.0 / 6.0
+        out[p] = sign * (r + r * q * series)
+
+
+@njit(cache=True)
+def _flip_phases(row, absolute):
+    for p in range(len(row)):
+        row[p] = abs(row[p]) if absolute else (-1.0 if row[p] < 0.0 else 1.0)
+
+
+@njit(cache=True)
+def _scale_and_clamp(row, scale):
+    for p in range(len(row)):
+        value = row[p] * scale
+        size = max(abs(value), _SMALLEST)
+        row[p] = size if value >= 0.0 else -size

@@ -9,7 +9,7 @@ is considered with its own in-plane angle. RELION compares psi itself (ALGORITHM
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -17,6 +17,10 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from aurefine import euler
+
+if TYPE_CHECKING:
+    from aurefine.sampling import Directions
+    from aurefine.symmetry import PointGroup
 
 CUT_OFF = 3.0  # widths of the prior beyond which nothing is searched
 _PARTICLE_CHUNK = 4096  # bounds the number of (particle, mate, direction) pairs held at a time
@@ -30,11 +34,11 @@ class LocalCandidates(NamedTuple):
     log_prior: np.ndarray  # [total] float32; the exponentials of each particle sum to 1
 
 
-def local_candidates(angles: ArrayLike, grid, group, order: int, sigma_deg: float) -> LocalCandidates:
+def local_candidates(angles: ArrayLike, grid: Directions, group: PointGroup, order: int, sigma_deg: float) -> LocalCandidates:
     """Grid orientations within 3 sigma of each particle's pose `angles [n, 3]` (degrees) or of one of its symmetry mates.
 
-    `grid` is a `sampling.Directions`, `group` a `PointGroup`, `order` the HEALPix order of grid and psi, `sigma_deg` the width of the
-    prior for tilt and in-plane angle alike. A particle without any direction (or psi) that near gets the nearest one.
+    `order` is the HEALPix order of grid and psi, `sigma_deg` the width of the prior for tilt and in-plane angle alike.
+    A particle without any direction (or psi) that near gets the nearest one.
     Raises ValueError if sigma is not positive.
     """
     if not sigma_deg > 0:
@@ -42,7 +46,7 @@ def local_candidates(angles: ArrayLike, grid, group, order: int, sigma_deg: floa
     poses = euler.to_matrix(np.atleast_2d(np.asarray(angles, dtype=np.float64)))
     base = euler.to_matrix(np.concatenate([grid.angles, np.zeros((len(grid.angles), 1))], axis=1))
     tree = cKDTree(base[:, 2])
-    n_psi = math.ceil(6 * 2**order - 1e-9)
+    n_psi = 6 * 2**order
     parts = [
         _chunk(poses[start : start + _PARTICLE_CHUNK], base, tree, group.operators, n_psi, sigma_deg)
         for start in range(0, len(poses), _PARTICLE_CHUNK)
@@ -54,7 +58,9 @@ def local_candidates(angles: ArrayLike, grid, group, order: int, sigma_deg: floa
     return LocalCandidates(ptr, index, log_prior)
 
 
-def _chunk(poses, base, tree, operators, n_psi: int, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _chunk(
+    poses: np.ndarray, base: np.ndarray, tree: cKDTree, operators: np.ndarray, n_psi: int, sigma: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts, indices and log priors of some particles' candidates."""
     mates = np.einsum("nij,kjl->nkil", poses, operators).reshape(-1, 3, 3)
     mate, direction, tilt = _near_directions(mates, tree, len(operators), sigma)
@@ -72,7 +78,7 @@ def _chunk(poses, base, tree, operators, n_psi: int, sigma: float) -> tuple[np.n
     return counts, index[kept], log_prior[kept]
 
 
-def _near_directions(mates, tree, n_mates: int, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _near_directions(mates: np.ndarray, tree: cKDTree, n_mates: int, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs (mate, direction, angle in degrees) nearer than 3 sigma, or the nearest one of a particle, sorted by mate."""
     reach = 2 * math.sin(math.radians(min(CUT_OFF * sigma, 180.0)) / 2)
     views = np.ascontiguousarray(mates[:, 2])

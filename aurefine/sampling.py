@@ -135,9 +135,7 @@ def coarse_rotations(grid: Directions, psi: ArrayLike, perturbation_deg: float =
     return rotations(grid.angles, psi, perturbation_deg).reshape(-1, 3, 3)
 
 
-def fine_rotations(
-    order: int, grid: Directions, coarse_index: ArrayLike, perturbation_deg: float = 0.0, oversampling: int = 1
-) -> np.ndarray:
+def fine_rotations(order: int, grid: Directions, coarse_index: ArrayLike, perturbation_deg: float = 0.0, oversampling: int = 1) -> np.ndarray:
     """Matrices `[k, 8**oversampling, 3, 3]` (float64) of the children of the coarse orientations `coarse_index [k]`.
 
     Children run over the pixel's children (outer) and psi (inner); with oversampling 0 the coarse orientation is its own child.

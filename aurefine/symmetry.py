@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -73,7 +73,7 @@ def point_group(name: str) -> PointGroup:
     return _point_group(str(name).strip().upper())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _point_group(name: str) -> PointGroup:
     cyclic = re.fullmatch(r"([CD])([1-9]\d{0,2})", name)
     if cyclic:
@@ -137,6 +137,7 @@ def _octahedral_unit() -> AsymmetricUnit:
 def _icosahedral(name: str, turn: float) -> PointGroup:
     """I2 has 2-folds along x, y, z and a 5-fold in the xz plane; the other settings are I2 turned about y."""
     setting = rotation_about([0, 1, 0], turn)
-    operators = _generate(([0, 0, 1], 2), ([1, 0, _GOLDEN], 5), ([0, 1 / _GOLDEN**2, 1], 3))
+    axes = (([0, 0, 1], 2), ([1, 0, _GOLDEN], 5), ([0, 1 / _GOLDEN**2, 1], 3))
+    operators = _generate(*((setting @ axis, fold) for axis, fold in axes))
     normals = np.array([[0, 1, 0], [-0.5, -_GOLDEN / 2, 0.5 / _GOLDEN], [0.5, -_GOLDEN / 2, 0.5 / _GOLDEN]])
-    return PointGroup(name, setting @ operators @ setting.T, AsymmetricUnit(normals=normals @ setting.T))
+    return PointGroup(name, operators, AsymmetricUnit(normals=normals @ setting.T))
