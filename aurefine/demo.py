@@ -104,8 +104,8 @@ def compare_and_draw(folder: Path, made: simulate.SimulatedSet, settings: Settin
 def _notes(numbers: dict[str, float]) -> list[str]:
     """The lines of the picture's corner."""
     return [
-        f"FSC of map and truth above 0.5 to {numbers['fsc_half_angstrom']:.2f} Å",
-        f"orientations: median error {numbers['angle_median']:.2f}°, 90% within {numbers['angle_p90']:.2f}°",
+        f"map against the truth: FSC 0.5 at {numbers['fsc_half_angstrom']:.2f} Å",
+        f"angles: median error {numbers['angle_median']:.2f}°, 90% within {numbers['angle_p90']:.2f}°",
         f"origins: median error {numbers['shift_median']:.2f} Å, 90% within {numbers['shift_p90']:.2f} Å",
         f"refined in {numbers['refine_seconds']:.0f} s",
     ]

@@ -23,7 +23,7 @@ def draw_report(report: RunReport, output: str | Path, truth: np.ndarray | None 
     """Draw the picture of a run and write it to `output` (PNG, PDF or SVG by its ending); return the path.
 
     `truth` is a map like the report's ([z, y, x], same box and frame), `fsc_truth` the FSC [shells] of the map against it;
-    `notes` are up to five short lines (under 50 characters) for the lower right corner.
+    `notes` are up to four short lines (under 50 characters) for the lower right corner.
     """
     import matplotlib.gridspec as gridspec
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,7 +42,7 @@ def draw_report(report: RunReport, output: str | Path, truth: np.ndarray | None 
     corner = panels[0, 3].subgridspec(3, 1, height_ratios=[1.0, 0.05, 0.42], hspace=0.22)
     directions, bar, text = (figure.add_subplot(corner[row, 0]) for row in range(3))
     draw_orientations(directions, bar, report)
-    text.text(0.0, 0.0, "\n".join(notes), fontsize=9.5, va="bottom", linespacing=1.5)
+    text.text(0.0, -0.42, "\n".join(notes), fontsize=9, va="bottom", linespacing=1.45)
     text.set_axis_off()
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +90,7 @@ def draw_angles(axes: Axes, report: RunReport) -> None:
     axes.plot(report.iterations[known], report.accuracy[known], color=PINK, linewidth=1.8, linestyle="--", marker="s", markersize=4,
               label="estimated accuracy")  # fmt: skip
     axes.set_yscale("log", base=2)
+    axes.set_xlim(-0.4, max([1, *report.iterations]) + 0.6)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="iteration", ylabel="angle (°)", title="Angular search")
     axes.legend(loc="upper right", fontsize=8, frameon=False)
