@@ -13,6 +13,7 @@ from aurefine.errors import InputError
 from aurefine.mrc import Stack
 
 _THREADS = 8  # enough to keep a disk or a network file system busy; decoding is cheap
+_IMAGES_AT_A_TIME = 512  # so that one large stack is read in parallel too
 _FAR_OFF = 1e4  # an image whose spread differs from the others' by this factor was scaled by mistake
 
 
@@ -34,14 +35,14 @@ class ImageSource:
         return ImageSource(self.stacks, self.stack_index[rows], self.image_index[rows])
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Images as float32 [k, y, x] in the order asked for, all of one size; each stack is read once, stacks in parallel.
+        """Images as float32 [k, y, x] in the order asked for, all of one size; stacks are read in parallel.
 
         Raises InputError when a file can no longer be read, ValueError when the images differ in size.
         """
         rows = np.atleast_1d(np.asarray(indices, dtype=np.int64))
         stack, image = self.stack_index[rows], self.image_index[rows]
         order = np.lexsort((image, stack))
-        edges = np.flatnonzero(np.diff(stack[order], prepend=-1, append=-1))
+        edges = np.union1d(np.flatnonzero(np.diff(stack[order], prepend=-1, append=-1)), np.arange(0, len(rows), _IMAGES_AT_A_TIME))
         shapes = {(self.stacks[number].height, self.stacks[number].width) for number in np.unique(stack)}
         if len(shapes) > 1:
             raise ValueError(f"images of different sizes were asked for together: {sorted(shapes)}; read one optics group at a time")

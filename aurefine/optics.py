@@ -67,12 +67,14 @@ def pixel_sizes(optics: Table, path: str) -> np.ndarray:
     return sizes
 
 
-def from_old_columns(particles: Table, image_pixel_size: float) -> tuple[Table, Table]:
+def from_old_columns(particles: Table, path: str, image_pixel_size: float | None) -> tuple[Table, Table]:
     """RELION 3.0 and older: one optics group per distinct kV, Cs, Q0, pixel size and beam tilt; origins from pixels to Angstrom.
 
-    `image_pixel_size` (Angstrom) stands in where the file has no magnification and detector pixel size.
-    Returns the optics table (without box sizes) and the particles with rlnOpticsGroup and without the moved columns.
+    `image_pixel_size` (Angstrom, from the image headers if they say) stands in where the file has no magnification and detector
+    pixel size; InputError when neither is known. Returns the optics table (without box sizes) and the particles with rlnOpticsGroup and without the moved columns.
     """
+    if image_pixel_size is None and not all(label in particles for label in _OLD_SCALE):
+        raise InputError(f"{path}: no pixel size: neither data_optics, nor {' and '.join(_OLD_SCALE)}, nor the images' headers give one")
     used = [label for label in _OLD_COLUMNS if label in particles]
     keys = np.stack([particles[label].astype(float) for label in used], axis=1) if used else np.zeros((particles.count, 1))
     rows, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -81,9 +83,9 @@ def from_old_columns(particles: Table, image_pixel_size: float) -> tuple[Table, 
     rank[order] = np.arange(len(order))
     group = rank[inverse.reshape(-1)]
     columns = {label: rows[order, index] for index, label in enumerate(used)}
-    pixel = _old_pixel_size(columns, len(rows), image_pixel_size)
+    pixel = _old_pixel_size(columns, len(rows), image_pixel_size or 0.0)
     optics = Table("optics", _old_optics(columns, pixel))
-    changed = {"rlnOpticsGroup": group + 1} if used or "rlnOpticsGroup" not in particles else {}
+    changed = {"rlnOpticsGroup": group + 1}
     for old, new in _OLD_LENGTHS.items():
         if old in particles and new not in particles:
             changed[new] = particles[old].astype(float) * pixel[group]

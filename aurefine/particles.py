@@ -129,7 +129,8 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
     optics, table, source_row = _sorted_tables(str(path))
     images = open_images(table["rlnImageName"], path, "rlnImageName", source_row)
     if optics is None:
-        optics, table = optics_room.from_old_columns(table, images.stacks[images.stack_index[0]].pixel_size)
+        header = images.stacks[images.stack_index[0]].header
+        optics, table = optics_room.from_old_columns(table, str(path), header.pixel_size if header.states_pixel_size else None)
     reader = Columns(str(path), table, source_row)
     optics_index = _optics_index(optics, reader)
     optics = _with_box_sizes(optics, optics_index, images)
@@ -145,7 +146,7 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
         group_names=group_names,
         group_index=group_index,
         angles=np.stack([reader.floats(f"rlnAngle{axis}") for axis in ("Rot", "Tilt", "Psi")], axis=1),
-        offsets=np.stack([reader.floats(f"rlnOrigin{axis}Angst") for axis in "XY"], axis=1),
+        offsets=_offsets(reader, np.array([group.pixel_size for group in groups])[optics_index]),
         defocus=_ctf_table(reader, need_ctf),
         random_subset=_random_subset(reader),
         norm=_norm(reader),
@@ -215,6 +216,13 @@ def _with_box_sizes(optics: star.Table, optics_index: np.ndarray, images: ImageS
     boxes = np.full(optics.count, widths[0])
     boxes[optics_index[::-1]] = widths[::-1]  # the first particle of each group is written last
     return optics.with_columns({"rlnImageSize": boxes, "rlnImageDimensionality": np.full(optics.count, 2)})
+
+
+def _offsets(reader: Columns, pixel_size: np.ndarray) -> np.ndarray:
+    """Origins in Angstrom [n, 2]; converters for other programs sometimes leave only those in pixels."""
+    in_pixels = "rlnOriginXAngst" not in reader.table and "rlnOriginX" in reader.table
+    origins = np.stack([reader.floats(f"rlnOrigin{axis}{'' if in_pixels else 'Angst'}") for axis in "XY"], axis=1)
+    return origins * pixel_size[:, None] if in_pixels else origins
 
 
 def _ctf_table(reader: Columns, need_ctf: bool) -> CtfTable:
