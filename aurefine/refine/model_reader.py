@@ -1,0 +1,178 @@
+"""`_model.star`, `_sampling.star` and `_data.star` back into the refinement's state; RELION 3.1 to 5, and our own (ALGORITHM.md 6.5-6.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aurefine import mrc, star
+from aurefine.errors import InputError
+from aurefine.refine.state import Model, Poses, SamplingState
+from aurefine.star import Table
+
+Tables = Mapping[str, Table]
+
+
+def find(name: str, beside: str | Path) -> str:
+    """A file that a STAR file names: relative to the current folder, or else beside that STAR file under the same last name.
+
+    Raises InputError when it is in neither place.
+    """
+    folder = Path(beside).parent
+    for candidate in (Path(name), folder / Path(name).name):
+        if candidate.is_file():
+            return str(candidate)
+    raise InputError(f"{beside} names {name}, which is neither there (seen from {Path.cwd()}) nor in {folder}: put that file back.")
+
+
+def need(table: Table, label: str, path: str) -> Any:
+    """The value of a label that a refinement cannot go on without."""
+    if label not in table:
+        raise InputError(f"{path}: data_{table.name} has no {label}: is it the file of a 3D auto-refine by RELION 3.1 or later?")
+    return table.value(label)
+
+
+def block(tables: Tables, name: str, path: str) -> Table:
+    """A table that has to be there."""
+    if name not in tables:
+        raise InputError(f"{path}: there is no data_{name}: is it the file of a 3D auto-refine by RELION 3.1 or later?")
+    return tables[name]
+
+
+def read_model(path: str, particles: Table | None) -> tuple[Model, Table]:
+    """One half's model with its map, and its `model_general`; `particles` serves RELION 3.1, which has noise spectra by micrograph group."""
+    tables = star.read(path)
+    general, classes = block(tables, "model_general", path), block(tables, "model_classes", path)
+    shells, groups = block(tables, "model_class_1", path), block(tables, "model_groups", path)
+    volume, _ = mrc.read_map(find(str(need(classes, "rlnReferenceImage", path)), path))
+    count = int(need(general, "rlnOriginalImageSize", path)) // 2 + 1
+    if volume.shape[0] != 2 * (count - 1) or shells.count != count:
+        raise InputError(f"{path}: the map's box of {volume.shape[0]} and {shells.count} shells do not go with a box of {2 * (count - 1)}.")
+    model = Model(
+        map=volume,
+        pixel_size=float(need(general, "rlnPixelSize", path)),
+        sigma2_noise=_noise_spectra(tables, count, particles, path),
+        group_scale=np.asarray(groups.columns.get("rlnGroupScaleCorrection", np.ones(groups.count)), dtype=np.float64),
+        pdf_direction=np.asarray(block(tables, "model_pdf_orient_class_1", path)["rlnOrientationDistribution"], dtype=np.float64),
+        average_norm=float(need(general, "rlnNormCorrectionAverage", path)),
+        sigma2_offset=float(need(general, "rlnSigmaOffsetsAngst", path)) ** 2,
+        average_pmax=float(general.value("rlnAveragePmax", 0.0)),  # type: ignore[arg-type]
+        log_likelihood=float(general.value("rlnLogLikelihood", 0.0)),  # type: ignore[arg-type]
+        accuracy_rotation=float(classes.value("rlnAccuracyRotations", 999.0)),  # type: ignore[arg-type]
+        accuracy_translation=float(classes.value("rlnAccuracyTranslationsAngst", 999.0)),  # type: ignore[arg-type]
+        **_shell_columns(shells, path),
+    )
+    return model, general
+
+
+_SHELL_LABELS = {
+    "tau2": "rlnReferenceTau2",
+    "data_vs_prior": "rlnSsnrMap",
+    "fsc": "rlnGoldStandardFsc",
+    "sigma2_reference": "rlnReferenceSigma2",
+    "fourier_coverage": "rlnFourierCompleteness",
+    "orientability": "rlnSpectralOrientabilityContribution",
+}
+_REQUIRED = ("tau2", "data_vs_prior")
+
+
+def _shell_columns(shells: Table, path: str) -> dict[str, np.ndarray]:
+    for name in _REQUIRED:
+        need(shells, _SHELL_LABELS[name], path)
+    zeros = np.zeros(shells.count)
+    return {name: np.asarray(shells.columns.get(label, zeros), dtype=np.float64) for name, label in _SHELL_LABELS.items()}
+
+
+def _noise_spectra(tables: Tables, shells: int, particles: Table | None, path: str) -> np.ndarray:
+    """[optics groups, shells]"""
+    by_optics = _numbered(tables, "model_optics_group_", shells)
+    if len(by_optics):
+        return by_optics
+    by_micrograph = _numbered(tables, "model_group_", shells)
+    if not len(by_micrograph):
+        raise InputError(f"{path}: no noise spectrum (data_model_optics_group_1): is it the model file of a refinement?")
+    return _by_optics_group(by_micrograph, particles)
+
+
+def _numbered(tables: Tables, prefix: str, shells: int) -> np.ndarray:
+    spectra = []
+    while f"{prefix}{len(spectra) + 1}" in tables:
+        spectra.append(_spectrum(tables[f"{prefix}{len(spectra) + 1}"], shells))
+    return np.array(spectra)
+
+
+def _spectrum(table: Table, shells: int) -> np.ndarray:
+    """A noise spectrum; shells that the table leaves out take the value of the shell before (the first ones: after)."""
+    index = table["rlnSpectralIndex"].astype(int)
+    values = table["rlnSigma2Noise"].astype(np.float64)
+    inside = (index < shells) & (values > 0)
+    index, values = index[inside], values[inside]
+    if not len(index):
+        return np.ones(shells)
+    return values[np.clip(np.searchsorted(index, np.arange(shells), side="right") - 1, 0, None)]
+
+
+def _by_optics_group(spectra: np.ndarray, particles: Table | None) -> np.ndarray:
+    """RELION 3.1's spectra of micrograph groups, averaged over the particles of each optics group."""
+    if particles is None or "rlnOpticsGroup" not in particles or "rlnGroupNumber" not in particles:
+        return spectra.mean(axis=0, keepdims=True)
+    optics = particles["rlnOpticsGroup"].astype(int)
+    groups = np.clip(particles["rlnGroupNumber"].astype(int) - 1, 0, len(spectra) - 1)
+    counts = np.zeros((optics.max(), len(spectra)))
+    np.add.at(counts, (optics - 1, groups), 1)
+    counts[counts.sum(axis=1) == 0] = 1  # an optics group without particles
+    return counts @ spectra / counts.sum(axis=1, keepdims=True)
+
+
+def read_sampling(path: str, oversampling: int, general: Table) -> SamplingState:
+    """The sampling of a `_sampling.star`; `general` is a `model_general`, which says whether searches are local."""
+    table = block(star.read(path), "sampling_general", path)
+    order = int(need(table, "rlnHealpixOrder", path))
+    offset_range, offset_step = float(need(table, "rlnOffsetRange", path)), float(need(table, "rlnOffsetStep", path))
+    return SamplingState(
+        healpix_order=order,
+        symmetry=str(need(table, "rlnSymmetryGroup", path)),
+        offset_range=offset_range,
+        offset_step=offset_step,
+        perturbation=float(table.value("rlnSamplingPerturbInstance", 0.0)),  # type: ignore[arg-type]
+        perturbation_factor=float(table.value("rlnSamplingPerturbFactor", 0.5)),  # type: ignore[arg-type]
+        oversampling=oversampling,
+        limit_tilt=float(table.value("rlnTiltAngleLimit", -91.0)),  # type: ignore[arg-type]
+        local=int(general.value("rlnOrientationalPriorMode", 0)) > 0,  # type: ignore[call-overload]
+        sigma_angle=float(general.value("rlnSigmaPriorRotAngle", 0.0)),  # type: ignore[arg-type]
+        healpix_order_original=int(table.value("rlnHealpixOrderOriginal", order)),  # type: ignore[call-overload]
+        offset_range_original=float(table.value("rlnOffsetRangeOriginal", offset_range)),  # type: ignore[arg-type]
+        offset_step_original=float(table.value("rlnOffsetStepOriginal", offset_step)),  # type: ignore[arg-type]
+    )
+
+
+def read_particle_table(path: str) -> Table:
+    """`data_particles`, stably sorted by micrograph name as `particles.load` sorts it."""
+    table = block(star.read(path), "particles", path)
+    if "rlnMicrographName" not in table:
+        return table
+    return table.select(np.argsort(table["rlnMicrographName"].astype(str), kind="stable"))
+
+
+def poses_of(table: Table) -> Poses:
+    """The per-particle variables of a `data_particles`; those of an expectation are 0 where there has been none."""
+    return Poses(
+        angles=_stack(table, "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"),
+        offsets=_stack(table, "rlnOriginXAngst", "rlnOriginYAngst"),
+        norm=_column(table, "rlnNormCorrection", 1.0),
+        pmax=_column(table, "rlnMaxValueProbDistribution"),
+        log_likelihood=_column(table, "rlnLogLikeliContribution"),
+        significant=_column(table, "rlnNrOfSignificantSamples").astype(np.int64),
+        class_number=_column(table, "rlnClassNumber").astype(np.int64),
+    )
+
+
+def _stack(table: Table, *labels: str) -> np.ndarray:
+    return np.stack([_column(table, label) for label in labels], axis=1)
+
+
+def _column(table: Table, label: str, default: float = 0.0) -> np.ndarray:
+    return np.asarray(table.columns.get(label, np.full(table.count, default)), dtype=np.float64)

@@ -1,0 +1,54 @@
+"""The files by which RELION's pipeliner and GUI follow a job: how it ended, and the request to stop it (ALGORITHM.md 6.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aurefine.atomic import write_bytes
+from aurefine.errors import InputError
+
+SUCCESS, FAILURE, ABORTED = "RELION_JOB_EXIT_SUCCESS", "RELION_JOB_EXIT_FAILURE", "RELION_JOB_EXIT_ABORTED"
+ABORT_NOW = "RELION_JOB_ABORT_NOW"
+
+
+class JobAborted(InputError):
+    """The user asked for the job to stop (the GUI wrote RELION_JOB_ABORT_NOW)."""
+
+
+class JobControl:
+    """Polls for the request to stop; without a job directory it never comes."""
+
+    def __init__(self, directory: str = "") -> None:
+        self._directory = Path(directory) if directory else None
+
+    def check(self) -> None:
+        """Raise JobAborted when the job is to stop; cheap enough for every batch."""
+        if self._directory is not None and (self._directory / ABORT_NOW).exists():
+            (self._directory / ABORT_NOW).unlink(missing_ok=True)
+            raise JobAborted(f"the job was stopped: {ABORT_NOW} appeared in {self._directory}. Go on with --continue and the last _optimiser.star.")
+
+
+@contextmanager
+def job_control(directory: str = "") -> Iterator[JobControl]:
+    """Remove what an earlier run left in the job's directory, and leave RELION_JOB_EXIT_... there when the block ends.
+
+    An empty `directory` (no --pipeline_control) writes nothing. Errors pass through.
+    """
+    if not directory:
+        yield JobControl()
+        return
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (SUCCESS, FAILURE, ABORTED, ABORT_NOW):
+        (folder / name).unlink(missing_ok=True)
+    outcome = FAILURE
+    try:
+        yield JobControl(directory)
+        outcome = SUCCESS
+    except (JobAborted, KeyboardInterrupt):
+        outcome = ABORTED
+        raise
+    finally:
+        write_bytes(folder / outcome, b"")
