@@ -69,6 +69,8 @@ def check(imaging: Imaging, diameter: float) -> None:
         if diameter > camera.box * camera.pixel_size:
             raise InputError(f"simulate: a particle of {diameter:.0f} Angstrom does not fit a box of {camera.box} pixels of "
                              f"{camera.pixel_size:g} Angstrom; make the box larger than {int(diameter / camera.pixel_size) + 1} pixels.")
+    if imaging.particles < 1 or imaging.particles_per_micrograph < 1:
+        raise InputError("simulate: at least one particle, and at least one a micrograph, are needed.")
     if imaging.snr <= 0:
         raise InputError(f"simulate: the signal-to-noise ratio is {imaging.snr:g}; a positive number was expected.")
     if imaging.pure_noise + imaging.blank + imaging.not_a_number > imaging.particles:

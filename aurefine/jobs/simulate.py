@@ -24,7 +24,7 @@ OPTIONS = (
     Option("particles", "--n", "Number of particles", "Particles", 1000, "int"),
     Option("box", "--box", "Box in pixels; several, joined by commas, make several optics groups", "Particles", "64"),
     Option("pixel_size", "--angpix", "Pixel size; several, joined by commas, make several optics groups", "Particles", "4.976", unit="A"),
-    Option("particle_diameter", "--particle_diameter", "Diameter to normalise with; 0: 1.1 times the particle's", "Particles", 0.0, "float", unit="A"),
+    Option("particle_diameter", "--particle_diameter", "Background starts here; 0: 1.1 times the particle's", "Particles", 0.0, "float", unit="A"),
     Option("offset", "--offset", "Standard deviation of the centring error", "Particles", 4.0, "float", unit="A"),
     Option("preferred", "--preferred", "Share of the particles that view along one direction", "Particles", 0.0, "float"),
     Option("preferred_rot", "--preferred_rot", "Rot of that direction, degrees", "Particles", 0.0, "float"),
