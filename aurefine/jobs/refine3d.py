@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aurefine.errors import InputError
-from aurefine.jobs.options import FormField
+from aurefine.jobs.options import FormField, parse
 from aurefine.jobs.refine3d_flags import FLAGS
 from aurefine.refine.options import RefineOptions, validate
+
+if TYPE_CHECKING:
+    from aurefine.refine.pipeline import JobControl
 
 NAME = "refine"
 SUMMARY = "Refine a 3D map to convergence from single particles, with RELION's own options and files."
@@ -111,20 +115,51 @@ def _order(step: str) -> str:
 
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> RefineOptions:
-    """RefineOptions from parsed values (names of its fields), checked; raises InputError.
+    """RefineOptions of a new run from parsed values (names of its fields), checked; raises InputError."""
+    return validate(replace(RefineOptions(), **_cleaned(values), command_line=" ".join(arguments)))
 
-    With `continue_from` the values stored in that optimiser file come first, and those given now replace the ones that RELION reads again.
-    """
-    given = {name: "" if value == "None" else value for name, value in values.items() if name not in ("reference",)}
-    given |= {name: values[name] for name in ("reference",) if name in values}
-    options = replace(RefineOptions(), **given, command_line=" ".join(arguments))
-    return validate(options)
+
+def _cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """RELION's `None` for "no file" becomes an empty name."""
+    return {name: "" if value == "None" else value for name, value in values.items()}
+
+
+def _stored_values(arguments: list[str]) -> Mapping[str, Any]:
+    return _cleaned(parse(NAME, SUMMARY, OPTIONS, arguments)[0])
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
-    """Run the refinement that `values` describe; returns the exit code. Raises InputError for a user's mistake."""
-    options = build(values, arguments)
-    from aurefine.refine.loop import run_job  # torch is only imported for a real run
+    """Run the refinement that `values` describe; returns the exit code. Raises InputError for a user's mistake.
 
-    run_job(options)
+    With --pipeline_control the job's directory says how it ended, whatever happens.
+    """
+    from aurefine.refine.pipeline import job_control
+
+    with job_control(values.get("pipeline_control", "")) as control:
+        if values.get("continue_from"):
+            _continue(values, arguments, control)
+        else:
+            _start(build(values, arguments).seeded(), control)
     return 0
+
+
+def _start(options: RefineOptions, control: JobControl) -> None:
+    from aurefine import particles
+    from aurefine.refine.loop import refine  # torch is only imported for a real run
+
+    refine(particles.load(options.particles, need_ctf=options.ctf_correction), options.reference, options, control=control)
+
+
+def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl) -> None:
+    from aurefine import particles
+    from aurefine.refine import checkpoint
+    from aurefine.refine.loop import refine
+
+    given = _cleaned(values)
+    print(f" Reading in {Path(given['continue_from']).name} ...")
+    earlier = checkpoint.load(given["continue_from"], _stored_values)
+    options, notes = checkpoint.continued_options(earlier, {**given, "command_line": " ".join(arguments)})
+    for note in notes:
+        print(f" Note: {note}.")
+    state = checkpoint.continued_state(earlier, options, given)
+    refine(particles.load(options.particles, need_ctf=options.ctf_correction), None, options.seeded(), state=state, control=control)

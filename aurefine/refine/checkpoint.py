@@ -12,7 +12,7 @@ import numpy as np
 
 from aurefine import star
 from aurefine.errors import InputError
-from aurefine.refine.model_reader import block, find, need, poses_of, read_model, read_particle_table, read_sampling
+from aurefine.refine.model_reader import block, find, need, number, poses_of, read_model, read_particle_table, read_sampling
 from aurefine.refine.options import RefineOptions, validate
 from aurefine.refine.state import Progress, State
 from aurefine.star import Table
@@ -102,6 +102,7 @@ def load(path: str | Path, read_command_line: CommandLineReader | None = None) -
         random_subset=_subsets(particles, data_path),
     )
     stored = _stored_command_line(path, read_command_line) | _stored_options(table, models[0][1], state, path)
+    state = replace(state, progress=_with_first_resolution(state, float(stored.get("initial_lowpass", -1.0))))
     return Checkpoint(path, stored, state, data_path, str(need(table, "rlnOutputRootName", path)))
 
 
@@ -122,28 +123,34 @@ def _progress(table: Table, general: Table, path: str) -> Progress:
     """Where the run stood. The verdicts are taken anew (has_fine_enough, has_converged); the counters stay as they were."""
     extent = int(need(general, "rlnOriginalImageSize", path)) * float(need(general, "rlnPixelSize", path))
     resolution = float(need(general, "rlnCurrentResolution", path))
-
-    def number(label: str, default: float) -> float:
-        return float(table.value(label, default))  # type: ignore[arg-type]
-
     return Progress(
         iteration=int(need(table, "rlnCurrentIteration", path)),
         current_resolution=_at_shell(1.0 / resolution if 0 < resolution < np.inf else 0.0, extent),
-        best_resolution=_at_shell(number("rlnBestResolutionThusFar", 0.0), extent),
+        best_resolution=_at_shell(number(table, "rlnBestResolutionThusFar", 0.0), extent),
         current_size=int(need(general, "rlnCurrentImageSize", path)),
-        iterations_without_resolution_gain=int(number("rlnNumberOfIterWithoutResolutionGain", 0)),
-        iterations_without_large_changes=int(number("rlnNumberOfIterWithoutChangingAssignments", 0)),
-        changes_angles=number("rlnChangesOptimalOrientations", 999.0),
-        changes_offsets=number("rlnChangesOptimalOffsets", 999.0),
-        changes_classes=number("rlnChangesOptimalClasses", 9999999.0),
-        smallest_changes_angles=number("rlnSmallestChangesOrientations", 999.0),
-        smallest_changes_offsets=number("rlnSmallestChangesOffsets", 999.0),
-        smallest_changes_classes=int(number("rlnSmallestChangesClasses", 9999999)),
+        iterations_without_resolution_gain=int(number(table, "rlnNumberOfIterWithoutResolutionGain", 0)),
+        iterations_without_large_changes=int(number(table, "rlnNumberOfIterWithoutChangingAssignments", 0)),
+        changes_angles=number(table, "rlnChangesOptimalOrientations", 999.0),
+        changes_offsets=number(table, "rlnChangesOptimalOffsets", 999.0),
+        changes_classes=number(table, "rlnChangesOptimalClasses", 9999999.0),
+        smallest_changes_angles=number(table, "rlnSmallestChangesOrientations", 999.0),
+        smallest_changes_offsets=number(table, "rlnSmallestChangesOffsets", 999.0),
+        smallest_changes_classes=int(number(table, "rlnSmallestChangesClasses", 9999999)),
         has_high_fsc_at_limit=bool(table.value("rlnHasHighFscAtResolLimit", False)),
-        increment_size=int(number("rlnIncrementImageSize", 10)),
-        accuracy_rotation=number("rlnOverallAccuracyRotations", 999.0),
-        accuracy_translation=number("rlnOverallAccuracyTranslationsAngst", 999.0),
+        increment_size=int(number(table, "rlnIncrementImageSize", 10)),
+        accuracy_rotation=number(table, "rlnOverallAccuracyRotations", 999.0),
+        accuracy_translation=number(table, "rlnOverallAccuracyTranslationsAngst", 999.0),
     )
+
+
+def _with_first_resolution(state: State, initial_lowpass: float) -> Progress:
+    """RELION writes iteration 0 before it sets the resolution from the initial low-pass filter."""
+    progress, model = state.progress, state.halves[0]
+    if progress.current_resolution > 0 or initial_lowpass <= 0:
+        return progress
+    extent = model.box * model.pixel_size
+    resolution = int(extent / initial_lowpass + 0.5) / extent
+    return replace(progress, current_resolution=resolution, best_resolution=max(resolution, progress.best_resolution))
 
 
 def _at_shell(resolution: float, extent: float) -> float:
@@ -164,11 +171,11 @@ def _stored_options(table: Table, general: Table, state: State, path: str) -> di
         value = str(table.value(label, "None"))
         stored[name] = "" if value in ("None", "") else find(value, path)
     model, sampling = state.halves[0], state.sampling
-    stored["padding"] = float(general.value("rlnPaddingFactor", 2.0))  # type: ignore[arg-type]
-    stored["nearest_neighbour"] = int(general.value("rlnFourierSpaceInterpolator", 1)) == 0  # type: ignore[call-overload]
-    stored["nearest_neighbour_radius"] = int(general.value("rlnMinRadiusNnInterpolation", 10))  # type: ignore[call-overload]
+    stored["padding"] = number(general, "rlnPaddingFactor", 2.0)
+    stored["nearest_neighbour"] = int(number(general, "rlnFourierSpaceInterpolator", 1)) == 0
+    stored["nearest_neighbour_radius"] = int(number(general, "rlnMinRadiusNnInterpolation", 10))
     if stored.get("tau2_fudge", -1.0) <= 0:  # RELION 3.1 knows only the value in the model
-        factor = float(general.value("rlnTau2FudgeFactor", 1.0))  # type: ignore[arg-type]
+        factor = number(general, "rlnTau2FudgeFactor", 1.0)
         stored["tau2_fudge"] = factor if factor != 1.0 else -1.0
     stored |= {
         "symmetry": sampling.symmetry,

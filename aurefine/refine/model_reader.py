@@ -35,6 +35,11 @@ def need(table: Table, label: str, path: str) -> Any:
     return table.value(label)
 
 
+def number(table: Table, label: str, default: float) -> float:
+    """The value of a label that older versions do not write."""
+    return float(table.value(label, default))  # type: ignore[arg-type]
+
+
 def block(tables: Tables, name: str, path: str) -> Table:
     """A table that has to be there."""
     if name not in tables:
@@ -59,10 +64,10 @@ def read_model(path: str, particles: Table | None) -> tuple[Model, Table]:
         pdf_direction=np.asarray(block(tables, "model_pdf_orient_class_1", path)["rlnOrientationDistribution"], dtype=np.float64),
         average_norm=float(need(general, "rlnNormCorrectionAverage", path)),
         sigma2_offset=float(need(general, "rlnSigmaOffsetsAngst", path)) ** 2,
-        average_pmax=float(general.value("rlnAveragePmax", 0.0)),  # type: ignore[arg-type]
-        log_likelihood=float(general.value("rlnLogLikelihood", 0.0)),  # type: ignore[arg-type]
-        accuracy_rotation=float(classes.value("rlnAccuracyRotations", 999.0)),  # type: ignore[arg-type]
-        accuracy_translation=float(classes.value("rlnAccuracyTranslationsAngst", 999.0)),  # type: ignore[arg-type]
+        average_pmax=number(general, "rlnAveragePmax", 0.0),
+        log_likelihood=number(general, "rlnLogLikelihood", 0.0),
+        accuracy_rotation=number(classes, "rlnAccuracyRotations", 999.0),
+        accuracy_translation=number(classes, "rlnAccuracyTranslationsAngst", 999.0),
         **_shell_columns(shells, path),
     )
     return model, general
@@ -98,7 +103,7 @@ def _noise_spectra(tables: Tables, shells: int, particles: Table | None, path: s
 
 
 def _numbered(tables: Tables, prefix: str, shells: int) -> np.ndarray:
-    spectra = []
+    spectra: list[np.ndarray] = []
     while f"{prefix}{len(spectra) + 1}" in tables:
         spectra.append(_spectrum(tables[f"{prefix}{len(spectra) + 1}"], shells))
     return np.array(spectra)
@@ -137,15 +142,15 @@ def read_sampling(path: str, oversampling: int, general: Table) -> SamplingState
         symmetry=str(need(table, "rlnSymmetryGroup", path)),
         offset_range=offset_range,
         offset_step=offset_step,
-        perturbation=float(table.value("rlnSamplingPerturbInstance", 0.0)),  # type: ignore[arg-type]
-        perturbation_factor=float(table.value("rlnSamplingPerturbFactor", 0.5)),  # type: ignore[arg-type]
+        perturbation=number(table, "rlnSamplingPerturbInstance", 0.0),
+        perturbation_factor=number(table, "rlnSamplingPerturbFactor", 0.5),
         oversampling=oversampling,
-        limit_tilt=float(table.value("rlnTiltAngleLimit", -91.0)),  # type: ignore[arg-type]
-        local=int(general.value("rlnOrientationalPriorMode", 0)) > 0,  # type: ignore[call-overload]
-        sigma_angle=float(general.value("rlnSigmaPriorRotAngle", 0.0)),  # type: ignore[arg-type]
-        healpix_order_original=int(table.value("rlnHealpixOrderOriginal", order)),  # type: ignore[call-overload]
-        offset_range_original=float(table.value("rlnOffsetRangeOriginal", offset_range)),  # type: ignore[arg-type]
-        offset_step_original=float(table.value("rlnOffsetStepOriginal", offset_step)),  # type: ignore[arg-type]
+        limit_tilt=number(table, "rlnTiltAngleLimit", -91.0),
+        local=int(number(general, "rlnOrientationalPriorMode", 0)) > 0,
+        sigma_angle=number(general, "rlnSigmaPriorRotAngle", 0.0),
+        healpix_order_original=int(number(table, "rlnHealpixOrderOriginal", order)),
+        offset_range_original=number(table, "rlnOffsetRangeOriginal", offset_range),
+        offset_step_original=number(table, "rlnOffsetStepOriginal", offset_step),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aurefine.errors import InputError
@@ -106,6 +107,10 @@ class RefineOptions:
     def tau2_fudge_used(self) -> float:
         """The regularisation parameter T: 1 where it was not set."""
         return self.tau2_fudge if self.tau2_fudge > 0 else 1.0
+
+    def seeded(self) -> RefineOptions:
+        """The same options with a seed taken from the clock where none was given."""
+        return self if self.random_seed >= 0 else replace(self, random_seed=int(time.time()))
 
     @property
     def gpu_numbers(self) -> tuple[int, ...] | None:

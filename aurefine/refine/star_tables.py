@@ -201,7 +201,7 @@ def _model_general(model: Model, state: State, options: RefineOptions, groups: i
         "rlnReferenceDimensionality": 3,
         "rlnDataDimensionality": 2,
         "rlnOriginalImageSize": model.box,
-        "rlnCurrentResolution": 1.0 / resolution if resolution > 0 else UNRESOLVED,
+        "rlnCurrentResolution": 1.0 / resolution if resolution > 0 else math.inf,
         "rlnCurrentImageSize": state.progress.current_size,
         "rlnPaddingFactor": float(options.padding),
         "rlnIsHelix": False,
