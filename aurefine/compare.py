@@ -194,8 +194,8 @@ def map_fsc(volume: np.ndarray, truth: np.ndarray, pixel_size: float, mask_radiu
         volume, angle, moved = align_map(volume, target)
         shift = moved * pixel_size
     curve = fsc.of_maps(np.asarray(volume * soft, np.float32), target)
-    return MapComparison(curve, fsc.resolution_at(curve, 0.5, box, pixel_size), fsc.resolution_at(curve, 0.143, box, pixel_size),
-                         float(curve[1:].mean()), float(mirror[1:].mean()), angle, shift)
+    half, seventh = (float(fsc.resolution_at(curve, threshold, box, pixel_size)) for threshold in (0.5, 0.143))
+    return MapComparison(curve, half, seventh, float(curve[1:].mean()), float(mirror[1:].mean()), angle, shift)
 
 
 def _mirrored(volume: np.ndarray) -> np.ndarray:

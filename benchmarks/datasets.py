@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from aurefine import molecule
+from aurefine import molecule, mrc
 from aurefine.imaging import Camera, Imaging
 from aurefine.simulate import SimulatedSet, simulate
 
@@ -26,6 +28,7 @@ class Recipe:
     purpose: str
 
 
+REAL = "betagal"
 RECIPES = {
     "d2_64": Recipe("D2", Imaging(1000, (Camera(4.976, 64),), snr=0.25, seed=11), "beta-galactosidase's size and symmetry, coarse pixels"),
     "d2_128": Recipe("D2", Imaging(1000, (Camera(2.488, 128),), snr=0.12, seed=12), "the same exposure at half the pixel size"),
@@ -43,22 +46,52 @@ def write(name: str, folder: Path) -> SimulatedSet:
     made = simulate(molecule.generate(recipe.point_group, seed=1), folder / name, recipe.imaging)
     camera = recipe.imaging.cameras[0]
     facts = {"name": name, "purpose": recipe.purpose, "point_group": recipe.point_group, "particle_diameter": round(made.particle_diameter),
-             "particles": recipe.imaging.particles, "box": camera.box, "pixel_size": camera.pixel_size, "snr": recipe.imaging.snr}
+             "particles": recipe.imaging.particles, "box": camera.box, "pixel_size": camera.pixel_size, "snr": recipe.imaging.snr,
+             "star": "particles.star", "reference": "reference.mrc", "truth_star": "truth.star"}
     (folder / name / "set.json").write_text(json.dumps(facts, indent=1) + "\n")
     return made
+
+
+def write_real(folder: Path, data: Path) -> None:
+    """Set `betagal`: links to the 1,534 real particles of EMPIAR-10204 in `data`/betagal_10204, and a map of PDB 5A1A to judge by."""
+    source, target = data / "betagal_10204", folder / REAL
+    if not source.is_dir():
+        raise SystemExit(f"{source}: there are no real particles; set AUREFINE_SHARED to the folder that holds data/betagal_10204")
+    target.mkdir(parents=True, exist_ok=True)
+    for item in source.iterdir():
+        if not (target / item.name).is_symlink():
+            (target / item.name).symlink_to(item.resolve())
+    model = molecule.from_model(source / "5a1a.cif")
+    placed = molecule.Molecule(model.positions[:, [1, 2, 0]], model.weights, model.blur)  # into the axes of the reference map
+    mrc.write_map(target / "truth.mrc", placed.density(64, 3.54, 100.0), 3.54)
+    facts = {"name": REAL, "purpose": "real particles, judged by the atomic model", "point_group": "D2", "particle_diameter": 200,
+             "particles": 1534, "box": 64, "pixel_size": 3.54, "star": "particles_ctffixed_goodclasses.star",
+             "reference": "reference_64px_3.54A.mrc", "truth_star": None}
+    (target / "set.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def ensure(name: str, folder: Path) -> dict[str, Any]:
+    """Facts of a set, which is written first unless it is there."""
+    if not (folder / name / "set.json").exists():
+        if name == REAL:
+            shared = os.environ.get("AUREFINE_SHARED") or Path(__file__).resolve().parents[2] / "shared"
+            write_real(folder, Path(shared) / "data")
+        elif name in RECIPES:
+            write(name, folder)
+        else:
+            raise SystemExit(f"there is no set {name!r}; there are {', '.join([*RECIPES, REAL])}")
+    return json.loads((folder / name / "set.json").read_text())
 
 
 def main() -> None:
     """Write the sets named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sets", nargs="*", help=f"which of {', '.join(RECIPES)} (default: all)")
+    parser.add_argument("sets", nargs="*", help=f"which of {', '.join([*RECIPES, REAL])} (default: all simulated ones)")
     parser.add_argument("--folder", type=Path, default=Path("benchmark_sets"), help="where to write them")
     arguments = parser.parse_args()
     for name in arguments.sets or RECIPES:
-        if name not in RECIPES:
-            parser.error(f"there is no set {name!r}; there are {', '.join(RECIPES)}")
         start = time.perf_counter()
-        write(name, arguments.folder)
+        ensure(name, arguments.folder)
         print(f"{name}: {time.perf_counter() - start:.1f} s")
 
 
