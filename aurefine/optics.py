@@ -43,7 +43,12 @@ class OpticsGroup:
 
 
 def read_groups(optics: Table, path: str, need_ctf: bool) -> tuple[OpticsGroup, ...]:
-    """The rows of a complete optics table (box sizes filled in); InputError naming the group and the field that is wrong."""
+    """The rows of a complete optics table (numbers checked, box sizes filled in); InputError naming the group and the field that is wrong."""
+    return tuple(_group(optics, row, path, need_ctf) for row in range(optics.count))
+
+
+def check_numbers(optics: Table, path: str) -> None:
+    """InputError where the groups are not numbered one by one, so that particles cannot name them."""
     if optics.count == 0:
         raise InputError(f"{path}: data_optics has no row; every particle needs the optics group it belongs to")
     if "rlnOpticsGroup" not in optics:
@@ -52,7 +57,6 @@ def read_groups(optics: Table, path: str, need_ctf: bool) -> tuple[OpticsGroup, 
     doubles = [number for number in numbers if numbers.count(number) > 1]
     if doubles:
         raise InputError(f"{path}: data_optics has several rows with rlnOpticsGroup {doubles[0]}; give each its own number")
-    return tuple(_group(optics, row, path, need_ctf) for row in range(optics.count))
 
 
 def pixel_sizes(optics: Table, path: str) -> np.ndarray:
@@ -71,7 +75,8 @@ def from_old_columns(particles: Table, path: str, image_pixel_size: float | None
     """RELION 3.0 and older: one optics group per distinct kV, Cs, Q0, pixel size and beam tilt; origins from pixels to Angstrom.
 
     `image_pixel_size` (Angstrom, from the image headers if they say) stands in where the file has no magnification and detector
-    pixel size; InputError when neither is known. Returns the optics table (without box sizes) and the particles with rlnOpticsGroup and without the moved columns.
+    pixel size; InputError when neither is known. Returns the optics table (without box sizes), and the particles with rlnOpticsGroup
+    and without the moved columns.
     """
     if image_pixel_size is None and not all(label in particles for label in _OLD_SCALE):
         raise InputError(f"{path}: no pixel size: neither data_optics, nor {' and '.join(_OLD_SCALE)}, nor the images' headers give one")

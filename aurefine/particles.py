@@ -197,8 +197,7 @@ def _groups(table: star.Table) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _optics_index(optics: star.Table, reader: Columns) -> np.ndarray:
-    if "rlnOpticsGroup" not in optics or optics.count == 0:
-        return np.zeros(reader.table.count, dtype=np.int64)  # read_groups complains
+    optics_room.check_numbers(optics, reader.path)
     numbers = optics["rlnOpticsGroup"]
     if "rlnOpticsGroup" not in reader.table:
         raise InputError(f"{reader.path}: data_particles lacks rlnOpticsGroup; add the number of each particle's row in data_optics")
