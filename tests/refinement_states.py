@@ -58,6 +58,7 @@ class SmallParticles:
 
     group_names = ("mic1", "mic2", "mic3")
     group_index = np.repeat([0, 1, 2], 4)
+    optics_index = np.tile([0, 1], COUNT // 2)
 
     def __init__(self, state: State) -> None:
         self._optics = star.Table("optics", {"rlnOpticsGroup": np.array([1, 2]), "rlnImagePixelSize": np.full(2, PIXEL_SIZE)})
@@ -65,7 +66,7 @@ class SmallParticles:
     def write(self, path, poses, random_subset, scored=True) -> None:
         columns = {
             "rlnMicrographName": np.array([self.group_names[group] for group in self.group_index], dtype=object),
-            "rlnOpticsGroup": np.tile([1, 2], COUNT // 2),
+            "rlnOpticsGroup": self.optics_index + 1,
             "rlnGroupNumber": self.group_index + 1,
         }
         for column, label in enumerate(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +38,14 @@ def test_an_iteration_leaves_relions_files(folder):
 
 
 def test_unfiltered_maps_are_written_with_a_solvent_corrected_fsc(folder):
-    from dataclasses import replace
-
     state = replace(small_state(), half_maps_unfiltered=tuple(np.full((BOX,) * 3, half, dtype=np.float32) for half in (1, 2)))
-    writer.write_iteration("run", 4, state, SmallParticles(state), small_options())
+    writer.write_iteration("run", 3, state, SmallParticles(state), small_options())
+    assert not Path("run_it003_half2_class001_unfil.mrc").exists()
+    writer.write_iteration("run", 4, state, SmallParticles(state), replace(small_options(), solvent_mask="mask.mrc", solvent_correct_fsc=True))
     assert mrc.read_map("run_it004_half2_class001_unfil.mrc")[0][0, 0, 0] == 2
 
 
 def test_the_end_leaves_relions_files_without_an_iteration(folder):
-    from dataclasses import replace
-
     state = replace(small_state(halves=1), half_maps_unfiltered=(np.ones((BOX,) * 3, dtype=np.float32),) * 2)
     writer.write_final("run", state, SmallParticles(state), small_options())
     assert names(folder) == {
@@ -66,7 +64,8 @@ def test_tables_and_columns_are_relions(kind, folder, shared_data):
     writer.write_iteration("run", 4, state, SmallParticles(state), small_options())
     found = star.read(f"run_it004_{kind}.star")
     expected = star.read(shared_data / "relion5_betagal_run" / f"run_it004_{kind}.star")
-    assert [name for name in found if name != "model_optics_group_2"] == list(expected)
+    extra = {"model_optics_group_2", "model_group_1", "model_group_2", "model_group_3"}
+    assert [name for name in found if name not in extra] == list(expected)
     for name, table in expected.items():
         assert list(found[name].columns) == list(table.columns), name
         assert found[name].is_list == table.is_list
@@ -130,6 +129,19 @@ def test_a_full_disk_ends_with_a_message_and_no_optimiser_file(folder, monkeypat
     with pytest.raises(InputError, match="no space is left"):
         writer.write_iteration("run", 4, state, SmallParticles(state), small_options())
     assert "run_it004_optimiser.star" not in names(folder) and not [name for name in names(folder) if name.endswith(".tmp")]
+
+
+def test_relion_31_finds_the_noise_of_every_micrograph_group(folder, monkeypatch):
+    state = small_state()
+    particles = SmallParticles(state)
+    particles.optics_index = np.repeat([0, 1, 0], 4)
+    writer.write_iteration("run", 4, state, particles, small_options())
+    tables = star.read("run_it004_half1_model.star")
+    for group, optics in ((1, 1), (2, 2), (3, 1)):
+        assert np.array_equal(tables[f"model_group_{group}"]["rlnSigma2Noise"], tables[f"model_optics_group_{optics}"]["rlnSigma2Noise"])
+    monkeypatch.setattr(writer, "MOST_MICROGRAPH_SPECTRA", 2)
+    writer.write_iteration("run", 5, state, particles, small_options())
+    assert "model_group_1" not in star.read("run_it005_half1_model.star")
 
 
 def test_warnings_are_kept_beside_the_results(folder):

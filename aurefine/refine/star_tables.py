@@ -194,6 +194,17 @@ def model_tables(model: Model, map_name: str, state: State, options: RefineOptio
     return [*tables, Table("model_pdf_orient_class_1", {"rlnOrientationDistribution": np.asarray(model.pdf_direction, dtype=np.float64)})]
 
 
+def micrograph_noise_tables(model: Model, particles_of: np.ndarray) -> list[Table]:
+    """`model_group_N`, the noise of each micrograph group, from `particles_of [groups, optics groups]` (numbers of particles).
+
+    RELION 5 has noise by optics group and skips these tables; RELION 3.1 cannot continue without them.
+    """
+    counts = np.asarray(particles_of, dtype=np.float64)
+    weights = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, counts.sum(axis=0) + 1e-9)
+    spectra = weights @ model.sigma2_noise / weights.sum(axis=1, keepdims=True)
+    return [_noise_table(f"model_group_{number}", noise, model) for number, noise in enumerate(spectra, 1)]
+
+
 def _model_general(model: Model, state: State, options: RefineOptions, groups: int) -> dict[str, Any]:
     sigma = float(state.sampling.sigma_angle) if state.sampling.local else 0.0
     resolution = state.progress.current_resolution

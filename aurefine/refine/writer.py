@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from aurefine import sampling as grids
 from aurefine.atomic import write_bytes
 from aurefine.refine.angdist import write_bild
 from aurefine.refine.options import RefineOptions
-from aurefine.refine.star_tables import model_tables, optimiser_table, sampling_tables
-from aurefine.refine.state import Model, Poses, SamplingState, State
+from aurefine.refine.star_tables import micrograph_noise_tables, model_tables, optimiser_table, sampling_tables
+from aurefine.refine.state import Model, SamplingState, State
 
 IMITATED_VERSION = "5.0.1"  # of RELION, whose file layout this is
+MOST_MICROGRAPH_SPECTRA = 500  # groups; beyond, what only RELION 3.1 reads would make most of the output
 
 
 class Particles(Protocol):
@@ -29,7 +30,10 @@ class Particles(Protocol):
     @property
     def group_index(self) -> np.ndarray: ...
 
-    def write(self, path: str | Path, poses: Poses, random_subset: np.ndarray, scored: bool = True) -> None: ...
+    @property
+    def optics_index(self) -> np.ndarray: ...
+
+    def write(self, path: str | Path, poses: Any, random_subset: np.ndarray, scored: bool = True) -> None: ...
 
 
 def make_output_folder(root: str) -> None:
@@ -45,7 +49,7 @@ def iteration_root(root: str, iteration: int) -> str:
 def write_iteration(root: str, iteration: int, state: State, particles: Particles, options: RefineOptions) -> str:
     """Write all files of one iteration and return the name of its optimiser file, which comes last: where it is, all are.
 
-    `state.halves` holds two models; `state.half_maps_unfiltered` is written when it is not empty (solvent-corrected FSC).
+    `state.halves` holds two models; `state.half_maps_unfiltered` is written with a solvent-corrected FSC only, as RELION does.
     Raises InputError (from the atomic writes) when a file cannot be written.
     """
     base = iteration_root(root, iteration)
@@ -53,7 +57,8 @@ def write_iteration(root: str, iteration: int, state: State, particles: Particle
     for half, model in enumerate(state.halves, 1):
         write_model(f"{base}_half{half}", model, state, particles, options, half)
         names["model" if half == 1 else "model2"] = f"{base}_half{half}_model.star"
-    _write_unfiltered(base, state)
+    if options.solvent_correct_fsc:
+        _write_unfiltered(base, state)
     star.write(names["sampling"], sampling_tables(state.sampling))
     particles.write(names["data"], state.poses, state.random_subset, scored=iteration > 0)
     optimiser = f"{base}_optimiser.star"
@@ -83,10 +88,19 @@ def write_model(base: str, model: Model, state: State, particles: Particles, opt
     """Map, model tables and angular distribution of one half (1, 2) or of all particles (None)."""
     map_name = f"{base}_class001.mrc"
     mrc.write_map(map_name, model.map, model.pixel_size)
-    members = particles.group_index if half is None else particles.group_index[state.random_subset == half]
-    counts = np.bincount(members, minlength=len(particles.group_names))
-    star.write(f"{base}_model.star", model_tables(model, map_name, state, options, particles.group_names, counts))
+    counts = _counts(particles, slice(None) if half is None else state.random_subset == half, len(model.sigma2_noise))
+    tables = model_tables(model, map_name, state, options, particles.group_names, counts.sum(axis=1))
+    if half is not None and len(particles.group_names) <= MOST_MICROGRAPH_SPECTRA:
+        tables += micrograph_noise_tables(model, counts)
+    star.write(f"{base}_model.star", tables)
     _write_angular_distribution(f"{base}_class001_angdist.bild", model, state.sampling)
+
+
+def _counts(particles: Particles, rows: slice | np.ndarray, optics_groups: int) -> np.ndarray:
+    """Numbers of particles [groups, optics groups]."""
+    counts = np.zeros((len(particles.group_names), optics_groups), dtype=np.int64)
+    np.add.at(counts, (particles.group_index[rows], particles.optics_index[rows]), 1)
+    return counts
 
 
 def write_warnings(root: str, warnings: Sequence[str]) -> None:
