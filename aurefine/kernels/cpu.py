@@ -140,7 +140,7 @@ def _multiply(re, im, xr, xi, count, width, row):
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _score(
-    volume, half, limit, slices, pair_ptr, pair_slice, image, power, shift_ptr, shift_row, table_x, table_y, x, y, kx, ky, out, out_ptr, threads,
+    volume, half, limit, slices, pair_ptr, pair_slice, image, power, shift_ptr, shift_row, table_x, table_y, x, y, kx, ky, out, out_ptr, correlation, threads,
 ):  # fmt: skip
     particles, pixels = image.shape
     for thread in prange(threads):
@@ -171,13 +171,16 @@ def _score(
                         total += power[i, begin + q] * (re[q] * re[q] + im[q] * im[q])
                     half_power[r] += np.float32(0.5) * total
                     _multiply(re, im, xr, xi, count, width, sums[r])
+            tiny = np.float32(1e-30)
             block = out[out_ptr[i] : out_ptr[i + 1]].reshape(n, len(rows))
             for r in range(n):
                 for t in range(len(rows)):
-                    block[r, t] = sums[r, t] - half_power[r]
+                    block[r, t] = sums[r, t] / np.sqrt(2 * half_power[r] + tiny) if correlation else sums[r, t] - half_power[r]
 
 
-def score(volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels) -> tuple[np.ndarray, np.ndarray]:
+def score(
+    volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation=False
+) -> tuple[np.ndarray, np.ndarray]:
     """See `kernels.score`."""
     x, y = _circle(pixels)
     block_ptr = np.zeros(len(pair_ptr), np.int64)
@@ -185,7 +188,7 @@ def score(volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_
     out = np.empty(block_ptr[-1], np.float32)
     _score(
         _flat(volume.data), volume.half, _limit(volume), slices, pair_ptr, pair_slice, images.numpy(), power.numpy(),
-        shift_ptr, shift_row, *_phase_tables(shifts, pixels), x, y, pixels.x, pixels.y, out, block_ptr, numba.get_num_threads(),
+        shift_ptr, shift_row, *_phase_tables(shifts, pixels), x, y, pixels.x, pixels.y, out, block_ptr, correlation, numba.get_num_threads(),
     )  # fmt: skip
     return out, block_ptr
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from aurefine.fourier import PixelList
-from aurefine.kernels import Accumulator, Samples, Sums, Volume
+from aurefine.kernels import Accumulator, Samples, Sums, Volume, shift_phases
 
 
 def _points(volume: Volume | Accumulator, slices: np.ndarray, pixels: PixelList, device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -44,17 +44,18 @@ def project(volume: Volume, slices: np.ndarray, pixels: PixelList) -> torch.Tens
     return value * inside
 
 
-def _phases(shifts: torch.Tensor, pixels: PixelList) -> torch.Tensor:
-    """complex64 [t, pixels]: exp(-i k.d)."""
-    frequency = torch.as_tensor(np.stack([pixels.x, pixels.y], 0), dtype=torch.float32, device=shifts.device)
-    angle = -(shifts @ frequency)
-    return torch.polar(torch.ones_like(angle), angle)
+def project_planes(volume: Volume, slices: np.ndarray, pixels: PixelList) -> torch.Tensor:
+    """See `kernels.project_planes`."""
+    value = project(volume, slices, pixels)
+    return torch.stack([value.real, value.imag], 1)
 
 
-def score(volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels) -> tuple[np.ndarray, np.ndarray]:
+def score(
+    volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation=False
+) -> tuple[np.ndarray, np.ndarray]:
     """See `kernels.score`."""
     device = volume.data.device
-    phases = _phases(torch.as_tensor(shifts, device=device), pixels)
+    phases = shift_phases(torch.as_tensor(shifts, device=device), pixels)
     block_ptr = np.zeros(len(pair_ptr), np.int64)
     np.cumsum(np.diff(pair_ptr) * np.diff(shift_ptr), out=block_ptr[1:])
     blocks = []
@@ -62,7 +63,8 @@ def score(volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_
         projections = project(volume, slices[pair_slice[pair_ptr[i] : pair_ptr[i + 1]]], pixels)
         rows = torch.as_tensor(shift_row[shift_ptr[i] : shift_ptr[i + 1]], device=device).long()
         cross = (projections.conj() @ (images[i] * phases[rows]).T).real
-        blocks.append((cross - 0.5 * (projections.abs() ** 2 @ power[i])[:, None]).reshape(-1))
+        norm = (projections.abs() ** 2 @ power[i])[:, None]
+        blocks.append((cross / torch.sqrt(norm + 1e-30) if correlation else cross - 0.5 * norm).reshape(-1))
     flat = torch.cat(blocks) if blocks else torch.zeros(0)
     return flat.cpu().numpy(), block_ptr
 
@@ -85,7 +87,7 @@ def accumulate(
 ) -> Sums:  # fmt: skip
     """See `kernels.accumulate`."""
     device = volume.data.device
-    phases = _phases(torch.as_tensor(shifts, device=device), pixels)
+    phases = shift_phases(torch.as_tensor(shifts, device=device), pixels)
     inverse = torch.as_tensor(inverse_sigma2, device=device)
     flag = torch.as_tensor(strong, device=device).double()
     pixel = torch.zeros((2, len(pixels)), dtype=torch.float64, device=device)

@@ -1,0 +1,25 @@
+"""The refinement. `aurefine.refine(particles, reference, options)` runs it: the module itself can be called.
+
+A package and its main function share the name that users expect; making the module callable keeps both.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from aurefine.refine.options import RefineOptions
+
+__all__ = ["RefineOptions"]
+
+
+class _Callable(ModuleType):
+    def __call__(self, particles: Any, reference: str | None, options: RefineOptions, **further: Any) -> Any:
+        """See `aurefine.refine.loop.refine`."""
+        from aurefine.refine.loop import refine  # torch and Numba are only loaded for a real run
+
+        return refine(particles, reference, options, **further)
+
+
+sys.modules[__name__].__class__ = _Callable

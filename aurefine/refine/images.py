@@ -1,0 +1,191 @@
+"""Particle images on their way into Fourier space: cache, pre-centring, masking, transforms (ALGORITHM.md 1.8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from aurefine import ctf, mask
+from aurefine.errors import InputError
+from aurefine.fourier import PixelList, frequencies, round_half_away
+from aurefine.optics import OpticsGroup
+from aurefine.particles import ParticleSet
+from aurefine.refine.options import RefineOptions
+
+_READ_CHUNK = 2048
+
+
+class ImageCache:
+    """All images of a particle set in memory, float16 where their range allows it; box sizes may differ between optics groups."""
+
+    def __init__(self, particles: ParticleSet) -> None:
+        self.row = np.empty(particles.count, np.int64)
+        self.stacks: list[torch.Tensor] = []
+        for group in range(len(particles.optics)):
+            members = np.flatnonzero(particles.optics_index == group)
+            self.row[members] = np.arange(len(members))
+            self.stacks.append(self._load(particles, members, particles.optics[group].box))
+
+    @staticmethod
+    def _load(particles: ParticleSet, members: np.ndarray, box: int) -> torch.Tensor:
+        stack = torch.empty((len(members), box, box), dtype=torch.float16)
+        for start in range(0, len(members), _READ_CHUNK):
+            rows = members[start : start + _READ_CHUNK]
+            images = particles.read_images(rows)
+            _refuse_unusable(images, particles, rows)
+            if stack.dtype == torch.float16 and np.abs(images).max() > 1e4:
+                stack = stack.to(torch.float32)  # far off the usual unit variance: keep all digits
+            stack[start : start + len(rows)] = torch.from_numpy(images)
+        return stack
+
+    def read(self, group: int, indices: np.ndarray) -> torch.Tensor:
+        """float32 [k, box, box] images of particles `indices`, all of optics group `group`."""
+        return self.stacks[group][torch.from_numpy(self.row[indices])].to(torch.float32)
+
+
+def _refuse_unusable(images: np.ndarray, particles: ParticleSet, rows: np.ndarray) -> None:
+    """Raise InputError when an image has NaN, infinite or constant values: its likelihood would poison every sum."""
+    flat = images.reshape(len(images), -1)
+    not_finite = ~np.isfinite(flat).all(1)
+    blank = ~not_finite & (np.ptp(np.where(np.isfinite(flat), flat, 0), axis=1) == 0)
+    for bad, what in ((not_finite, "NaN or infinite pixels"), (blank, "the same value in every pixel")):
+        if bad.any():
+            names = ", ".join(particles.table["rlnImageName"][rows[bad][:3]])
+            raise InputError(
+                f"{int(bad.sum())} image(s) have {what}: {names}{' ...' if bad.sum() > 3 else ''}. "
+                "Every image must have finite, varying grey values: remove these particles from the STAR file or extract them again."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Transforms of a batch of particles at the current image size, and what lies beyond it.
+
+    unmasked, masked complex64 [n, pixels]; model float32 [n, pixels], scale * CTF (CTF^2 if premultiplied); centre int64 [n, 2] whole pixels
+    by which the images were moved; power float64 [n] sum |masked|^2 in the list; pixel_power float64 [pixels] the same summed over
+    particles; high_power float64 [n] and high_shells float64 [box/2+1]: |masked|^2 beyond the list, by particle and by shell.
+    """
+
+    indices: np.ndarray
+    unmasked: torch.Tensor
+    masked: torch.Tensor
+    model: torch.Tensor
+    centre: np.ndarray
+    power: np.ndarray
+    pixel_power: np.ndarray
+    high_power: np.ndarray
+    high_shells: np.ndarray
+
+
+def recentre(images: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
+    """Move each image [n, y, x] by whole pixels `shift` int [n, 2] (x, y); vacated pixels become 0."""
+    if not shift.any():
+        return images
+    n, box, _ = images.shape
+    axis = torch.arange(box)
+    x = axis[None, :] - torch.from_numpy(shift[:, :1])
+    y = axis[None, :] - torch.from_numpy(shift[:, 1:])
+    inside = ((x >= 0) & (x < box))[:, None, :] & ((y >= 0) & (y < box))[:, :, None]
+    flat = y.clamp(0, box - 1)[:, :, None] * box + x.clamp(0, box - 1)[:, None, :]
+    return images.reshape(n, -1).gather(1, flat.reshape(n, -1)).reshape(n, box, box) * inside
+
+
+def mask_background(images: torch.Tensor, radius: float, edge: float) -> torch.Tensor:
+    """Replace what lies outside a soft circle (pixels) by the average of the background, image by image."""
+    inside = torch.from_numpy(np.array(mask.soft_edge(images.shape[1], 2, radius, edge)))
+    outside = 1 - inside
+    average = (images * outside).sum((1, 2)) / outside.sum().clamp(min=1e-6)
+    return images * inside + average[:, None, None] * outside
+
+
+def fill_with_noise(images: torch.Tensor, radius: float, edge: float, sigma2: np.ndarray, seeds: np.ndarray) -> torch.Tensor:
+    """Replace what lies outside a soft circle by Gaussian noise of spectrum sigma2 [shells]; one seed an image, so order does not matter."""
+    box = images.shape[1]
+    shell = round_half_away(np.hypot(np.arange(box // 2 + 1)[None, :], frequencies(box)[:, None]))
+    amplitude = torch.from_numpy(np.sqrt(2 * sigma2[np.minimum(shell, len(sigma2) - 1)]).astype(np.float32))
+    white = np.stack([np.random.default_rng(seed).standard_normal((box, box), dtype=np.float32) for seed in seeds])
+    noise = torch.fft.irfft2(torch.fft.rfft2(torch.from_numpy(white)) * amplitude * box, s=(box, box))
+    inside = torch.from_numpy(np.array(mask.soft_edge(box, 2, radius, edge)))
+    return images * inside + noise * (1 - inside)
+
+
+def _high_shells(box: int, size: int) -> np.ndarray:
+    """int64 [box * (box/2+1)]: shell of every half-complex pixel beyond image size `size`, 0 for all others."""
+    x, y = np.meshgrid(np.arange(box // 2 + 1), frequencies(box))
+    shell = round_half_away(np.hypot(x, y))
+    shell[(shell <= size // 2) | (shell > box // 2) | ((x == 0) & (y < 0))] = 0
+    return shell.ravel()
+
+
+def prepare(
+    cache: ImageCache,
+    particles: ParticleSet,
+    group: int,
+    indices: np.ndarray,
+    offsets: np.ndarray,
+    factor: np.ndarray,
+    scale: np.ndarray,
+    sigma2: np.ndarray,
+    pixels: PixelList,
+    options: RefineOptions,
+    use_ctf: bool,
+) -> Prepared:
+    """Transforms of particles `indices` (all of one optics group).
+
+    Args: offsets [n, 2] Angstrom; factor [n] grey-value factor of the norm correction; scale [n] grey-scale of each particle's group;
+        sigma2 [shells] noise spectrum of the group, for noise-filled masks; use_ctf False in a first iteration whose reference is not
+        CTF-corrected.
+    """
+    optics = particles.optics[group]
+    centre = round_half_away(offsets / optics.pixel_size)
+    images = cache.read(group, indices) * torch.from_numpy(factor.astype(np.float32))[:, None, None]
+    images = recentre(images, centre)
+    flat, sign = torch.from_numpy(pixels.flat), torch.from_numpy(pixels.sign)
+    demodulate = ctf.demodulation(optics, pixels.frequency_x, pixels.frequency_y)
+    correct = sign if demodulate is None else sign * torch.from_numpy(demodulate)
+    unmasked = torch.fft.rfft2(images, norm="forward").flatten(1)[:, flat] * correct
+    radius, edge = _mask_radius(options, optics), options.mask_edge_pixels
+    if options.zero_mask:
+        images = mask_background(images, radius, edge)
+    else:
+        images = fill_with_noise(images, radius, edge, sigma2 * options.sigma2_fudge, options.random_seed + indices)
+    full = torch.fft.rfft2(images, norm="forward").flatten(1)
+    masked = full[:, flat] * correct
+    listed = (masked.real**2 + masked.imag**2).double()
+    high_power, high_shells = _beyond(full, optics.box, pixels.size)
+    model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf))
+    return Prepared(
+        indices, unmasked, masked, model, centre, listed.sum(1).numpy(), listed.sum(0).numpy(), high_power, high_shells
+    )
+
+
+def _mask_radius(options: RefineOptions, optics: OpticsGroup) -> float:
+    return options.particle_diameter / (2 * optics.pixel_size)
+
+
+def _beyond(full: torch.Tensor, box: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    shell = _high_shells(box, size)
+    outer = torch.from_numpy(np.flatnonzero(shell))
+    if not len(outer):
+        return np.zeros(len(full)), np.zeros(box // 2 + 1)
+    part = full[:, outer]
+    power = part.real**2 + part.imag**2
+    by_shell = np.bincount(shell[outer.numpy()], power.sum(0, dtype=torch.float64).numpy(), box // 2 + 1)
+    return power.sum(1, dtype=torch.float64).numpy(), by_shell
+
+
+def _model(
+    particles: ParticleSet, indices: np.ndarray, optics: OpticsGroup, scale: np.ndarray, pixels: PixelList, options: RefineOptions, use_ctf: bool
+) -> np.ndarray:
+    """float32 [n, pixels]: what a projection is multiplied by before it is compared with an image."""
+    if not use_ctf:
+        return np.broadcast_to(scale.astype(np.float32)[:, None], (len(indices), len(pixels))).copy()
+    values = ctf.evaluate(
+        particles.defocus, indices, optics, pixels.frequency_x, pixels.frequency_y,
+        intact_first_peak=options.ctf_intact_first_peak, phase_flipped=options.ctf_phase_flipped, only_flip_phases=options.only_flip_phases,
+    )  # fmt: skip
+    if optics.premultiplied:
+        values = values * values
+    return values * scale.astype(np.float32)[:, None]

@@ -1,0 +1,281 @@
+"""The refinement loop: plan, expectation, maximisation, judgement, files; one iteration after the other until convergence."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+
+import numba
+import numpy as np
+import torch
+
+from aurefine import particles as particles_room
+from aurefine.particles import ParticleSet
+from aurefine.refine import accuracy, initial, messages, reconstruct, schedule, writer
+from aurefine.refine.console import Console
+from aurefine.refine.expectation import Expectation, HalfSums
+from aurefine.refine.images import ImageCache
+from aurefine.refine.maximisation import Masks, Maximised, maximise
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.pipeline import JobControl
+from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes
+from aurefine.refine.state import Model, Poses, State
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What stays the same through a run: particles, their images, the order of each half, masks."""
+
+    particles: ParticleSet
+    cache: ImageCache
+    order: tuple[np.ndarray, np.ndarray]
+    masks: Masks
+    threads: int
+
+
+@dataclass(eq=False)
+class Result:
+    """Outcome of a refinement.
+
+    Attributes: state: the final state (joined model when converged); history: one dict an iteration (resolution, accuracy, sampling,
+    changes, seconds); resolution: Angstrom; warnings: what a careful user should read; output: root of the written files, or "".
+    """
+
+    state: State
+    history: list[dict] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    output: str = ""
+
+    @property
+    def resolution(self) -> float:
+        """Resolution in Angstrom."""
+        return 1 / self.state.progress.current_resolution
+
+    @property
+    def map(self) -> np.ndarray:
+        """The final map float32 [box, box, box] (of half 1 where the run did not converge)."""
+        return self.state.halves[0].map
+
+    @property
+    def half_maps(self) -> tuple[np.ndarray, ...]:
+        """The two unfiltered half maps of a converged run."""
+        return self.state.half_maps_unfiltered
+
+    @property
+    def fsc(self) -> np.ndarray:
+        """Gold-standard FSC by shell."""
+        return self.state.halves[0].fsc
+
+    @property
+    def poses(self) -> Poses:
+        """Angles, offsets and likelihoods of all particles."""
+        return self.state.poses
+
+
+def refine(
+    particles: ParticleSet | str,
+    reference: str | None,
+    options: RefineOptions,
+    *,
+    state: State | None = None,
+    control: JobControl | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Refine to convergence; the whole algorithm on one screen.
+
+    Args: particles: a ParticleSet or the name of its STAR file; reference: name of the starting map (None with `state`); options: see
+        RefineOptions, its `output` the root of the files to write ("" writes none); state: go on from here instead of starting.
+    Raises InputError for a user's mistake, JobAborted when the job is told to stop.
+    """
+    control, console = control or JobControl(), console or Console(verbosity=options.verbosity)
+    threads = use_threads(options.threads)
+    if isinstance(particles, str):
+        particles = particles_room.load(particles, need_ctf=options.ctf_correction)
+    options = _complete(options, reference, particles)
+    state, data = _start(particles, options, state, console, threads)
+    result = Result(state, output=options.output)
+    last = state.progress.iteration + options.max_iterations if options.continue_from else options.max_iterations
+    while state.progress.iteration < last:
+        started = time.perf_counter()
+        state, plan, volumes = _plan(state, data, options, console)
+        sums, poses = _expectation(state, plan, volumes, data, options, console, control)
+        maximised = _maximisation(state, plan, sums, data, options, console)
+        state = _judge(state, plan, maximised, poses, options)
+        result.history.append(_record(state, time.perf_counter() - started))
+        result.state = state
+        _write(state, plan, data, options)
+        if plan.final:
+            _conclude(state, options, console)
+            break
+    result.warnings = list(console.warnings)
+    return result
+
+
+def _complete(options: RefineOptions, reference: str | None, particles: ParticleSet) -> RefineOptions:
+    """Fill in what the options leave to be found out: reference, seed, particle diameter."""
+    optics = particles.optics[0]
+    diameter = options.particle_diameter if options.particle_diameter > 0 else (optics.box - options.mask_edge_pixels) * optics.pixel_size
+    return replace(options.seeded(), reference=reference or options.reference, particle_diameter=diameter)
+
+
+def _conclude(state: State, options: RefineOptions, console: Console) -> None:
+    console.lines(messages.final_lines(
+        options.output, state.progress.current_resolution, state.halves[0].accuracy_rotation,
+        tau2_fudge=options.tau2_fudge_used, solvent_fsc=options.solvent_correct_fsc,
+    ))  # fmt: skip
+    writer.write_warnings(options.output, console.warnings)
+
+
+def use_threads(asked: int) -> int:
+    """Threads for torch and Numba: those asked for, or all cores when --j is left at 1 (one process stands for all of RELION's)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, numba.config.NUMBA_NUM_THREADS)
+    threads = max(1, min(asked, cores)) if asked > 1 else cores
+    torch.set_num_threads(threads)
+    numba.set_num_threads(threads)
+    return threads
+
+
+def _start(particles: ParticleSet, options: RefineOptions, state: State | None, console: Console, threads: int) -> tuple[State, Data]:
+    """Read all images; a new run also estimates its noise and writes its iteration 0."""
+    for warning in particles.warnings:
+        console.warn(warning)
+    cache = ImageCache(particles)
+    new = state is None
+    if state is None:
+        console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
+        state = initial.initial_state(particles, cache, options, console.warn)
+        state = replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
+    masks = initial.read_masks(options, state.halves[0].box, state.halves[0].pixel_size)
+    order = tuple(initial.processing_order(particles, state.random_subset, half, options.random_seed + half) for half in (1, 2))
+    if options.output:
+        writer.make_output_folder(options.output)
+        if new:
+            writer.write_iteration(options.output, 0, state, particles, options)
+    return state, Data(particles, cache, order, masks, threads)
+
+
+def _plan(state: State, data: Data, options: RefineOptions, console: Console):
+    """Decide sizes, sampling and whether this is the last iteration; returns (state, plan, projectors of both halves)."""
+    progress = replace(state.progress, iteration=state.progress.iteration + 1)
+    iteration, model = progress.iteration, state.halves[0]
+    correlation = options.first_iteration_cc and iteration == 1
+    sampling = state.sampling
+    plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
+    estimate = None
+    if not correlation:
+        volumes = projectors(state.halves, plan, options)
+        estimate = accuracy.estimate(plan, model, volumes[0], data.particles, state.poses, data.order[0], options)
+        progress = replace(progress, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation)
+    if iteration > 1:
+        before = progress.has_fine_enough  # a verdict must stand for two iterations: the first accuracy of a run is of a low-passed map
+        progress = replace(progress, has_fine_enough=schedule.is_fine_enough(sampling, progress, options))
+        converged = options.force_converge or (before and schedule.has_converged(progress, options))
+        progress = replace(progress, has_converged=converged)
+        console.lines(messages.iteration_lines(iteration, progress))
+        if converged:
+            console.lines(messages.convergence_lines())
+        elif estimate is not None:
+            sampling, progress = schedule.update_sampling(sampling, progress, options)
+    else:
+        console.lines(messages.iteration_lines(iteration, progress))
+    if estimate is not None:
+        console.line(messages.accuracy_title())
+        console.lines(messages.accuracy_lines(iteration, estimate.rotation, estimate.translation))
+    if iteration > 1:
+        console.lines(messages.sampling_lines(sampling))
+    halves = state.halves
+    if sampling.healpix_order != state.sampling.healpix_order:
+        directions = len(Grid(sampling).directions)
+        halves = tuple(replace(half, pdf_direction=np.full(directions, 1 / directions)) for half in halves)
+    if estimate is not None:
+        halves = tuple(
+            replace(h, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation, orientability=estimate.orientability)
+            for h in halves
+        )
+    sampling = schedule.perturbed(sampling, options.random_seed + iteration)
+    state = replace(state, halves=halves, sampling=sampling, progress=progress)
+    plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
+    progress = replace(progress, current_size=plan.current_size)
+    return replace(state, progress=progress), plan, projectors(halves, plan, options)
+
+
+def make_plan(iteration, sampling, progress, state: State, particles: ParticleSet, options: RefineOptions, correlation: bool) -> Plan:
+    """The plan of an iteration whose sampling and progress are settled."""
+    model = state.halves[0]
+    box, pixel_size = model.box, model.pixel_size
+    current = box if options.use_all_data else current_image_size(progress, model.average_pmax, box, pixel_size)
+    geometry = tuple(geometry_of(optics, box, pixel_size) for optics in particles.optics)
+    sizes = tuple(image_sizes(options, g, current, sampling.coarse_step, box, pixel_size) for g in geometry)
+    use_ctf = options.ctf_correction and (options.reference_ctf_corrected or iteration > 1)
+    return Plan(iteration, sampling, current, sizes, geometry, correlation, use_ctf, progress.has_converged)
+
+
+def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
+    """Padded transforms of both halves' maps at the plan's size."""
+    return tuple(reconstruct.projector(model.map, plan.current_size // 2, options.padding) for model in halves)
+
+
+def _expectation(state: State, plan: Plan, volumes, data: Data, options: RefineOptions, console: Console, control: JobControl):
+    """Both halves' E-step; returns (their sums, new poses)."""
+    grid = Grid(plan.sampling)
+    console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
+    console.lines(messages.grid_lines(plan.sampling, grid.coarse_count, len(grid.coarse_shifts)))
+    old = state.poses
+    new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
+    sums: list[HalfSums] = []
+    with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
+
+        def advance(count: int) -> None:
+            bar.advance(count)
+            control.check()
+
+        for model, volume, members in zip(state.halves, volumes, data.order, strict=True):
+            work = Expectation(plan, grid, model, volume, data.particles, data.cache, options, data.threads)
+            sums.append(work.run(members, old, new, advance))
+    return tuple(sums), new
+
+
+def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOptions, console: Console) -> Maximised:
+    """Both halves' M-step, with RELION's messages."""
+    if options.join_halves_resolution > 0:
+        console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
+    console.line(messages.fsc_line())
+    with console.progress(messages.maximisation_title(), 1) as bar:
+        maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options)
+        bar.advance(1)
+    return maximised
+
+
+def _judge(state: State, plan: Plan, maximised: Maximised, poses: Poses, options: RefineOptions) -> State:
+    """Update counters, resolution and verdicts from what the iteration found."""
+    progress = schedule.count_changes(state.progress, plan.sampling, state.poses, poses)
+    progress = schedule.update_image_growth(progress, maximised.models[0].fsc, plan.current_size)
+    first = maximised.models[0]
+    if len(maximised.models) == 2:  # both halves go by the first one's spectrum and average
+        models = (first, replace(maximised.models[1], data_vs_prior=first.data_vs_prior, average_pmax=first.average_pmax))
+    else:
+        models = maximised.models
+    progress = schedule.update_resolution(progress, first, options, plan.correlation and options.initial_lowpass > 0)
+    return State(models, poses, state.sampling, progress, state.random_subset, maximised.unfiltered)
+
+
+def _record(state: State, seconds: float) -> dict:
+    """One line of the history."""
+    progress, sampling = state.progress, state.sampling
+    return {
+        "iteration": progress.iteration, "resolution": 1 / progress.current_resolution, "accuracy_rotation": progress.accuracy_rotation,
+        "accuracy_translation": progress.accuracy_translation, "healpix_order": sampling.healpix_order, "local": sampling.local,
+        "current_size": progress.current_size, "changes_angles": progress.changes_angles, "changes_offsets": progress.changes_offsets,
+        "pmax": state.halves[0].average_pmax, "seconds": seconds,
+    }  # fmt: skip
+
+
+def _write(state: State, plan: Plan, data: Data, options: RefineOptions) -> None:
+    if not options.output:
+        return
+    if plan.final:
+        writer.write_final(options.output, state, data.particles, options)
+    else:
+        writer.write_iteration(options.output, plan.iteration, state, data.particles, options)

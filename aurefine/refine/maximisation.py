@@ -1,0 +1,143 @@
+"""The M-step: maps and their priors from the half-sets' sums, and every other parameter of a half (ALGORITHM.md 3.4-3.10, 4.10)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aurefine import fourier, mask
+from aurefine import fsc as fsc_room
+from aurefine.refine import reconstruct
+from aurefine.refine.expectation import HalfSums
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.plan import Plan
+from aurefine.refine.reconstruct import BackProjection
+from aurefine.refine.state import Model
+from aurefine.symmetry import point_group
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks on the model's grid, None where the user gave none."""
+
+    solvent: np.ndarray | None = None
+    second_solvent: np.ndarray | None = None
+    low_pass: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Maximised:
+    """Result of an M-step: two models, or one once the halves are joined; unfiltered half maps where they were made; the FSC's story."""
+
+    models: tuple[Model, ...]
+    unfiltered: tuple[np.ndarray, ...]
+    masked_fsc: fsc_room.MaskedFsc | None
+
+
+def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, masks: Masks, resolution: float, options: RefineOptions) -> Maximised:
+    """New models from old ones and the half-sets' sums; `resolution` is the current one in 1/Angstrom."""
+    box, pixel_size = models[0].box, models[0].pixel_size
+    operators = point_group(plan.sampling.symmetry).operators
+    halves = [reconstruct.collect(s.accumulator, operators, box) for s in sums]
+    separate = [half.copy() for half in halves] if plan.final else halves
+    if options.join_halves_resolution > 0:
+        limit = max(options.join_halves_resolution, 1 / resolution)
+        reconstruct.join_low_resolution(*halves, math.ceil(box * pixel_size / limit - 1e-9))
+    unfiltered: tuple[np.ndarray, ...] = ()
+    masked = None
+    if options.solvent_correct_fsc and masks.solvent is not None:
+        unfiltered = tuple(reconstruct.reconstruct(half, None, 1.0, 0) for half in halves)
+        masked = fsc_room.mask_corrected(*unfiltered, masks.solvent, seed=abs(options.random_seed) + plan.iteration)
+        fsc = np.where(np.arange(box // 2 + 1) <= plan.current_size // 2, masked.corrected, 0.0)
+    else:
+        fsc = reconstruct.gold_standard_fsc(*halves)
+    updated = [update_parameters(model, s, plan, options) for model, s in zip(models, sums, strict=True)]
+    if plan.final:
+        joined = _joined(halves)
+        new = _with_map(updated[0], joined, fsc, plan, options, joined=True)
+        return Maximised((new,), tuple(reconstruct.reconstruct(half, None, 1.0, 0) for half in separate), masked)
+    new_models = [_with_map(model, half, fsc, plan, options, joined=False) for model, half in zip(updated, halves, strict=True)]
+    return Maximised(tuple(replace(model, map=flatten(model.map, pixel_size, masks, options)) for model in new_models), unfiltered, masked)
+
+
+def _joined(halves: list[BackProjection]) -> BackProjection:
+    first, second = halves
+    return BackProjection(first.data + second.data, first.weight + second.weight, first.r_max, first.padding, first.box)
+
+
+def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, options: RefineOptions, joined: bool) -> Model:
+    """The model with its map reconstructed and its spectra set; after a correlation iteration the initial low-pass is applied again."""
+    prior = reconstruct.prior_from_fsc(half, fsc, options.tau2_fudge_used, joined)
+    volume = reconstruct.reconstruct(half, prior if options.map_regularisation else None, options.tau2_fudge_used, options.minimum_map_shells)
+    if plan.correlation and options.initial_lowpass > 0:
+        volume = fourier.low_pass(volume, model.pixel_size, options.initial_lowpass)
+        taper = _taper(len(fsc), model.box * model.pixel_size / options.initial_lowpass)
+        prior = replace(prior, tau2=prior.tau2 * taper, data_vs_prior=prior.data_vs_prior * taper)
+    return replace(
+        model, map=volume, tau2=prior.tau2, data_vs_prior=prior.data_vs_prior, fsc=fsc, sigma2_reference=prior.sigma2,
+        fourier_coverage=prior.coverage,
+    )  # fmt: skip
+
+
+def _taper(shells: int, edge: float) -> np.ndarray:
+    """Squared raised cosine across edge - 1 .. edge + 1, 0 beyond."""
+    return (0.5 + 0.5 * np.cos(np.pi * np.clip((np.arange(shells) - edge + 1) / 2, 0, 1))) ** 2
+
+
+def flatten(volume: np.ndarray, pixel_size: float, masks: Masks, options: RefineOptions) -> np.ndarray:
+    """Solvent flattening: the solvent mask, or a soft sphere of the particle's diameter (ALGORITHM.md 3.10)."""
+    low_passed = None
+    if masks.low_pass is not None:
+        low_passed = fourier.low_pass(volume, pixel_size, options.lowpass_mask_resolution) * masks.low_pass
+    if masks.second_solvent is not None:
+        weight = masks.second_solvent
+        average = float((volume * weight).sum() / max(float(weight.sum()), 1e-6))
+        volume = volume * (1 - weight) + average * weight
+    if options.flatten_solvent:
+        sphere = mask.soft_edge(volume.shape[0], 3, options.particle_diameter / (2 * pixel_size), options.mask_edge_pixels)
+        volume = volume * (masks.solvent if masks.solvent is not None else sphere)
+    return (volume if low_passed is None else volume + low_passed).astype(np.float32)
+
+
+def update_parameters(model: Model, sums: HalfSums, plan: Plan, options: RefineOptions) -> Model:
+    """Norm, scales, direction prior, offset width, noise spectra, average Pmax and likelihood of one half (ALGORITHM.md 4.10)."""
+    total = max(sums.weight, 1e-12)
+    changes: dict = {
+        "pdf_direction": sums.direction / max(sums.direction.sum(), 1e-12),
+        "average_pmax": sums.pmax / total,
+        "log_likelihood": sums.log_likelihood,
+    }
+    if options.norm_correction:
+        changes["average_norm"] = sums.norm / total
+    if not options.fix_sigma_offset:
+        changes["sigma2_offset"] = max(sums.offset / (2 * total), options.min_sigma2_offset)
+    if not plan.correlation:
+        if options.scale_correction and len(model.group_scale) > 1:
+            changes["group_scale"] = _scales(sums)
+        if not options.fix_sigma_noise:
+            changes["sigma2_noise"] = _noise(model, sums)
+    return replace(model, **changes)
+
+
+def _scales(sums: HalfSums) -> np.ndarray:
+    """Grey-scale factor of each group, within a factor 5 of the median, mean over particles 1."""
+    scale = np.divide(sums.scale_cross, sums.scale_power, out=np.ones_like(sums.scale_cross), where=sums.scale_power > 0)
+    median = np.sort(scale)[len(scale) // 2]
+    scale = np.clip(scale, median / 5, 5 * median)
+    mean = (scale * sums.group_count).sum() / max(sums.group_count.sum(), 1)
+    return scale / mean if mean > 0 else np.ones_like(scale)
+
+
+def _noise(model: Model, sums: HalfSums) -> np.ndarray:
+    sigma2 = model.sigma2_noise.copy()
+    pixels = fourier.pixels_per_shell(model.box)
+    for group, weight in enumerate(sums.optics_weight):
+        if weight <= 0:
+            continue
+        sigma2[group] = sums.sigma2[group] / (2 * weight * pixels)
+        for shell in range(1, len(pixels)):
+            if sigma2[group, shell] < 1e-14:
+                sigma2[group, shell] = sigma2[group, shell - 1]
+    return sigma2

@@ -1,0 +1,132 @@
+"""What one iteration will do: image sizes, grids of rotations and shifts, geometry of every optics group (ALGORITHM.md 1.6, 4.1-4.6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from aurefine import sampling
+from aurefine.fourier import round_half_away
+from aurefine.kernels import Volume
+from aurefine.optics import OpticsGroup
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.state import Progress, SamplingState
+from aurefine.symmetry import point_group
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """How an optics group's images relate to the model: scale = (box * pixel size of the group) / (that of the model)."""
+
+    box: int
+    pixel_size: float
+    scale: float
+    magnification: np.ndarray  # [2, 2]
+
+    def model_shell(self, image_shell: np.ndarray, shells: int) -> np.ndarray:
+        """Model shell of each image shell; `shells` for those beyond the model."""
+        return np.minimum((image_shell / self.scale + 0.5).astype(np.int64), shells)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One iteration's settings, decided before its first image is read."""
+
+    iteration: int
+    sampling: SamplingState
+    current_size: int  # model pixels
+    image_sizes: tuple[tuple[int, int], ...]  # (current, coarse) of every optics group
+    geometry: tuple[Geometry, ...]
+    correlation: bool = False  # first iteration by cross-correlation
+    use_ctf: bool = True
+    final: bool = False
+    reduced_precision: bool = True  # bfloat16 products in the coarse pass
+    relion_offset_prior: bool = False  # only to compare with RELION's own iterations
+
+    def shift_radians(self, shifts: np.ndarray, group: int) -> np.ndarray:
+        """Translations [t, 2] in Angstrom as float32 radians per unit of frequency of the group's images."""
+        geometry = self.geometry[group]
+        return (2 * np.pi * shifts / (geometry.pixel_size * geometry.box)).astype(np.float32)
+
+
+class Grid:
+    """The rotations and shifts of an iteration: coarse ones, and the children of any of them."""
+
+    def __init__(self, state: SamplingState) -> None:
+        self.state = state
+        self.group = point_group(state.symmetry)
+        self.directions = sampling.directions(state.healpix_order, self.group, state.limit_tilt)
+        self.psi = sampling.psi_angles(state.healpix_order)
+        self.n_psi = len(self.psi)
+        self.turn = state.perturbation * state.coarse_step
+        self.rotation_children = 8**state.oversampling
+        self.shift_children = 4**state.oversampling
+        self.children = self.rotation_children * self.shift_children
+        self.coarse_shifts_unperturbed = sampling.translations(state.offset_range, state.offset_step)
+        moved = lambda shifts: sampling.perturb_translations(shifts, state.perturbation, state.offset_step)  # noqa: E731
+        self.coarse_shifts = moved(self.coarse_shifts_unperturbed)
+        self.fine_shifts = moved(sampling.oversample_translations(self.coarse_shifts_unperturbed, state.offset_step, state.oversampling))
+
+    @property
+    def coarse_count(self) -> int:
+        """Number of coarse rotations."""
+        return len(self.directions) * self.n_psi
+
+    @cached_property
+    def coarse_rotations(self) -> np.ndarray:
+        """float64 [rotations, 3, 3] of the whole coarse grid."""
+        return sampling.coarse_rotations(self.directions, self.psi, self.turn)
+
+    def rotation_of(self, coarse: np.ndarray) -> np.ndarray:
+        """float64 [k, 3, 3] of coarse rotations given by index."""
+        return sampling.fine_rotations(self.state.healpix_order, self.directions, coarse, self.turn, 0).reshape(-1, 3, 3)
+
+    def fine_rotations(self, coarse: np.ndarray) -> np.ndarray:
+        """float64 [k * children, 3, 3]: all children of coarse rotations given by index."""
+        return sampling.fine_rotations(self.state.healpix_order, self.directions, coarse, self.turn, self.state.oversampling).reshape(-1, 3, 3)
+
+    def fine_rotations_of(self, fine: np.ndarray) -> np.ndarray:
+        """float64 [k, 3, 3] of fine rotations given by coarse index * children + child."""
+        coarse, where = np.unique(fine // self.rotation_children, return_inverse=True)
+        return self.fine_rotations(coarse)[where * self.rotation_children + fine % self.rotation_children]
+
+
+def slice_matrices(rotations: np.ndarray, volume: Volume, geometry: Geometry) -> np.ndarray:
+    """float32 [n, 3, 2]: image frequency to padded voxel, the inverse rotation with padding, scale and magnification (ALGORITHM.md 1.6, 3.2)."""
+    inverse = rotations.transpose(0, 2, 1)[:, :, :2] @ geometry.magnification
+    return np.ascontiguousarray(inverse * (volume.padding / geometry.scale), np.float32)
+
+
+def geometry_of(optics: OpticsGroup, box: int, pixel_size: float) -> Geometry:
+    """Geometry of an optics group against a model of that box and pixel size."""
+    magnification = np.asarray(optics.magnification, float).reshape(2, 2)
+    return Geometry(optics.box, optics.pixel_size, optics.box * optics.pixel_size / (box * pixel_size), magnification)
+
+
+def current_image_size(progress: Progress, average_pmax: float, box: int, pixel_size: float) -> int:
+    """Image size (model pixels, even) that this iteration looks at (ALGORITHM.md 4.3)."""
+    if progress.has_converged:
+        return box
+    shell = int(round_half_away(progress.current_resolution * box * pixel_size))
+    generous = average_pmax > 0.1 and progress.has_high_fsc_at_limit
+    shell += int(round_half_away(0.25 * box / 2)) if generous else progress.increment_size
+    return min(2 * shell, box)
+
+
+def image_sizes(options: RefineOptions, geometry: Geometry, current_size: int, coarse_step: float, box: int, pixel_size: float) -> tuple[int, int]:
+    """(current, coarse) image size of an optics group in its own pixels, both even (ALGORITHM.md 4.3)."""
+    even = lambda half: 2 * math.ceil(half - 1e-9)  # noqa: E731
+    current = min(geometry.box, even(0.5 * geometry.scale * current_size))
+    if options.max_expectation_resolution > 0:
+        limited = 2 * int(round_half_away(geometry.scale * box * pixel_size / options.max_expectation_resolution))
+        return min(current, limited), min(current, limited)
+    if options.oversampling == 0:
+        return current, current
+    finest = coarse_step / 360 * math.pi * options.particle_diameter / 1.2
+    coarse = even(geometry.scale * pixel_size * box / finest)
+    if options.coarse_size > 0:
+        coarse = min(coarse, even(0.5 * geometry.scale * options.coarse_size))
+    return current, min(coarse, current)

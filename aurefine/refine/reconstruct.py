@@ -1,0 +1,275 @@
+"""From map to projector and back: padding, gridding correction, symmetry, Wiener filter (ALGORITHM.md 3.1, 3.4-3.9).
+
+Only the sphere in use is ever held: transforms are pruned, one axis at a time, so that a padded cube is never built whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numba import njit, prange
+
+from aurefine import fourier, mask
+from aurefine.fsc import correlate
+from aurefine.kernels import Accumulator, Volume
+
+
+def padded_size(box: int, padding: float) -> int:
+    """Even size of the padded box."""
+    size = int(padding * box + 0.5)
+    return size + size % 2
+
+
+def _gridding_correction(box: int, padded: int) -> np.ndarray:
+    """float32 [box, box, box]: sinc^2 of the radius, the transform of trilinear interpolation."""
+    return np.sinc(mask.radius_grid(box, 3) / padded).astype(np.float32) ** 2
+
+
+def _axis_phase(frequency: np.ndarray, box: int, padded: int) -> torch.Tensor:
+    """complex64: moves the origin of a transform from index 0 to the centre box/2 of the unpadded map."""
+    return torch.from_numpy(np.exp(2j * np.pi * frequency * (box // 2) / padded).astype(np.complex64))
+
+
+def projector(volume: np.ndarray, r_max: int, padding: float) -> Volume:
+    """Padded transform of a map [box^3] up to r_max shells, scaled so that a slice equals a projection's transform (ALGORITHM.md 3.1)."""
+    box = volume.shape[0]
+    padded = padded_size(box, padding)
+    padding = padded / box
+    h = int(padding * r_max + 0.5) + 1
+    data = torch.from_numpy(np.ascontiguousarray(volume / _gridding_correction(box, padded), np.float32))
+    columns, rows = np.arange(min(h, padded // 2) + 1), np.arange(-min(h, padded // 2 - 1), min(h, padded // 2) + 1)
+    data = torch.fft.rfft(data, n=padded, dim=2)[:, :, : len(columns)] * _axis_phase(columns, box, padded)
+    for dim in (1, 0):
+        data = torch.fft.fft(data, n=padded, dim=dim).index_select(dim, torch.from_numpy(rows % padded))
+        shape = [1, 1, 1]
+        shape[dim] = len(rows)
+        data *= _axis_phase(rows, box, padded).view(shape)
+    out = torch.zeros((2 * h + 1, 2 * h + 1, h + 1), dtype=torch.complex64)
+    first = h + rows[0]
+    out[first : first + len(rows), first : first + len(rows), : len(columns)] = data * (padding**3 * box / padded**3)
+    out[~torch.from_numpy(_sphere(h, int(padding * r_max + 0.5)))] = 0
+    return Volume(out, r_max, padding)
+
+
+def inverse(data: torch.Tensor, box: int, padding: float) -> np.ndarray:
+    """float32 map [box^3] of a centred half transform complex64 [2h+1, 2h+1, h+1]; undoes the scaling of `projector`."""
+    padded, h = padded_size(box, padding), data.shape[2] - 1
+    rows = np.arange(-h, h + 1)
+    for dim in (0, 1):
+        shape = list(data.shape)
+        shape[dim] = padded
+        full = torch.zeros(shape, dtype=torch.complex64)
+        keep = np.abs(rows) <= padded // 2
+        view = [1, 1, 1]
+        view[dim] = -1
+        full.index_add_(
+            dim, torch.from_numpy(rows[keep] % padded),
+            (data * _axis_phase(-rows, box, padded).view(view)).index_select(dim, torch.from_numpy(np.flatnonzero(keep))),
+        )  # fmt: skip
+        data = torch.fft.ifft(full, dim=dim, norm="forward").narrow(dim, 0, box)
+    columns = min(h, padded // 2) + 1
+    data = data[:, :, :columns] * _axis_phase(-np.arange(columns), box, padded)
+    real = torch.fft.irfft(data, n=padded, dim=2, norm="forward").narrow(2, 0, box)
+    return (real / (padding**3 * box)).numpy()
+
+
+@lru_cache(maxsize=6)
+def _square_radius(h: int) -> np.ndarray:
+    """int32 [2h+1, 2h+1, h+1]: squared distance of each voxel from the centre."""
+    axis = np.arange(-h, h + 1, dtype=np.int32) ** 2
+    return axis[:, None, None] + axis[None, :, None] + (np.arange(h + 1, dtype=np.int32) ** 2)[None, None, :]
+
+
+def _sphere(h: int, radius: int) -> np.ndarray:
+    return _square_radius(h) <= radius * radius
+
+
+@lru_cache(maxsize=4)
+def _shells(h: int, padding: float, rounded: bool) -> np.ndarray:
+    """int32 shell of each voxel in unpadded units, |k| / padding rounded or cut."""
+    radius = np.sqrt(_square_radius(h).astype(np.float32)) / np.float32(padding)
+    return (radius + (0.5 if rounded else 1e-5)).astype(np.int32)
+
+
+@dataclass(eq=False)
+class BackProjection:
+    """One half's symmetrised sums: data complex64 and weight float32, both [2h+1, 2h+1, h+1], for maps of `box` padded by `padding`."""
+
+    data: torch.Tensor
+    weight: torch.Tensor
+    r_max: int
+    padding: float
+    box: int
+
+    @property
+    def h(self) -> int:
+        """Index of the centre along z and y."""
+        return self.data.shape[2] - 1
+
+    @property
+    def radius(self) -> int:
+        """Radius of the sphere in use, padded voxels."""
+        return int(self.r_max * self.padding + 0.5)
+
+    @property
+    def shells(self) -> np.ndarray:
+        """Rounded unpadded shell of every voxel."""
+        return _shells(self.h, self.padding, True)
+
+    def copy(self) -> BackProjection:
+        """An independent copy."""
+        return BackProjection(self.data.clone(), self.weight.clone(), self.r_max, self.padding, self.box)
+
+
+def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackProjection:
+    """Combine the copies of an accumulator, add Friedel mates on the x = 0 plane and apply the point group (ALGORITHM.md 3.4)."""
+    sums = accumulator.combined().contiguous()
+    plane = sums[:, :, 0, :]
+    mate = plane.flip(0, 1) * torch.tensor([1.0, -1.0, 1.0, 1.0])
+    mate[plane.shape[0] // 2, plane.shape[1] // 2] = 0  # the origin is its own mate and stays as it is
+    plane += mate
+    h = sums.shape[2] - 1
+    radius = int(accumulator.r_max * accumulator.padding + 0.5)
+    if len(operators) > 1:
+        sums = torch.from_numpy(_symmetrise(sums.numpy().reshape(-1), h, radius, np.ascontiguousarray(operators[1:], np.float32)))
+    data = torch.view_as_complex(sums[..., :2].contiguous())
+    return BackProjection(data, sums[..., 2].contiguous(), accumulator.r_max, accumulator.padding, box)
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def _symmetrise(source, h, radius, operators):
+    """out(k) = in(k) + sum over operators of in(R k), trilinear, within the sphere; 4 floats (re, im, weight, -) a voxel."""
+    size, width = 2 * h + 1, h + 1
+    out = np.zeros((size, size, width, 4), np.float32)
+    stride_y, stride_z = 4 * width, 4 * width * size
+    for iz in prange(size):
+        for iy in range(size):
+            for ix in range(width):
+                x, y, z = np.float32(ix), np.float32(iy - h), np.float32(iz - h)
+                if x * x + y * y + z * z > radius * radius:
+                    continue
+                start = iz * stride_z + iy * stride_y + ix * 4
+                re, im, weight = source[start], source[start + 1], source[start + 2]
+                for o in range(len(operators)):
+                    r = operators[o]
+                    px = r[0, 0] * x + r[0, 1] * y + r[0, 2] * z
+                    py = r[1, 0] * x + r[1, 1] * y + r[1, 2] * z
+                    pz = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z
+                    sign = np.float32(1.0) if px >= 0 else np.float32(-1.0)
+                    px, py, pz = px * sign, py * sign, pz * sign
+                    lx, ly, lz = np.floor(px), np.floor(py), np.floor(pz)
+                    fx, fy, fz = px - lx, py - ly, pz - lz
+                    low = (int(lz) + h) * stride_z + (int(ly) + h) * stride_y + int(lx) * 4
+                    for corner in range(4):
+                        w = (fy if corner & 1 else 1 - fy) * (fz if corner & 2 else 1 - fz)
+                        i = low + (stride_y if corner & 1 else 0) + (stride_z if corner & 2 else 0)
+                        left, right = w * (1 - fx), w * fx
+                        re += left * source[i] + right * source[i + 4]
+                        im += sign * (left * source[i + 1] + right * source[i + 5])
+                        weight += left * source[i + 2] + right * source[i + 6]
+                out[iz, iy, ix, 0], out[iz, iy, ix, 1], out[iz, iy, ix, 2] = re, im, weight
+    return out
+
+
+def join_low_resolution(first: BackProjection, second: BackProjection, shell: int) -> None:
+    """Replace, in place, both halves' sums within `shell` unpadded shells by their mean (ALGORITHM.md 3.5)."""
+    inside = torch.from_numpy(_sphere(first.h, int(first.padding * shell + 0.5)))
+    for name in ("data", "weight"):
+        one, other = getattr(first, name), getattr(second, name)
+        mean = 0.5 * (one[inside] + other[inside])
+        one[inside] = mean
+        other[inside] = mean
+
+
+def _downsampled(half: BackProjection) -> tuple[np.ndarray, int]:
+    """Unpadded voxel averages sum(data) / sum(weight) over the padded voxels that round to each, complex64 [2q+1, 2q+1, q+1], and q."""
+    q = half.r_max + 1
+    axis = np.arange(-half.h, half.h + 1)
+    to = np.clip(fourier.round_half_away(axis / half.padding) + q, 0, 2 * q)
+    to_x = np.clip(fourier.round_half_away(np.arange(half.h + 1) / half.padding), 0, q)
+    inside = torch.from_numpy(_sphere(half.h, half.radius))
+
+    def fold(values: torch.Tensor) -> torch.Tensor:
+        values = values * inside
+        for dim, index, size in ((0, to, 2 * q + 1), (1, to, 2 * q + 1), (2, to_x, q + 1)):
+            shape = list(values.shape)
+            shape[dim] = size
+            values = torch.zeros(shape, dtype=values.dtype).index_add_(dim, torch.from_numpy(index), values)
+        return values
+
+    data, weight = fold(half.data), fold(half.weight)
+    return torch.where(weight > 0, data / weight.clamp(min=1e-30), torch.zeros_like(data)).numpy(), q
+
+
+def gold_standard_fsc(first: BackProjection, second: BackProjection) -> np.ndarray:
+    """FSC of two halves' voxel averages, float64 [box/2+1]; 1 at shell 0, 0 beyond r_max (ALGORITHM.md 3.6)."""
+    (one, q), (other, _) = _downsampled(first), _downsampled(second)
+    shell = _shells(q, 1.0, True)
+    shell = np.where((shell <= first.r_max), shell, first.box)
+    out = np.zeros(first.box // 2 + 1)
+    n = min(first.r_max + 1, len(out))
+    out[:n] = correlate(one, other, shell, n)
+    out[0] = 1.0
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Spectral results of a half: all float64 [box/2+1] (ALGORITHM.md 3.8)."""
+
+    tau2: np.ndarray
+    data_vs_prior: np.ndarray
+    sigma2: np.ndarray
+    coverage: np.ndarray
+
+
+def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joined: bool) -> Prior:
+    """tau2 from the FSC: SSNR = f / (1 - f), tau2 = SSNR * sigma2 (ALGORITHM.md 3.8); `joined` when the sums hold both halves."""
+    shells = half.box // 2 + 1
+    inside = _square_radius(half.h) < half.radius**2
+    shell, weight = half.shells[inside], half.weight.numpy()[inside] * half.padding**3
+    count = np.bincount(shell, minlength=shells)[:shells]
+    total = np.bincount(shell, weight, shells)[:shells]
+    sigma2 = np.divide(count, total, out=np.zeros(shells), where=total > 0)
+    f = np.maximum(fsc, 0.001)
+    if joined:
+        f = np.sqrt(2 * f / (1 + f))
+    f = np.minimum(f, 0.999)
+    ssnr = tau2_fudge * f / (1 - f)
+    tau2 = ssnr * sigma2
+    least = np.divide(1.0, tau2_fudge * tau2, out=np.full(shells, np.inf), where=tau2 > 0)
+    covered = np.bincount(shell, weight >= least[np.minimum(shell, shells - 1)], shells)[:shells]
+    return Prior(tau2, ssnr, sigma2, covered / np.maximum(count, 1))
+
+
+def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, minimum_shell: int) -> np.ndarray:
+    """float32 map [box^3]: Wiener-filtered with the prior, or unregularised without one (ALGORITHM.md 3.9, gridding skipped)."""
+    weight, radius, shells = half.weight.clone(), half.radius, half.box // 2 + 1
+    square, shell = _square_radius(half.h), np.minimum(half.shells, shells - 1)
+    if prior is not None:
+        regularised = torch.from_numpy((square < radius * radius) & (half.shells >= minimum_shell))
+        strength = prior.tau2[shell] * tau2_fudge * half.padding**3
+        extra = torch.from_numpy(np.divide(1.0, strength, out=np.zeros_like(strength), where=prior.tau2[shell] >= 1e-20).astype(np.float32))
+        hopeless = torch.from_numpy(prior.tau2[shell] < 1e-20)
+        extra = torch.where(hopeless & (weight > 1e-20), 1 / (0.001 * weight.clamp(min=1e-20)), extra)
+        weight += extra * regularised
+    floor = torch.from_numpy(_radial_floor(weight.numpy(), half))
+    weight = torch.maximum(weight, floor)
+    inside = torch.from_numpy(square <= radius * radius)
+    data = torch.where((weight > 0) & inside, half.data / weight.clamp(min=1e-30), torch.zeros_like(half.data))
+    volume = inverse(data, half.box, half.padding)
+    volume = mask.fill_outside(volume, mask.soft_edge(half.box, 3, half.box / 2, 3))
+    return volume / _gridding_correction(half.box, padded_size(half.box, half.padding))
+
+
+def _radial_floor(weight: np.ndarray, half: BackProjection) -> np.ndarray:
+    """A thousandth of the mean weight of each shell: voxels with less than that cannot be trusted to divide by."""
+    shell = _shells(half.h, half.padding, False)
+    inside = _square_radius(half.h) < half.radius**2
+    last = int(shell[inside].max())
+    count = np.bincount(shell[inside], minlength=last + 1)
+    mean = np.bincount(shell[inside], weight[inside], last + 1) / np.maximum(count, 1)
+    return (mean[np.minimum(shell, last)] / 1000).astype(np.float32)

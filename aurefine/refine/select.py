@@ -1,0 +1,159 @@
+"""Ragged arrays of log weights: maximum, sum, and the smallest set that holds a fraction of the probability (ALGORITHM.md 4.8).
+
+Block i of a flat array is values[ptr[i] : ptr[i + 1]]. Nothing here loops over particles in Python.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+
+NEVER = np.float32(-1e30)  # log weight of what is excluded; infinities and fast-math do not mix
+
+
+@dataclass(frozen=True, eq=False)
+class Significant:
+    """Per block: the largest log weight and where it is, ln of the summed weights, and the log weight from which samples count."""
+
+    maximum: np.ndarray  # float32 [n]
+    argmax: np.ndarray  # int64 [n], index within the block
+    log_sum: np.ndarray  # float64 [n]
+    threshold: np.ndarray  # float32 [n]
+    count: np.ndarray  # int64 [n] samples at or above the threshold
+
+
+@njit(cache=True)
+def _threshold(weights, order_from, fraction, largest):
+    """The weight at which the descending cumulative sum first exceeds fraction times the total; `largest` caps the number."""
+    total = 0.0
+    for w in weights:
+        total += w
+    ordered = np.sort(weights)
+    running, kept = 0.0, 0
+    for k in range(len(ordered) - 1, -1, -1):
+        running += ordered[k]
+        kept += 1
+        if running > fraction * total or (largest > 0 and kept == largest):
+            return ordered[k], total
+    return ordered[0], total
+
+
+@njit(parallel=True, cache=True)
+def _significant(values, ptr, fraction, largest, maximum, argmax, log_sum, threshold, count):
+    for i in prange(len(ptr) - 1):
+        block = values[ptr[i] : ptr[i + 1]]
+        top = np.float32(-1e38)
+        for k in range(len(block)):
+            top = max(top, block[k])
+        where = 0
+        while block[where] != top:
+            where += 1
+        # what lies below adds less than 1e-5 of the sum even if every sample sat at the floor
+        floor = top - np.float32(math.log(len(block)) + 12.0)
+        near = 0
+        for k in range(len(block)):
+            near += block[k] > floor
+        weights = np.empty(near)
+        near = 0
+        for k in range(len(block)):
+            if block[k] > floor:
+                weights[near] = math.exp(block[k] - top)
+                near += 1
+        limit, total = _threshold(weights, 0, fraction, largest)
+        threshold[i] = top + np.float32(math.log(limit)) - np.float32(1e-6) * abs(top)
+        above = 0
+        for k in range(len(block)):
+            above += block[k] >= threshold[i]
+        maximum[i], argmax[i], log_sum[i], count[i] = top, where, top + math.log(total), above
+
+
+def significant(values: np.ndarray, ptr: np.ndarray, fraction: float, largest: int = -1) -> Significant:
+    """Find each block's significant samples: the smallest set whose weights exceed `fraction` of the block's sum.
+
+    Args: values float32 flat log weights; ptr int64 [n + 1], no block empty; largest caps the number of samples (-1: no cap).
+    """
+    n = len(ptr) - 1
+    out = Significant(np.empty(n, np.float32), np.empty(n, np.int64), np.empty(n), np.empty(n, np.float32), np.empty(n, np.int64))
+    _significant(values, ptr, fraction, largest, out.maximum, out.argmax, out.log_sum, out.threshold, out.count)
+    return out
+
+
+@njit(parallel=True, cache=True)
+def _indices(values, ptr, threshold, out_ptr, out):
+    for i in prange(len(ptr) - 1):
+        place = out_ptr[i]
+        for k in range(ptr[i], ptr[i + 1]):
+            if values[k] >= threshold[i]:
+                out[place] = k - ptr[i]
+                place += 1
+
+
+def indices(values: np.ndarray, ptr: np.ndarray, chosen: Significant) -> tuple[np.ndarray, np.ndarray]:
+    """(index within its block int64 [total], ptr int64 [n + 1]) of every significant sample, in block order."""
+    out_ptr = np.concatenate([[0], np.cumsum(chosen.count)]).astype(np.int64)
+    out = np.empty(out_ptr[-1], np.int64)
+    _indices(values, ptr, chosen.threshold, out_ptr, out)
+    return out, out_ptr
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def add_dense_priors(cross, half_power, log_direction, log_offset):
+    """In place, cross[b, t, r] += log_direction[r] + log_offset[b, t] - half_power[b, r] (all float32)."""
+    particles, shifts, rotations = cross.shape
+    for i in prange(particles):
+        base = log_direction - half_power[i]
+        for t in range(shifts):
+            for r in range(rotations):
+                cross[i, t, r] += base[r] + log_offset[i, t]
+
+
+@njit(parallel=True, cache=True)
+def add_block_priors(values, ptr, pair_ptr, log_pair, log_offset):
+    """In place, add log_pair[pair] + log_offset[i, t] to block i of shape [pairs of i, shifts] (all float32)."""
+    shifts = log_offset.shape[1]
+    for i in prange(len(ptr) - 1):
+        for r in range(pair_ptr[i + 1] - pair_ptr[i]):
+            start = ptr[i] + r * shifts
+            for t in range(shifts):
+                values[start + t] += log_pair[pair_ptr[i] + r] + log_offset[i, t]
+
+
+@njit(parallel=True, cache=True)
+def fine_weights(scores, block_ptr, pair_ptr, row, column, columns, rotations, shifts, log_prior, out):
+    """Collect the children of significant coarse pairs from dense score blocks: out[pair, child rotation, child shift].
+
+    Block i of scores is [coarse rotations of i * rotations, columns[i] * shifts]; row and column (int32 per pair) say which coarse
+    rotation and which coarse shift of the block a pair belongs to; log_prior float32 per pair is added.
+    """
+    for i in prange(len(pair_ptr) - 1):
+        width = columns[i] * shifts
+        for pair in range(pair_ptr[i], pair_ptr[i + 1]):
+            for k in range(rotations):
+                start = block_ptr[i] + (row[pair] * rotations + k) * width + column[pair] * shifts
+                for j in range(shifts):
+                    out[pair, k, j] = scores[start + j] + log_prior[pair]
+
+
+@njit(parallel=True, cache=True)
+def _best(values, ptr, maximum, argmax, count):
+    for i in prange(len(ptr) - 1):
+        best = 0
+        block = values[ptr[i] : ptr[i + 1]]
+        for k in range(len(block)):
+            if block[k] > block[best]:
+                best = k
+        same = 0
+        for k in range(len(block)):
+            same += block[k] == block[best]
+        maximum[i], argmax[i], count[i] = block[best], best, same
+
+
+def best_only(values: np.ndarray, ptr: np.ndarray) -> Significant:
+    """The winner of each block (and its exact ties), for scores that are correlations and not log weights (ALGORITHM.md 2.6)."""
+    n = len(ptr) - 1
+    maximum, argmax, count = np.empty(n, np.float32), np.empty(n, np.int64), np.empty(n, np.int64)
+    _best(values, ptr, maximum, argmax, count)
+    return Significant(maximum, argmax, np.zeros(n), maximum, count)
