@@ -173,4 +173,4 @@ def _validate_gpu(options: RefineOptions) -> None:
     try:
         options.gpu_numbers  # noqa: B018  (parsing is the check)
     except ValueError as error:
-        raise InputError(f"--gpu {options.gpu}: GPU numbers such as \"0\" or \"0:1\" were expected.") from error
+        raise InputError(f'--gpu {options.gpu}: GPU numbers such as "0" or "0:1" were expected.') from error
