@@ -20,24 +20,48 @@ _SMALLEST = 1e-8  # |CTF| is never below this
 class CtfParameters(Protocol):
     """Per-particle arrays `[n]`: Angstrom, degrees, Angstrom^2, and a plain factor."""
 
-    defocus_u: np.ndarray
-    defocus_v: np.ndarray
-    defocus_angle: np.ndarray
-    bfactor: np.ndarray
-    scale: np.ndarray
-    phase_shift: np.ndarray
+    @property
+    def defocus_u(self) -> np.ndarray: ...
+
+    @property
+    def defocus_v(self) -> np.ndarray: ...
+
+    @property
+    def defocus_angle(self) -> np.ndarray: ...
+
+    @property
+    def bfactor(self) -> np.ndarray: ...
+
+    @property
+    def scale(self) -> np.ndarray: ...
+
+    @property
+    def phase_shift(self) -> np.ndarray: ...
 
 
 class Optics(Protocol):
     """What an optics group says of the microscope: kV, mm, fraction, 2x2 matrix, Zernike lists, (x, y) mrad."""
 
-    voltage: float
-    spherical_aberration: float
-    amplitude_contrast: float
-    magnification: np.ndarray
-    even_zernike: ArrayLike
-    odd_zernike: ArrayLike
-    beam_tilt: tuple[float, float]
+    @property
+    def voltage(self) -> float: ...
+
+    @property
+    def spherical_aberration(self) -> float: ...
+
+    @property
+    def amplitude_contrast(self) -> float: ...
+
+    @property
+    def magnification(self) -> np.ndarray: ...
+
+    @property
+    def even_zernike(self) -> ArrayLike: ...
+
+    @property
+    def odd_zernike(self) -> ArrayLike: ...
+
+    @property
+    def beam_tilt(self) -> tuple[float, float]: ...
 
 
 def wavelength(voltage_kv: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -98,7 +99,9 @@ def read_masks(options: RefineOptions, box: int, pixel_size: float) -> Masks:
     return Masks(read(options.solvent_mask), read(options.solvent_mask2), read(options.lowpass_mask))
 
 
-def noise_spectra(particles: ParticleSet, cache: ImageCache, members: np.ndarray, box: int, pixel_size: float, options: RefineOptions, warn) -> np.ndarray:
+def noise_spectra(
+    particles: ParticleSet, cache: ImageCache, members: np.ndarray, box: int, pixel_size: float, options: RefineOptions, warn: Callable[[str], None]
+) -> np.ndarray:
     """First noise power [optics groups, shells] from the images themselves, less that of their average (ALGORITHM.md 2.3)."""
     limit = options.noise_particles if options.noise_particles > 0 else _NOISE_PARTICLES
     shells = box // 2 + 1
@@ -113,9 +116,9 @@ def noise_spectra(particles: ParticleSet, cache: ImageCache, members: np.ndarray
                 _check_norm(images, radius, str(particles.table["rlnImageName"][mine[0]]), warn)
             if options.zero_mask:
                 images = mask_background(images, radius, options.mask_edge_pixels)
-            images = _on_model_grid(images.numpy(), optics.pixel_size, box, pixel_size)
-            spectra[group] += _image_power(images).sum(0)
-            average += images.sum(0)
+            resampled = _on_model_grid(images.numpy(), optics.pixel_size, box, pixel_size)
+            spectra[group] += _image_power(resampled).sum(0)
+            average += resampled.sum(0)
         counts[group] = len(mine)
     mean = average / max(counts.sum(), 1)
     sigma2 = spectra / np.maximum(counts, 1)[:, None] / 2 - _image_power(mean[None].astype(np.float32))[0] / 2

@@ -148,7 +148,8 @@ def _start(particles: ParticleSet, options: RefineOptions, state: State | None, 
         state = initial.initial_state(particles, cache, options, console.warn)
         state = replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
     masks = initial.read_masks(options, state.halves[0].box, state.halves[0].pixel_size)
-    order = tuple(initial.processing_order(particles, state.random_subset, half, options.random_seed + half) for half in (1, 2))
+    subset, seed = state.random_subset, options.random_seed
+    order = initial.processing_order(particles, subset, 1, seed + 1), initial.processing_order(particles, subset, 2, seed + 2)
     if options.output:
         writer.make_output_folder(options.output)
         if new:
@@ -253,10 +254,8 @@ def _judge(state: State, plan: Plan, maximised: Maximised, poses: Poses, options
     progress = schedule.count_changes(state.progress, plan.sampling, state.poses, poses)
     progress = schedule.update_image_growth(progress, maximised.models[0].fsc, plan.current_size)
     first = maximised.models[0]
-    if len(maximised.models) == 2:  # both halves go by the first one's spectrum and average
-        models = (first, replace(maximised.models[1], data_vs_prior=first.data_vs_prior, average_pmax=first.average_pmax))
-    else:
-        models = maximised.models
+    models = maximised.models  # both halves go by the first one's spectrum and average
+    models = (first, *(replace(model, data_vs_prior=first.data_vs_prior, average_pmax=first.average_pmax) for model in models[1:]))
     progress = schedule.update_resolution(progress, first, options, plan.correlation and options.initial_lowpass > 0)
     return State(models, poses, state.sampling, progress, state.random_subset, maximised.unfiltered)
 

@@ -40,16 +40,16 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
     """New models from old ones and the half-sets' sums; `resolution` is the current one in 1/Angstrom."""
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
-    halves = [reconstruct.collect(s.accumulator, operators, box) for s in sums]
+    first, second = halves = [reconstruct.collect(s.accumulator, operators, box) for s in sums]
     separate = [half.copy() for half in halves] if plan.final else halves
     if options.join_halves_resolution > 0:
         limit = max(options.join_halves_resolution, 1 / resolution)
-        reconstruct.join_low_resolution(*halves, math.ceil(box * pixel_size / limit - 1e-9))
+        reconstruct.join_low_resolution(first, second, math.ceil(box * pixel_size / limit - 1e-9))
     unfiltered: tuple[np.ndarray, ...] = ()
     masked = None
     if options.solvent_correct_fsc and masks.solvent is not None:
-        unfiltered = tuple(reconstruct.reconstruct(half, None, 1.0, 0) for half in halves)
-        masked = fsc_room.mask_corrected(*unfiltered, masks.solvent, seed=abs(options.random_seed) + plan.iteration)
+        unfiltered = one, two = reconstruct.reconstruct(first, None, 1.0, 0), reconstruct.reconstruct(second, None, 1.0, 0)
+        masked = fsc_room.mask_corrected(one, two, masks.solvent, seed=abs(options.random_seed) + plan.iteration)
         fsc = np.where(np.arange(box // 2 + 1) <= plan.current_size // 2, masked.corrected, 0.0)
     else:
         fsc = reconstruct.gold_standard_fsc(*halves)
