@@ -14,6 +14,7 @@ from aurefine.errors import InputError
 _REASONS = {
     errno.ENOSPC: "no space is left on the disk: free some space, or choose another output folder",
     errno.EDQUOT: "the disk quota is used up: free some space, or choose another output folder",
+    errno.EFBIG: "the file would be larger than is allowed here: raise the limit (ulimit -f), or choose another output folder",
     errno.EACCES: "permission denied: choose a folder you may write to",
     errno.EROFS: "the file system is read-only: choose a folder you may write to",
     errno.ENOENT: "the folder does not exist: create it first",

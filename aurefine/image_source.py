@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,10 @@ def find_bad_images(images: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return ~good | far_off, [str(reason) for reason in reasons]
 
 
-def normalisation_warning(images: np.ndarray, radius: float) -> str | None:
+def normalisation_warning(images: np.ndarray, radius: float, names: Sequence[str] | np.ndarray = ()) -> str | None:
     """What looks un-normalised about the background outside `radius` (pixels) of images [n, y, x], or None (ALGORITHM.md 2.3).
 
+    `names` [n] lets the message name the first such image.
     RELION expects a background of mean 0 and standard deviation 1; it warns at |mean / sd| > 0.5 or sd outside 0.5 to 2.
     """
     height, width = images.shape[1:]
@@ -128,7 +130,7 @@ def normalisation_warning(images: np.ndarray, radius: float) -> str | None:
     first = bad[0]
     return (
         f"{len(bad)} of {len(images)} images do not look normalised: background mean {mean[first]:.3g} and standard deviation {spread[first]:.3g} "
-        "in the first of them, where 0 and 1 are expected; extract the particles again with normalisation"
+        f"in {names[first] if len(names) else 'the first of them'}, where 0 and 1 are expected; extract the particles again with normalisation"
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from aurefine import mrc, particles, star
 from aurefine.errors import InputError
+from aurefine.particle_checks import refuse_bad_images
 
 OPTICS = {
     "rlnOpticsGroup": [1, 2],
@@ -284,11 +285,22 @@ def test_images_that_would_poison_a_refinement_are_found():
     assert particles.find_bad_images(np.zeros((2, 4, 4)))[0].all()
 
 
+def test_bad_images_are_named_by_row_and_image():
+    images = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
+    rows, names = np.array([4, 7, 9]), np.array(["1@a.mrcs", "2@a.mrcs", "3@a.mrcs"], object)
+    refuse_bad_images(images, "p.star", rows, names)
+    images[1] = 3
+    with pytest.raises(InputError, match=r"p.star: 1 of 3 images cannot be used: row 7 \(2@a.mrcs\): blank"):
+        refuse_bad_images(images, "p.star", rows, names)
+
+
 def test_an_unnormalised_background_is_told():
     images = np.random.default_rng(0).normal(size=(4, 32, 32))
     assert particles.normalisation_warning(images, 12) is None
     assert "4 of 4" in str(particles.normalisation_warning(images * 3, 12))
     assert "4 of 4" in str(particles.normalisation_warning(images + 2, 12))
+    images[2] += 2
+    assert "in 3@a.mrcs" in str(particles.normalisation_warning(images, 12, [f"{k + 1}@a.mrcs" for k in range(4)]))
 
 
 def test_relion_5s_data_files_are_rewritten_byte_for_byte(shared_data, tmp_path):

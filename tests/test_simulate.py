@@ -72,7 +72,9 @@ def test_the_same_seed_writes_the_same_particles(tiny, tmp_path):
     for folder in ("one", "two"):
         simulate(tiny, tmp_path / folder, SMALL)
     for name in ("particles.star", "truth.star", "truth.mrc", "Particles/micrograph_0002.mrcs"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        one, two = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
+        dated = slice(224, 304) if ".mrc" in name else slice(0, 0)  # an MRC file's label says when it was written
+        assert len(one) == len(two) and one[: dated.start] + one[dated.stop :] == two[: dated.start] + two[dated.stop :]
     other = simulate(tiny, tmp_path / "other", replace(SMALL, seed=9))
     assert other.particles.read_bytes() != (tmp_path / "one" / "particles.star").read_bytes()
 

@@ -1,102 +1,23 @@
-"""The start of a refinement: half-sets, reference on the particles' grid, first noise spectra and priors (ALGORITHM.md 2)."""
+"""The start of a refinement: first noise spectra, low-passed references, priors and sampling (ALGORITHM.md 2.3, 2.4)."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from aurefine import fourier, maps, mask, mrc, sampling
+from aurefine import fourier, maps, sampling
 from aurefine.errors import InputError
-from aurefine.particles import ParticleSet
+from aurefine.particles import ParticleSet, normalisation_warning
 from aurefine.refine.images import ImageCache, mask_background
-from aurefine.refine.maximisation import Masks
+from aurefine.refine.inputs import Inputs
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.state import Model, Poses, Progress, SamplingState, State
 from aurefine.symmetry import point_group
 
 _NOISE_PARTICLES = 1000
-
-
-def half_sets(particles: ParticleSet, seed: int) -> np.ndarray:
-    """1 or 2 for every particle: those of the file, or a fair coin. InputError when one half would be empty."""
-    subset = np.asarray(particles.random_subset)
-    if not subset.any():
-        subset = 1 + np.random.default_rng(seed).integers(0, 2, particles.count)
-    for half in (1, 2):
-        if not (subset == half).any():
-            raise InputError(
-                f"{particles.path}: no particle is in half-set {half} (rlnRandomSubset), {particles.count} are in the other. "
-                "Gold-standard refinement needs both: remove the column to have the halves drawn anew, or assign both 1 and 2."
-            )
-    return subset.astype(np.int64)
-
-
-def processing_order(particles: ParticleSet, subset: np.ndarray, half: int, seed: int) -> np.ndarray:
-    """Particles of a half in random order, sorted by optics group: the same in every iteration (ALGORITHM.md 2.1)."""
-    members = np.flatnonzero(subset == half)
-    members = np.random.default_rng(seed).permutation(members)
-    return members[np.argsort(particles.optics_index[members], kind="stable")]
-
-
-def read_reference(options: RefineOptions, particles: ParticleSet, path: str | None = None) -> tuple[np.ndarray, float]:
-    """The reference on the box and pixel size of the first optics group: (float32 [box^3], pixel size in Angstrom).
-
-    A map of other size is resampled, whether or not --trust_ref_size was given: docs/differences-from-relion.md.
-    """
-    path = path or options.reference
-    volume, pixel_size = mrc.read_map(path)
-    if options.reference_pixel_size > 0:
-        pixel_size = options.reference_pixel_size
-    if volume.ndim != 3 or len(set(volume.shape)) != 1:
-        raise InputError(f"{path}: the reference has shape {volume.shape}; a cubic map was expected. Crop or pad it to a cube.")
-    if not np.isfinite(volume).all() or np.ptp(volume) == 0:
-        raise InputError(f"{path}: the reference has NaN or infinite values, or the same value everywhere. Give a real map with --ref.")
-    if not pixel_size > 0:
-        raise InputError(f"{path}: the header gives no pixel size. Give it in Angstrom with --ref_angpix.")
-    optics = particles.optics[0]
-    box = optics.box
-    if abs(pixel_size - optics.pixel_size) > 0.001 or volume.shape[0] != box:
-        extent = volume.shape[0] * pixel_size
-        if extent < 0.5 * options.particle_diameter:
-            raise InputError(
-                f"{path}: the reference is {extent:.0f} A wide, less than half the particle diameter of {options.particle_diameter:.0f} A. "
-                f"Its pixel size ({pixel_size:g} A in the header) is probably wrong: give the true one with --ref_angpix."
-            )
-        logging.getLogger(__name__).info("the reference (%d px of %g A) is resampled to the particles' grid", volume.shape[0], pixel_size)
-        volume, pixel_size = maps.fit_to(volume, pixel_size, box, optics.pixel_size)
-    return np.ascontiguousarray(volume, np.float32), float(pixel_size)
-
-
-def half_map_name(path: str, half: int) -> str:
-    """The half-set's own map where the reference's name says it is one of two half maps (ALGORITHM.md 2.2)."""
-    folder, _, name = path.rpartition("/")
-    for digit in ("1", "2"):
-        if f"half{digit}" in name:
-            name = name.replace(f"half{digit}", f"half{half}")
-            break
-    return f"{folder}/{name}" if folder else name
-
-
-def read_mask(path: str, box: int, pixel_size: float) -> np.ndarray | None:
-    """A mask on the model's grid, None without one; InputError for values outside 0..1."""
-    if not path or path == "None":
-        return None
-    volume, own = mrc.read_map(path)
-    if volume.min() < -1e-4 or volume.max() > 1 + 1e-4:
-        raise InputError(f"{path}: mask values run from {volume.min():g} to {volume.max():g}; 0 to 1 was expected. Make it with mask_create.")
-    if volume.shape[0] != box or abs(own - pixel_size) > 0.001:
-        volume, _ = maps.fit_to(volume, own, box, pixel_size, round_up=True)
-    return np.clip(volume, 0, 1).astype(np.float32)
-
-
-def read_masks(options: RefineOptions, box: int, pixel_size: float) -> Masks:
-    """All masks that the options name."""
-    read = lambda path: read_mask(path, box, pixel_size)  # noqa: E731
-    return Masks(read(options.solvent_mask), read(options.solvent_mask2), read(options.lowpass_mask))
 
 
 def noise_spectra(
@@ -113,7 +34,9 @@ def noise_spectra(
             images = cache.read(group, mine[start : start + 512])
             radius = options.particle_diameter / (2 * optics.pixel_size)
             if options.check_norm and start == 0:
-                _check_norm(images, radius, str(particles.table["rlnImageName"][mine[0]]), warn)
+                warning = normalisation_warning(images.numpy(), radius, particles.table["rlnImageName"][mine[:512]])
+                if warning:
+                    warn(f"{particles.path}: {warning}")
             if options.zero_mask:
                 images = mask_background(images, radius, options.mask_edge_pixels)
             resampled = _on_model_grid(images.numpy(), optics.pixel_size, box, pixel_size)
@@ -157,35 +80,16 @@ def _positive(spectrum: np.ndarray) -> np.ndarray:
     return out
 
 
-def _check_norm(images: torch.Tensor, radius: float, name: str, warn) -> None:
-    """Warn when the backgrounds are not normalised to mean 0 and deviation 1."""
-    background = torch.from_numpy(mask.radius_grid(images.shape[1], 2) > radius)
-    if not background.any():
-        return
-    values = images[:, background]
-    mean, deviation = values.mean(1), values.std(1)
-    bad = ((mean / deviation).abs() > 0.5) | (deviation < 0.5) | (deviation > 2)
-    if bad.any():
-        k = int(torch.nonzero(bad)[0])
-        warn(
-            f"{int(bad.sum())} of the first {len(images)} images look un-normalised: a background of mean {float(mean[k]):.3g} and deviation "
-            f"{float(deviation[k]):.3g} near {name}, where 0 and 1 are expected. Extract the particles again with normalisation on."
-        )
-
-
-def initial_state(particles: ParticleSet, cache: ImageCache, options: RefineOptions, warn) -> State:
+def initial_state(particles: ParticleSet, cache: ImageCache, inputs: Inputs, options: RefineOptions, warn: Callable[[str], None]) -> State:
     """Everything before the first iteration."""
-    subset = half_sets(particles, options.random_seed)
-    first = read_reference(options, particles, half_map_name(options.reference, 1))
-    second = read_reference(options, particles, half_map_name(options.reference, 2))
-    box, pixel_size = first[0].shape[0], first[1]
+    subset, box, pixel_size = inputs.random_subset, inputs.box, inputs.pixel_size
     members = np.concatenate([np.flatnonzero(subset == half) for half in (1, 2)])
     sigma2 = noise_spectra(particles, cache, members, box, pixel_size, options, warn)
     grid = _first_sampling(options, pixel_size)
     directions = len(sampling.directions(grid.healpix_order, point_group(grid.symmetry), grid.limit_tilt))
     models = tuple(
         _first_model(volume, pixel_size, sigma2, (subset == half).sum(), directions, particles, options)
-        for half, (volume, _) in enumerate((first, second), 1)
+        for half, volume in zip((1, 2), inputs.references, strict=True)
     )
     n = particles.count
     poses = Poses(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numba
 import numpy as np
 import torch
 
 from aurefine import particles as particles_room
+from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, initial, messages, reconstruct, schedule, writer
+from aurefine.refine import accuracy, initial, inputs, messages, reconstruct, schedule, writer
 from aurefine.refine.console import Console
 from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
 from aurefine.refine.maximisation import Masks, Maximised, maximise
-from aurefine.refine.options import RefineOptions
+from aurefine.refine.options import RefineOptions, validate_values
 from aurefine.refine.pipeline import JobControl
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes
 from aurefine.refine.state import Model, Poses, State
@@ -74,8 +76,8 @@ class Result:
 
 
 def refine(
-    particles: ParticleSet | str,
-    reference: str | None,
+    particles: ParticleSet | str | Path,
+    reference: str | Path | None,
     options: RefineOptions,
     *,
     state: State | None = None,
@@ -88,11 +90,14 @@ def refine(
         RefineOptions, its `output` the root of the files to write ("" writes none); state: go on from here instead of starting.
     Raises InputError for a user's mistake, JobAborted when the job is told to stop.
     """
+    validate_values(options)
     control, console = control or JobControl(), console or Console(verbosity=options.verbosity)
     threads = use_threads(options.threads)
-    if isinstance(particles, str):
+    if not isinstance(particles, ParticleSet):
         particles = particles_room.load(particles, need_ctf=options.ctf_correction)
-    options = _complete(options, reference, particles)
+    options = _complete(options, str(reference or options.reference), particles)
+    if state is None and not options.reference:
+        raise InputError("No reference: give the name of a map (.mrc).")
     state, data = _start(particles, options, state, console, threads)
     result = Result(state, output=options.output)
     last = state.progress.iteration + options.max_iterations if options.continue_from else options.max_iterations
@@ -112,11 +117,11 @@ def refine(
     return result
 
 
-def _complete(options: RefineOptions, reference: str | None, particles: ParticleSet) -> RefineOptions:
+def _complete(options: RefineOptions, reference: str, particles: ParticleSet) -> RefineOptions:
     """Fill in what the options leave to be found out: reference, seed, particle diameter."""
     optics = particles.optics[0]
     diameter = options.particle_diameter if options.particle_diameter > 0 else (optics.box - options.mask_edge_pixels) * optics.pixel_size
-    return replace(options.seeded(), reference=reference or options.reference, particle_diameter=diameter)
+    return replace(options.seeded(), reference=reference, particle_diameter=diameter)
 
 
 def _conclude(state: State, options: RefineOptions, console: Console) -> None:
@@ -137,24 +142,31 @@ def use_threads(asked: int) -> int:
     return threads
 
 
-def _start(particles: ParticleSet, options: RefineOptions, state: State | None, console: Console, threads: int) -> tuple[State, Data]:
-    """Read all images; a new run also estimates its noise and writes its iteration 0."""
+def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None, console: Console, threads: int) -> tuple[State, Data]:
+    """Check all that is cheap to check, read all images; a new run also estimates its noise and writes its iteration 0."""
     for warning in particles.warnings:
         console.warn(warning)
-    cache = ImageCache(particles)
-    new = state is None
-    if state is None:
-        console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
-        state = initial.initial_state(particles, cache, options, console.warn)
-        state = replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
-    masks = initial.read_masks(options, state.halves[0].box, state.halves[0].pixel_size)
-    subset, seed = state.random_subset, options.random_seed
-    order = initial.processing_order(particles, subset, 1, seed + 1), initial.processing_order(particles, subset, 2, seed + 2)
+    begin = inputs.read_inputs(particles, options, console.warn) if earlier is None else earlier
+    grid = begin.halves[0] if isinstance(begin, State) else begin
+    masks = inputs.read_masks(options, grid.box, grid.pixel_size)
     if options.output:
         writer.make_output_folder(options.output)
-        if new:
-            writer.write_iteration(options.output, 0, state, particles, options)
+        inputs.check_room(options.output, grid.box, particles.count)
+    cache = ImageCache(particles)
+    state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, options, console)
+    subset, seed = state.random_subset, options.random_seed
+    order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
     return state, Data(particles, cache, order, masks, threads)
+
+
+def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console) -> State:
+    """The state of iteration 0, written where there is an output."""
+    console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
+    state = initial.initial_state(particles, cache, given, options, console.warn)
+    state = replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
+    if options.output:
+        writer.write_iteration(options.output, 0, state, particles, options)
+    return state
 
 
 def _plan(state: State, data: Data, options: RefineOptions, console: Console):

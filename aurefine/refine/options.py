@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aurefine.errors import InputError
+from aurefine.symmetry import point_group
 
 
 @dataclass(frozen=True)
@@ -138,19 +139,26 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
 
 
 def validate(options: RefineOptions) -> RefineOptions:
-    """The same options, their file names cleaned of RELION's `None`; raises InputError for what can be seen to be wrong at once."""
+    """The same options; raises InputError for what can be seen to be wrong at once, missing files included."""
+    validate_values(options)
+    if not options.continue_from:
+        _validate_new(options)
+    masks = (("--solvent_mask", options.solvent_mask), ("--solvent_mask2", options.solvent_mask2), ("--lowpass_mask", options.lowpass_mask))
+    for flag, path in (*masks, ("--continue", options.continue_from)):
+        _must_exist(flag, path)
+    return options
+
+
+def validate_values(options: RefineOptions) -> None:
+    """Raise InputError for numbers out of their range, unknown point groups, GPU names and options that need others."""
     for name, flag, smallest, largest, what in _LIMITS:
         value = getattr(options, name)
         if not smallest <= value <= largest:
             raise InputError(f"{flag} {value:g}: a {what} between {smallest:g} and {largest:g} was expected.")
     _validate_gpu(options)
-    if not options.continue_from:
-        _validate_new(options)
-    for flag, path in (("--solvent_mask", options.solvent_mask), ("--continue", options.continue_from)):
-        _must_exist(flag, path)
+    point_group(options.symmetry)
     if options.solvent_correct_fsc and not options.solvent_mask:
         raise InputError("--solvent_correct_fsc needs a mask: give one with --solvent_mask, or leave the option out.")
-    return options
 
 
 def _validate_new(options: RefineOptions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ import aurefine
 from aurefine import mrc, star
 from aurefine import sampling as grids
 from aurefine.atomic import write_bytes
+from aurefine.errors import InputError
 from aurefine.refine.angdist import write_bild
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.star_tables import micrograph_noise_tables, model_tables, optimiser_table, sampling_tables
@@ -37,8 +39,14 @@ class Particles(Protocol):
 
 
 def make_output_folder(root: str) -> None:
-    """Make the folder of the output root."""
-    Path(root).parent.mkdir(parents=True, exist_ok=True)
+    """Make the folder of the output root; InputError where that cannot be."""
+    folder = Path(root).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: the output folder cannot be made ({error.strerror}); choose another one with --o") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder}: permission denied; choose a folder you may write to with --o")
 
 
 def iteration_root(root: str, iteration: int) -> str:
