@@ -27,11 +27,12 @@ help:
 
 install: $(STAMP)
 
+# Another torch than the pinned one brings its own Triton.
 # torch goes first and by its exact version: an open range would fetch the newest build with its gigabytes of CUDA libraries.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "aurefine needs Python 3.11 or newer: install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt
+	sed 's/^torch==.*/$(TORCH)/; $(if $(filter torch==2.13.0,$(TORCH)),,/^triton==/d)' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt $(PIP_TORCH) "$(TORCH)"
 	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e ".[dev,model]"
 	touch $(STAMP)
