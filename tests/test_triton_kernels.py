@@ -1,6 +1,8 @@
 """Every Triton kernel equals its plain-torch twin: on the GPU where there is one, else in Triton's interpreter on the CPU."""
 
 import os
+import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ pytest.importorskip("triton", reason="Triton is not installed: it is only made f
 
 from test_kernels import SHAPES, _images, _slices, _volume  # noqa: E402
 
+from aurefine import kernels  # noqa: E402
 from aurefine.fourier import pixel_list  # noqa: E402
 from aurefine.kernels import Accumulator, Samples, Volume, cuda, reference  # noqa: E402
 
@@ -111,3 +114,28 @@ def test_accumulation_equals_its_twin(size, box, padding, r_max, premultiplied):
     torch.testing.assert_close(fast.combined(), slow.combined(), rtol=1e-3, atol=1e-3)
     for name in fast_sums.__dataclass_fields__:
         np.testing.assert_allclose(getattr(fast_sums, name), getattr(slow_sums, name), rtol=1e-3, atol=1e-2)
+
+
+@pytest.fixture
+def fresh_choice():
+    kernels._gpu_backend.cache_clear()
+    yield
+    kernels._gpu_backend.cache_clear()
+
+
+def test_tensors_on_a_gpu_get_the_triton_kernels(fresh_choice):
+    assert kernels._backend(torch.device("cuda")) is cuda
+    assert kernels._backend(torch.device("cpu")).__name__ == "aurefine.kernels.cpu"
+
+
+def test_without_triton_a_gpu_runs_plain_torch_and_says_so_once(monkeypatch, fresh_choice):
+    for name in ("aurefine.kernels.cuda", "aurefine.kernels._triton"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(kernels, "cuda")
+    monkeypatch.delattr(kernels, "_triton")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.warns(UserWarning, match="Triton"):
+        assert kernels._backend(torch.device("cuda")) is reference
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernels._backend(torch.device("cuda")) is reference

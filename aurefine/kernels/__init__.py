@@ -9,7 +9,9 @@ Shared vocabulary
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -88,6 +90,21 @@ def _backend(device: torch.device):
         from aurefine.kernels import cpu
 
         return cpu
+    return _gpu_backend() if device.type == "cuda" else _plain_torch()
+
+
+@lru_cache(maxsize=1)
+def _gpu_backend():
+    """The Triton kernels, or their plain-torch twins where Triton is missing, which is said once."""
+    try:
+        from aurefine.kernels import cuda
+    except ImportError as error:
+        warnings.warn(f"GPU kernels need Triton ({error}): slower plain torch is used. Install it with: pip install triton", stacklevel=4)
+        return _plain_torch()
+    return cuda
+
+
+def _plain_torch():
     from aurefine.kernels import reference
 
     return reference
@@ -149,7 +166,8 @@ def score(
     Args: slices float32 [n, 3, 2]; pair_ptr int64 [particles + 1] into pair_slice int32 (rows of slices); images complex64
         [particles, pixels]; power float32 [particles, pixels]; shift_ptr int64 [particles + 1] into shift_row int32 (rows of
         shifts float32 [t, 2]).
-    Returns: (scores float32 flat, block_ptr int64 [particles + 1]): block i is [slices of i, shifts of i] in row-major order.
+    Returns: (scores float32 flat, block_ptr int64 [particles + 1]): block i is [slices of i, shifts of i] in row-major order. The Triton
+        version leaves the scores on the device, as a tensor.
     """
     return _backend(volume.data.device).score(
         volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation

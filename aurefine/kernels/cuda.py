@@ -98,7 +98,8 @@ def _score_tiles(pair_ptr: np.ndarray, shift_ptr: np.ndarray, block_ptr: np.ndar
 
 def _precision(device: torch.device) -> str:
     """Products of three TF32 terms keep float32's digits and use the tensor cores; older GPUs have none for them."""
-    return "tf32x3" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "ieee"
+    new = device.type == "cuda" and torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "tf32x3" if new else "ieee"
 
 
 def score(
