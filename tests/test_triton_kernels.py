@@ -112,8 +112,13 @@ def test_accumulation_equals_its_twin(size, box, padding, r_max, premultiplied):
     fast_sums, slow_sums = cuda.accumulate(volume, fast, *rest), reference.accumulate(volume, slow, *rest)
     assert slow.combined().abs().max() > 0
     torch.testing.assert_close(fast.combined(), slow.combined(), rtol=1e-3, atol=1e-3)
+    on_device = Samples(*(torch.from_numpy(getattr(samples, name)).to(DEVICE) for name in samples.__dataclass_fields__))
+    again = Accumulator.empty(r_max, padding, 1, DEVICE)
+    again_sums = cuda.accumulate(volume, again, slices, on_device, *rest[2:])
+    torch.testing.assert_close(again.combined(), fast.combined())
     for name in fast_sums.__dataclass_fields__:
         np.testing.assert_allclose(getattr(fast_sums, name), getattr(slow_sums, name), rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(getattr(again_sums, name), getattr(fast_sums, name), rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture

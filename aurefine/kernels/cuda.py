@@ -175,18 +175,17 @@ def insert(accumulator: Accumulator, slices: np.ndarray, values: torch.Tensor, w
         )  # fmt: skip
 
 
-def _shares(samples: Samples, blocks: int) -> np.ndarray:
+def _shares(samples: Samples, blocks: int, device: torch.device) -> torch.Tensor:
     """int64 [shares + 1]: contiguous slices of nearly equal work, as many as fill the device; slices without samples cost nothing."""
-    slice_ptr, run_ptr = _host(samples.slice_ptr), _host(samples.run_ptr)
-    runs = np.diff(slice_ptr)
-    work = np.cumsum(2.0 * runs + np.diff(run_ptr[slice_ptr]) + 8.0 * (runs > 0))
-    count = max(1, min(len(runs), _SHARES // blocks))
-    cuts = np.searchsorted(work, work[-1] * np.arange(1, count) / count) if len(runs) else np.zeros(0)
-    return np.concatenate([[0], cuts, [len(runs)]]).astype(np.int64)
-
-
-def _host(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    return array.cpu().numpy() if isinstance(array, torch.Tensor) else array
+    slice_ptr, run_ptr = _move(samples.slice_ptr, device, torch.int64), _move(samples.run_ptr, device, torch.int64)
+    runs = slice_ptr.diff()
+    slices = len(runs)
+    work = torch.cumsum(2 * runs + run_ptr[slice_ptr].diff() + 8 * (runs > 0), 0)
+    count = max(1, min(slices, _SHARES // blocks))
+    if count == 1:
+        return torch.tensor([0, slices], device=device)
+    cuts = torch.searchsorted(work, work[-1] * torch.arange(1, count, device=device) // count)
+    return torch.cat([cuts.new_zeros(1), cuts, cuts.new_full((1,), slices)])
 
 
 def accumulate(
@@ -197,7 +196,7 @@ def accumulate(
     device, target = volume.data.device, accumulator.data[0]
     x, y, _ = _frequencies(pixels, device)
     blocks, particles = -(-len(pixels) // _BLOCK), len(masked)
-    bounds = _shares(samples, blocks)
+    bounds = _shares(samples, blocks, device)
     pixel_sums = torch.empty((len(bounds) - 1, 2, len(pixels)), dtype=torch.float64, device=device)
     particle_sums = torch.zeros((4, particles), dtype=torch.float64, device=device)
     lists = (
