@@ -27,6 +27,7 @@ class Settings:
     box: int = 64
     pixel_size: float = 3.54  # Angstrom
     symmetry: str = "D2"
+    snr: float = 0.08  # signal over noise variance within the particle
     initial_lowpass: float = 50.0  # Angstrom
     threads: int = max(1, os.cpu_count() or 1)
     seed: int = 1
@@ -129,8 +130,8 @@ def _print(numbers: dict[str, float], folder: Path) -> None:
 
 def _simulate(folder: Path, settings: Settings) -> simulate.SimulatedSet:
     imaging = simulate.Imaging(
-        particles=settings.particles, cameras=(simulate.Camera(settings.pixel_size, settings.box),), seed=settings.seed,
-        reference_resolution=settings.initial_lowpass,
+        particles=settings.particles, cameras=(simulate.Camera(settings.pixel_size, settings.box),), snr=settings.snr,
+        seed=settings.seed, reference_resolution=settings.initial_lowpass,
     )  # fmt: skip
     return simulate.simulate(molecule.generate(settings.symmetry, seed=settings.seed), folder, imaging)
 
