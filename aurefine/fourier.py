@@ -71,7 +71,8 @@ class PixelList:
 @lru_cache(maxsize=64)
 def pixel_list(size: int, box: int, pixel_size: float) -> PixelList:
     """The pixels of images of full box `box` used at image size `size` (both even, size <= box)."""
-    x, y = np.meshgrid(np.arange(size // 2 + 1), np.sort(frequencies(size)))
+    lowest = size // 2 if size < box else size // 2 - 1  # the full transform holds its Nyquist row once, at +box/2
+    x, y = np.meshgrid(np.arange(size // 2 + 1), np.arange(-lowest, size // 2 + 1))
     shell = round_half_away(np.hypot(x, y))
     keep = (shell <= size // 2) & ~((x == 0) & (y < 0))
     x, y, shell = x[keep], y[keep], shell[keep]

@@ -52,6 +52,20 @@ def test_scores_equal_their_twin(size, box, padding, r_max):
     np.testing.assert_allclose(fast[0], slow[0], rtol=1e-4, atol=2e-3)
 
 
+@pytest.mark.parametrize("correlation", [False, True])
+@pytest.mark.parametrize(("n_rot", "n_shift"), [(8, 4), (1, 1), (64, 16)])
+@pytest.mark.parametrize(("size", "box", "padding", "r_max"), SHAPES[:2])
+def test_scores_of_children_equal_their_twin(size, box, padding, r_max, n_rot, n_shift, correlation):
+    rng = np.random.default_rng(5)
+    volume, slices, pixels = _volume(r_max, padding, rng), _slices(3 * n_rot, padding, rng), pixel_list(size, box, 1.0)
+    rotation_ptr = np.array([0, 2, 2, 5], np.int64)
+    particle, shift = np.array([0, 0, 0, 1, 2], np.int32), np.array([1, 2, 0, 1, 1], np.int32)
+    shifts = rng.standard_normal((3 * n_shift, 2)).astype(np.float32) * 0.3
+    power = torch.from_numpy(rng.random((3, len(pixels)), dtype=np.float32))
+    arguments = (volume, slices, n_rot, rotation_ptr, particle, shift, _images(3, pixels, rng), power, shifts, n_shift, pixels, correlation)
+    np.testing.assert_allclose(cpu.score_children(*arguments), reference.score_children(*arguments), rtol=1e-4, atol=2e-3)
+
+
 @pytest.mark.parametrize("premultiplied", [False, True])
 @pytest.mark.parametrize(("size", "box", "padding", "r_max"), SHAPES)
 def test_accumulation_equals_its_twin(size, box, padding, r_max, premultiplied):

@@ -12,13 +12,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from aurefine.fourier import PixelList
 
-__all__ = ["Accumulator", "Samples", "Sums", "Volume", "accumulate", "matrix_product", "project", "project_planes", "score", "shift_phases"]
+__all__ = ["Accumulator", "Samples", "Sums", "Volume", "accumulate", "matrix_product", "project", "project_planes", "score", "score_children", "shift_phases"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,16 +132,18 @@ def shift_phases(shifts: np.ndarray | torch.Tensor, pixels: PixelList) -> torch.
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def matrix_product(left: torch.Tensor, right: torch.Tensor, reduced_precision: bool) -> torch.Tensor:
-    """left [m, k] @ right [n, k]^T with float32 result; operands rounded to bfloat16 (CPU) or TF32 (CUDA) when `reduced_precision`.
+def matrix_product(left: torch.Tensor, right: torch.Tensor, reduced_precision: bool, out: torch.Tensor) -> torch.Tensor:
+    """out [m, n] = left [m, k] @ right [n, k]^T, float32; operands may be rounded to bfloat16 (CPU) or TF32 (CUDA) if `reduced_precision`.
 
-    The rounding is far below the noise of an image: each product errs by 2^-9 of itself at the most, at random.
+    The rounding is far below the noise of an image: each product errs by 2^-9 of itself at the most, at random. A CPU without hardware
+    for it keeps float32, but oneDNN's product is then still faster than the default library's.
     """
-    target = torch.backends.mkldnn.matmul if left.device.type == "cpu" else torch.backends.cuda.matmul
+    backend: Any = torch.backends.mkldnn if left.device.type == "cpu" else torch.backends.cuda
+    target = backend.matmul
     before = target.fp32_precision
     target.fp32_precision = ("bf16" if left.device.type == "cpu" else "tf32") if reduced_precision else "ieee"
     try:
-        return left @ right.T
+        return torch.mm(left, right.T, out=out)
     finally:
         target.fp32_precision = before
 
@@ -171,6 +174,32 @@ def score(
     """
     return _backend(volume.data.device).score(
         volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation
+    )
+
+
+def score_children(
+    volume: Volume,
+    slices: np.ndarray,
+    n_rot: int,
+    rotation_ptr: np.ndarray,
+    pair_particle: np.ndarray,
+    pair_shift: np.ndarray,
+    images: torch.Tensor,
+    power: torch.Tensor,
+    shifts: np.ndarray,
+    n_shift: int,
+    pixels: PixelList,
+    correlation: bool = False,
+) -> np.ndarray:
+    """`score` of the children of (coarse rotation, particle, coarse shift) pairs, rotation by rotation so that projections are shared.
+
+    Args: slices float32 [rotations * n_rot, 3, 2], children of a coarse rotation side by side; rotation_ptr int64 [rotations + 1] into the
+        pairs; pair_particle int32, pair_shift int32 [pairs] (a rotation's pairs of one particle lie together); images, power as for
+        `score`; shifts float32 [coarse shifts * n_shift, 2], children of a coarse shift side by side.
+    Returns: float32 [pairs, n_rot, n_shift]; a tensor on the device from the Triton version.
+    """
+    return _backend(volume.data.device).score_children(
+        volume, slices, n_rot, rotation_ptr, pair_particle, pair_shift, images, power, shifts, n_shift, pixels, correlation
     )
 
 

@@ -8,8 +8,25 @@ import torch
 from numba import njit, prange
 
 from aurefine.fourier import PixelList
-from aurefine.kernels import Accumulator, Samples, Sums, Volume
-from aurefine.kernels._vector import add_pair, interpolate
+from aurefine.kernels import Accumulator, Samples, Sums, Volume, shift_phases
+from aurefine.kernels._vector import (
+    CROSS,
+    PHASE_IM,
+    PHASE_RE,
+    POWER,
+    PROJECTION_IM,
+    PROJECTION_RE,
+    SLICE_IM,
+    SLICE_RE,
+    SLICE_WEIGHT,
+    accumulate_tile,
+    add_pair,
+    add_phases,
+    children_dot,
+    interpolate,
+    row_dot,
+    weighted_sum8,
+)
 
 _TILE = 128  # pixels whose coordinates, slices and shifted images stay in the first-level cache
 _OUTSIDE = np.float32(1e9)  # frequency given to pixels beyond the image's circle: the sphere test then drops them
@@ -69,7 +86,8 @@ def _project(volume, half, limit, slices, x, y, out, threads):
     n, pixels = len(slices), len(x)
     for thread in prange(threads):
         index = np.empty(_TILE, np.int32)
-        fx, fy, fz, sign = np.empty((4, _TILE), np.float32)
+        work = np.empty((4, _TILE), np.float32)
+        fx, fy, fz, sign = work[0], work[1], work[2], work[3]
         for begin in range(0, pixels, _TILE):
             count = min(_TILE, pixels - begin)
             for r in range(n * thread // threads, n * (thread + 1) // threads):
@@ -125,19 +143,6 @@ def _shifted_tile(image, i, begin, count, x, y, lowest, width, xr_phase, xi_phas
             xi[q, t] = a * s + b * c
 
 
-@njit(fastmath=True, cache=True, inline="always")
-def _multiply(re, im, xr, xi, count, width, row):
-    """row[t] += sum_q re[q] xr[q, t] + im[q] xi[q, t]; four pixels at a time so that the sums stay in registers longer."""
-    for q in range(0, count, 4):
-        r0, r1, r2, r3 = re[q], re[q + 1], re[q + 2], re[q + 3]
-        i0, i1, i2, i3 = im[q], im[q + 1], im[q + 2], im[q + 3]
-        for t in range(width):
-            row[t] += (
-                r0 * xr[q, t] + i0 * xi[q, t] + r1 * xr[q + 1, t] + i1 * xi[q + 1, t]
-                + r2 * xr[q + 2, t] + i2 * xi[q + 2, t] + r3 * xr[q + 3, t] + i3 * xi[q + 3, t]
-            )  # fmt: skip
-
-
 @njit(parallel=True, fastmath=True, cache=True)
 def _score(
     volume, half, limit, slices, pair_ptr, pair_slice, image, power, shift_ptr, shift_row, table_x, table_y, x, y, kx, ky, out, out_ptr, correlation, threads,
@@ -145,17 +150,20 @@ def _score(
     particles, pixels = image.shape
     for thread in prange(threads):
         index = np.empty(_TILE, np.int32)
-        fx, fy, fz, sign = np.empty((4, _TILE), np.float32)
-        re, im = np.zeros((2, _TILE), np.float32)
+        work = np.empty((4, _TILE), np.float32)
+        fx, fy, fz, sign = work[0], work[1], work[2], work[3]
+        work = np.zeros((2, _TILE), np.float32)
+        re, im = work[0], work[1]
         for i in range(thread, particles, threads):
             rows = shift_row[shift_ptr[i] : shift_ptr[i + 1]]
             first, n = pair_ptr[i], pair_ptr[i + 1] - pair_ptr[i]
-            width = (len(rows) + 7) // 8 * 8
+            width = (len(rows) + 31) // 32 * 32
             sums = np.zeros((n, width), np.float32)
             half_power = np.zeros(n, np.float32)
-            xr, xi = np.zeros((2, _TILE, width), np.float32)
-            ex_re, ex_im = np.empty((2, table_x.shape[1], width), np.float32)
-            ey_re, ey_im = np.empty((2, table_y.shape[1], width), np.float32)
+            xr, xi = np.zeros((_TILE, width), np.float32), np.zeros((_TILE, width), np.float32)
+            flat_sums, flat_xr, flat_xi = sums.reshape(-1), xr.reshape(-1), xi.reshape(-1)
+            ex_re, ex_im = np.empty((table_x.shape[1], width), np.float32), np.empty((table_x.shape[1], width), np.float32)
+            ey_re, ey_im = np.empty((table_y.shape[1], width), np.float32), np.empty((table_y.shape[1], width), np.float32)
             _compact(table_x, rows, ex_re, ex_im)
             _compact(table_y, rows, ey_re, ey_im)
             for begin in range(0, pixels, _TILE):
@@ -170,7 +178,8 @@ def _score(
                     for q in range(count):
                         total += power[i, begin + q] * (re[q] * re[q] + im[q] * im[q])
                     half_power[r] += np.float32(0.5) * total
-                    _multiply(re, im, xr, xi, count, width, sums[r])
+                    for column in range(0, width, 32):
+                        row_dot(re, im, flat_xr, flat_xi, width, column, count, flat_sums, r * width + column)
             tiny = np.float32(1e-30)
             block = out[out_ptr[i] : out_ptr[i + 1]].reshape(n, len(rows))
             for r in range(n):
@@ -193,30 +202,117 @@ def score(
     return out, block_ptr
 
 
-@njit(fastmath=True, cache=True)
-def _phase(begin, end, shift, weight, table_x, table_y, rows, re, im):
-    """re + i im [pixels] = sum over the run's samples of w exp(-i k.d), built from separable factors row by row."""
-    re[:] = 0
-    im[:] = 0
-    for k in range(begin, end):
-        w, t = weight[k], shift[k]
-        for j in range(len(rows) - 1):
-            x0, start, stop = rows[j, 1], rows[j, 2], rows[j + 1, 2]
-            fr, fi = w * table_y[t, j].real, w * table_y[t, j].imag
-            for p in range(start, stop):
-                e = table_x[t, p - start + x0]
-                re[p] += fr * e.real - fi * e.imag
-                im[p] += fr * e.imag + fi * e.real
+@njit(parallel=True, fastmath=True, cache=True)
+def _shifted_quads(image, particle, first_shift, table_re, table_im, quad, out_re, out_im):
+    """out[k, q, j]: image of particle[k] moved by shift first_shift[k] + j, for the `quad` shifts j that belong together."""
+    for k in prange(len(particle)):
+        i = particle[k]
+        for q in range(image.shape[1]):
+            a, b = image[i, q].real, image[i, q].imag
+            for j in range(quad):
+                c, d = table_re[first_shift[k] + j, q], table_im[first_shift[k] + j, q]
+                out_re[k, q, j] = a * c - b * d
+                out_im[k, q, j] = a * d + b * c
+
+
+@njit(fastmath=True, cache=True, inline="always")
+def _block_dot(re, im, k0, n_rot, xr, xi, start, count, n_shift, out, place):
+    """Sums over one pixel tile for all rotations and shifts of a pair; [shift, rotation] order. Registers where there are 8 by 4 of them."""
+    if n_rot == 8 and n_shift == 4:
+        children_dot(re, im, k0, xr, xi, start, count, out, place)
+    else:
+        for q in range(count):
+            for j in range(n_shift):
+                a, b = xr[start + q * n_shift + j], xi[start + q * n_shift + j]
+                for k in range(n_rot):
+                    out[place + j * n_rot + k] += re[k0 + q * n_rot + k] * a + im[k0 + q * n_rot + k] * b
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def _score_children(
+    volume, half, limit, slices, n_rot, rotation_ptr, pair_particle, pair_quad, power, quads_re, quads_im, n_shift, x, y, bounds, correlation, out,
+):  # fmt: skip
+    pixels = len(x)
+    for thread in prange(len(bounds) - 1):
+        index = np.empty(_TILE, np.int32)
+        work = np.empty((6, _TILE), np.float32)
+        fx, fy, fz, sign, re, im = work[0], work[1], work[2], work[3], work[4], work[5]
+        tile_re, tile_im, tile_square = np.empty(_TILE * n_rot, np.float32), np.empty(_TILE * n_rot, np.float32), np.empty(_TILE * n_rot, np.float32)
+        for u in range(bounds[thread], bounds[thread + 1]):
+            first, last = rotation_ptr[u], rotation_ptr[u + 1]
+            sums = np.zeros((last - first) * n_rot * n_shift, np.float32)
+            squares = np.zeros((last - first) * n_rot, np.float32)
+            for begin in range(0, pixels, _TILE):
+                count = min(_TILE, pixels - begin)
+                for k in range(n_rot):
+                    _locate(slices, u * n_rot + k, x, y, begin, count, limit, half, index, fx, fy, fz, sign)
+                    _gather(volume, half, count, index, fx, fy, fz, sign, re, im)
+                    for q in range(count):
+                        tile_re[q * n_rot + k], tile_im[q * n_rot + k] = re[q], im[q]
+                        tile_square[q * n_rot + k] = re[q] * re[q] + im[q] * im[q]
+                for pair in range(first, last):
+                    i, place = pair_particle[pair], pair - first
+                    if pair == first or i != pair_particle[pair - 1]:  # a particle's pairs lie together: one power for all of them
+                        if n_rot == 8:
+                            weighted_sum8(tile_square, power, i * pixels + begin, count, squares, place * n_rot)
+                        else:
+                            for q in range(count):
+                                for k in range(n_rot):
+                                    squares[place * n_rot + k] += power[i * pixels + begin + q] * tile_square[q * n_rot + k]
+                    start = (pair_quad[pair] * pixels + begin) * n_shift
+                    _block_dot(tile_re, tile_im, 0, n_rot, quads_re, quads_im, start, count, n_shift, sums, place * n_rot * n_shift)
+            owner = 0
+            for place in range(last - first):
+                if place > 0 and pair_particle[first + place] != pair_particle[first + place - 1]:
+                    owner = place
+                for k in range(n_rot):
+                    norm = squares[owner * n_rot + k]
+                    for j in range(n_shift):
+                        value = sums[(place * n_shift + j) * n_rot + k]
+                        if correlation:
+                            out[first + place, k, j] = value / np.sqrt(norm + np.float32(1e-30))
+                        else:
+                            out[first + place, k, j] = value - np.float32(0.5) * norm
+
+
+def score_children(
+    volume, slices, n_rot, rotation_ptr, pair_particle, pair_shift, images, power, shifts, n_shift, pixels, correlation=False
+) -> np.ndarray:
+    """See `kernels.score_children`."""
+    x, y = _circle(pixels)
+    phases = shift_phases(shifts, pixels)
+    coarse = len(shifts) // n_shift
+    used, pair_quad = np.unique(pair_particle.astype(np.int64) * coarse + pair_shift, return_inverse=True)
+    quads = np.empty((2, len(used), len(pixels), n_shift), np.float32)
+    _shifted_quads(
+        images.numpy(), used // coarse, used % coarse * n_shift, phases.real.contiguous().numpy(), phases.imag.contiguous().numpy(), n_shift,
+        quads[0], quads[1],
+    )  # fmt: skip
+    out = np.empty((len(pair_particle), n_rot, n_shift), np.float32)
+    threads = numba.get_num_threads()
+    bounds = _share(np.diff(rotation_ptr) + 8.0 * (np.diff(rotation_ptr) > 0), threads * 4)
+    _score_children(
+        _flat(volume.data), volume.half, _limit(volume), slices, n_rot, rotation_ptr, pair_particle, pair_quad, power.numpy().reshape(-1),
+        quads[0].reshape(-1), quads[1].reshape(-1), n_shift, x, y, bounds, correlation, out,
+    )  # fmt: skip
+    return out
+
+
+def _share(work: np.ndarray, parts: int) -> np.ndarray:
+    """int64 [parts + 1]: borders that divide consecutive items into parts of nearly equal work."""
+    total = np.cumsum(work)
+    inner = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts) if len(total) else np.zeros(parts - 1)
+    return np.concatenate([[0], inner, [len(work)]]).astype(np.int64)
 
 
 @njit(fastmath=True, cache=True)
-def _insert(out, half, limit, slices, r, x, y, re, im, weight):
-    """Add one slice to an accumulator copy (flat float32, 4 values a voxel) with trilinear weights; pixels without weight are skipped."""
+def _insert(out, half, limit, slices, r, x, y, begin, count, re, im, weight):
+    """Add a tile of a slice to an accumulator copy (flat float32, 4 values a voxel) with trilinear weights; unweighted pixels are skipped."""
     stride_y = np.int64(4 * (half + 1))
     stride_z = stride_y * (2 * half + 1)
     a0, a1, b0, b1, c0, c1 = slices[r, 0, 0], slices[r, 0, 1], slices[r, 1, 0], slices[r, 1, 1], slices[r, 2, 0], slices[r, 2, 1]
-    for p in range(len(x)):
-        u, v = x[p], y[p]
+    for p in range(count):
+        u, v = x[begin + p], y[begin + p]
         px, py, pz = a0 * u + a1 * v, b0 * u + b1 * v, c0 * u + c1 * v
         if weight[p] <= 0 or px * px + py * py + pz * pz > limit:
             continue
@@ -235,51 +331,61 @@ def _insert(out, half, limit, slices, r, x, y, re, im, weight):
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _accumulate(
-    volume, out, half, limit, slices, slice_ptr, run_particle, run_ptr, shift, weight, table_x, table_y, unmasked, masked, model,
-    inverse_sigma2, strong, x, y, rows, bounds, premultiplied, pixel_cross, pixel_power, per_particle,
+    volume, out, half, limit, slices, slice_ptr, run_particle, run_ptr, shift, weight, table_re, table_im, unmasked, masked, model,
+    inverse_sigma2, strong, x, y, width, bounds, premultiplied, pixel_cross, pixel_power, per_particle,
 ):  # fmt: skip
     pixels = len(x)
     for thread in prange(len(bounds) - 1):
-        index = np.empty(pixels, np.int32)
-        fx, fy, fz, sign = np.empty((4, pixels), np.float32)
-        ar, ai, sr, si, sw, pr, pi = np.empty((7, pixels), np.float32)
-        cross_sum, power_sum = pixel_cross[thread], pixel_power[thread]
+        index = np.empty(_TILE, np.int32)
+        located = np.empty((4, _TILE), np.float32)
+        fx, fy, fz, sign = located[0], located[1], located[2], located[3]
+        work, lanes = np.zeros((9, _TILE), np.float32), np.empty(64, np.float32)
+        flat = work.reshape(-1)
         for r in range(bounds[thread], bounds[thread + 1]):
             if slice_ptr[r] == slice_ptr[r + 1]:
                 continue
-            _locate(slices, r, x, y, 0, pixels, limit, half, index, fx, fy, fz, sign)
-            _gather(volume, half, pixels, index, fx, fy, fz, sign, ar, ai)
-            sr[:] = 0
-            si[:] = 0
-            sw[:] = 0
-            for run in range(slice_ptr[r], slice_ptr[r + 1]):
-                i = run_particle[run]
-                _phase(run_ptr[run], run_ptr[run + 1], shift, weight, table_x, table_y, rows, pr, pi)
-                total = np.float32(0)
-                for k in range(run_ptr[run], run_ptr[run + 1]):
-                    total += weight[k]
-                cross_all = power_all = cross_strong = power_strong = np.float32(0)
-                for p in range(pixels):
-                    a, b = unmasked[i, p].real, unmasked[i, p].imag
-                    m = model[i, p]
-                    gain = inverse_sigma2[p] * (np.float32(1.0) if premultiplied else m)
-                    sr[p] += gain * (a * pr[p] - b * pi[p])
-                    si[p] += gain * (a * pi[p] + b * pr[p])
-                    sw[p] += total * gain * m
-                    c, d = masked[i, p].real, masked[i, p].imag
-                    cross = m * (ar[p] * (c * pr[p] - d * pi[p]) + ai[p] * (c * pi[p] + d * pr[p]))
-                    power = total * m * m * (ar[p] * ar[p] + ai[p] * ai[p])
-                    cross_sum[p] += cross
-                    power_sum[p] += power
-                    cross_all += cross
-                    power_all += power
-                    cross_strong += strong[p] * cross
-                    power_strong += strong[p] * power
-                per_particle[thread, 0, i] += cross_all
-                per_particle[thread, 1, i] += power_all
-                per_particle[thread, 2, i] += cross_strong
-                per_particle[thread, 3, i] += power_strong
-            _insert(out[thread], half, limit, slices, r, x, y, sr, si, sw)
+            for begin in range(0, pixels, _TILE):
+                count = min(_TILE, pixels - begin)
+                blocks = (count + 15) // 16
+                work[:] = 0
+                _locate(slices, r, x, y, begin, count, limit, half, index, fx, fy, fz, sign)
+                _gather(volume, half, count, index, fx, fy, fz, sign, work[PROJECTION_RE], work[PROJECTION_IM])
+                for run in range(slice_ptr[r], slice_ptr[r + 1]):
+                    i = np.int64(run_particle[run])
+                    work[PHASE_RE:] = 0
+                    lanes[:] = 0
+                    total = np.float32(0)
+                    for k in range(run_ptr[run], run_ptr[run + 1]):
+                        total += weight[k]
+                        start = np.int64(shift[k]) * width + begin
+                        add_phases(table_re, table_im, start, weight[k], blocks, flat, PHASE_RE * _TILE, PHASE_IM * _TILE)
+                    plane = 2 * i * width + begin
+                    accumulate_tile(
+                        unmasked, masked, model, plane, plane + width, i * width + begin, inverse_sigma2, strong, begin, total, blocks, flat,
+                        _TILE, lanes, premultiplied,
+                    )  # fmt: skip
+                    for n in range(4):
+                        for lane in range(16):
+                            per_particle[thread, i, n] += lanes[16 * n + lane]
+                for p in range(count):
+                    pixel_cross[thread, begin + p] += work[CROSS, p]
+                    pixel_power[thread, begin + p] += work[POWER, p]
+                _insert(out[thread], half, limit, slices, r, x, y, begin, count, work[SLICE_RE], work[SLICE_IM], work[SLICE_WEIGHT])
+
+
+def _padded(values: np.ndarray, width: int) -> np.ndarray:
+    """Flat float32 copy of [..., pixels] with rows zero-padded to `width`, so that vector loops need no remainder."""
+    out = np.zeros((*values.shape[:-1], width), np.float32)
+    out[..., : values.shape[-1]] = values
+    return out.reshape(-1)
+
+
+def _padded_planes(values: torch.Tensor, width: int) -> np.ndarray:
+    """Complex [n, pixels] as flat float32 [n, 2, width], real plane and imaginary plane."""
+    out = torch.zeros((len(values), 2, width))
+    out[:, 0, : values.shape[1]] = values.real
+    out[:, 1, : values.shape[1]] = values.imag
+    return out.numpy().reshape(-1)
 
 
 def accumulate(
@@ -289,15 +395,16 @@ def accumulate(
     """See `kernels.accumulate`; each thread takes a contiguous share of the slices and its own accumulator copy."""
     threads = len(accumulator.data)
     x, y = _circle(pixels)
-    work = np.cumsum(np.diff(samples.slice_ptr) + 2.0 * (np.diff(samples.slice_ptr) > 0))
-    bounds = np.concatenate([[0], np.searchsorted(work, work[-1] * np.arange(1, threads) / threads), [len(slices)]]).astype(np.int64)
+    bounds = _share(np.diff(samples.slice_ptr) + 8.0 * (np.diff(samples.slice_ptr) > 0), threads)
+    phases = shift_phases(shifts, pixels)
+    width = (len(pixels) + 15) // 16 * 16
     pixel_sums = np.zeros((2, threads, len(pixels)), np.float64)
-    per_particle = np.zeros((threads, 4, len(masked)), np.float64)
+    per_particle = np.zeros((threads, len(masked), 4), np.float64)
     _accumulate(
         _flat(volume.data), accumulator.data.numpy().reshape(threads, -1), volume.half, _limit(volume), slices, samples.slice_ptr,
-        samples.run_particle, samples.run_ptr, samples.shift, samples.weight, *_phase_tables(shifts, pixels), unmasked.numpy(), masked.numpy(), model.numpy(),
-        inverse_sigma2, strong.astype(np.float32), x, y, pixels.rows, bounds, premultiplied,
-        pixel_sums[0], pixel_sums[1], per_particle,
+        samples.run_particle, samples.run_ptr, samples.shift, samples.weight, _padded(phases.real.numpy(), width),
+        _padded(phases.imag.numpy(), width), _padded_planes(unmasked, width), _padded_planes(masked, width), _padded(model.numpy(), width),
+        _padded(inverse_sigma2, width), _padded(strong, width), x, y, width, bounds, premultiplied, pixel_sums[0], pixel_sums[1], per_particle,
     )  # fmt: skip
-    cross, power, strong_cross, strong_power = per_particle.sum(0)
+    cross, power, strong_cross, strong_power = per_particle.sum(0).T
     return Sums(pixel_sums[0].sum(0), pixel_sums[1].sum(0), cross, power, strong_cross, strong_power)

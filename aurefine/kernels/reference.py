@@ -69,6 +69,23 @@ def score(
     return flat.cpu().numpy(), block_ptr
 
 
+def score_children(
+    volume, slices, n_rot, rotation_ptr, pair_particle, pair_shift, images, power, shifts, n_shift, pixels, correlation=False
+) -> np.ndarray:
+    """See `kernels.score_children`."""
+    device = volume.data.device
+    phases = shift_phases(torch.as_tensor(shifts, device=device), pixels)
+    out = np.empty((len(pair_particle), n_rot, n_shift), np.float32)
+    for u in range(len(rotation_ptr) - 1):
+        projections = project(volume, slices[u * n_rot : (u + 1) * n_rot], pixels)
+        for pair in range(rotation_ptr[u], rotation_ptr[u + 1]):
+            i, t = int(pair_particle[pair]), int(pair_shift[pair]) * n_shift
+            cross = (projections.conj() @ (images[i] * phases[t : t + n_shift]).T).real
+            norm = (projections.abs() ** 2 @ power[i])[:, None]
+            out[pair] = (cross / torch.sqrt(norm + 1e-30) if correlation else cross - 0.5 * norm).cpu().numpy()
+    return out
+
+
 def insert(accumulator: Accumulator, slices: np.ndarray, values: torch.Tensor, weights: torch.Tensor, pixels: PixelList) -> None:
     """Back-project slices complex64 [n, pixels] with weights float32 [n, pixels] into the accumulator's first copy."""
     target = accumulator.data[0]

@@ -14,16 +14,17 @@ import torch
 
 from aurefine import euler, kernels, sampling
 from aurefine.fourier import PixelList, pixel_list
-from aurefine.kernels import Accumulator, Samples, Volume
+from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
-from aurefine.refine import select
+from aurefine.refine import fine, select
 from aurefine.refine.images import ImageCache, Prepared, prepare
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.state import Model, Poses
 
 _DENSE_SCORES = 24_000_000  # scores held at a time in the coarse and fine passes (4 bytes each)
+_SHIFTED_PIXELS = 24_000_000  # shifted pixels held at a time in the fine pass (8 bytes each), when pairs share a sixth of them
 _CHUNK_PIXELS = 24_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
@@ -47,23 +48,27 @@ class HalfSums:
 
 @dataclass(frozen=True, eq=False)
 class _Coarse:
-    """Significant coarse samples of a batch, particle by particle and rotation by rotation: int64 ptr, rotation, shift; per pair log prior."""
+    """Significant coarse pairs of particles `rows` of the chunk, particle by particle: ptr int64 [n + 1], rotation int64, shift int64 and
+    log prior float32 of every pair."""
 
+    rows: np.ndarray
     ptr: np.ndarray
     rotation: np.ndarray
     shift: np.ndarray
     log_prior: np.ndarray
-    count: np.ndarray
 
+    @classmethod
+    def joined(cls, parts: list[_Coarse]) -> _Coarse:
+        """One batch of consecutive ones: the more particles share a rotation, the fewer projections are made."""
+        count = np.concatenate([np.diff(part.ptr) for part in parts])
+        whole = lambda name: np.concatenate([getattr(part, name) for part in parts])  # noqa: E731
+        ptr = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        return cls(whole("rows"), ptr, whole("rotation"), whole("shift"), whole("log_prior"))
 
-@dataclass(frozen=True, eq=False)
-class _Fine:
-    """Significant fine samples of a batch: particle row, fine rotation (coarse index * children + child), shift row, normalised weight."""
-
-    particle: np.ndarray
-    rotation: np.ndarray
-    shift: np.ndarray
-    weight: np.ndarray
+    def part(self, start: int, stop: int) -> _Coarse:
+        """Particles start to stop."""
+        pairs = slice(self.ptr[start], self.ptr[stop])
+        return _Coarse(self.rows[start:stop], self.ptr[start : stop + 1] - self.ptr[start], *(a[pairs] for a in (self.rotation, self.shift, self.log_prior)))
 
 
 class Expectation:
@@ -112,7 +117,7 @@ class _GroupPass:
         self.score_weight = torch.from_numpy(np.where(self.pixels.shell > 0, self.inverse_sigma2, 0).astype(np.float32))
         self.shells = shells
         self.log_sigma2 = float(np.log(2 * np.pi * sigma2[(self.pixels.shell > 0) & (sigma2 > 0)]).sum())
-        self.strong = (model.data_vs_prior[shells] > 3) & (self.pixels.shell > 0)
+        self.strong = model.data_vs_prior[shells] > 3
         self.coarse_shift = plan.shift_radians(owner.grid.coarse_shifts, group)
         self.fine_shift = plan.shift_radians(owner.grid.fine_shifts.reshape(-1, 2), group)
 
@@ -127,15 +132,15 @@ class _GroupPass:
             owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf,
         )  # fmt: skip
         images, power = self._weighted(prepared)
-        parts, stats = [], []
-        for rows, coarse in self._coarse(prepared, images, power, poses):
-            for part, fine, stat in self._fine(prepared, rows, coarse, images, power):
-                parts.append(fine)
-                stats.append(stat)
-                progress(len(part))
-        fine = _Fine(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("particle", "rotation", "shift", "weight")))
-        stat = {name: np.concatenate([s[name] for s in stats]) for name in stats[0]}
-        self._store(prepared, fine, stat, scale, poses, updates)
+        coarse = _Coarse.joined(list(self._coarse(prepared, images, power, poses)))
+        for start, stop in _batches(np.diff(coarse.ptr), self._pairs_at_once()):
+            self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates)
+            progress(stop - start)
+
+    def _pairs_at_once(self) -> int:
+        """Coarse pairs held at a time: bounded by their children's scores, and by the shifted images they need."""
+        grid = self.owner.grid
+        return max(1, min(_DENSE_SCORES // grid.children, 6 * _SHIFTED_PIXELS // (len(self.pixels) * grid.shift_children)))
 
     def _weighted(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
         """Operands of every score: images X model / sigma^2 and powers model^2 / sigma^2; plain X model and model^2 for correlations."""
@@ -149,7 +154,7 @@ class _GroupPass:
 
     # ------------------------------------------------------------------ coarse pass
     def _coarse(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses):
-        """Yield (rows of the chunk, their significant coarse samples) batch by batch."""
+        """Yield the significant coarse samples of the chunk, batch by batch."""
         rows_in = torch.from_numpy(self.coarse_rows)
         images, power = images[:, rows_in].contiguous(), power[:, rows_in].contiguous()
         search = self._coarse_local if self.owner.plan.sampling.local else self._coarse_global
@@ -172,12 +177,14 @@ class _GroupPass:
         phases = kernels.shift_phases(self.coarse_shift, self.coarse_pixels)
         rotations, shifts = len(grid.coarse_rotations), len(phases)
         batch = max(1, _DENSE_SCORES // (rotations * shifts))
+        scores = torch.empty((min(batch, len(images)) * shifts, rotations))
         log_direction = np.repeat(_log_or_never(self.owner.model.pdf_direction * len(grid.directions)), grid.n_psi)
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
             shifted = images[start : start + batch, None, :] * phases
             operand = torch.cat([shifted.real, shifted.imag], -1).flatten(0, 1)
-            cross = kernels.matrix_product(operand, projections, plan.reduced_precision).view(len(rows), shifts, rotations)
+            product = kernels.matrix_product(operand, projections, plan.reduced_precision, scores[: len(operand)])
+            cross = product.view(len(rows), shifts, rotations)
             half_power = 0.5 * (power[start : start + batch] @ squares.T)
             log_offset = self._offset_prior(prepared.centre[rows])
             if plan.correlation:
@@ -185,7 +192,7 @@ class _GroupPass:
             else:
                 select.add_dense_priors(cross.numpy(), half_power.numpy(), log_direction, log_offset)
             values, ptr = cross.numpy().reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations * shifts
-            yield rows, self._significant_pairs(values, ptr, lambda k: (k % rotations, k // rotations), log_direction, log_offset)
+            yield self._significant_pairs(rows, values, ptr, lambda k: (k % rotations, k // rotations), log_direction, log_offset)
 
     def _coarse_projections(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(float32 [rotations, 2 pixels] real and imaginary parts side by side, float32 [rotations, pixels] squared moduli)."""
@@ -215,23 +222,20 @@ class _GroupPass:
             log_offset = self._offset_prior(prepared.centre[rows])
             if not plan.correlation:
                 select.add_block_priors(values, ptr, pair_ptr, log_pair[pair], log_offset)
-            coarse = self._significant_pairs(values, ptr, lambda k: (k // shifts, k % shifts), None, log_offset)
+            coarse = self._significant_pairs(rows, values, ptr, lambda k: (k // shifts, k % shifts), None, log_offset)
             owner_pair = np.repeat(pair_ptr[:-1], np.diff(coarse.ptr)) + coarse.rotation
             prior = coarse.log_prior + log_pair[pair][owner_pair]
-            yield rows, _Coarse(coarse.ptr, near.coarse_index[pair][owner_pair], coarse.shift, prior.astype(np.float32), coarse.count)
+            yield _Coarse(rows, coarse.ptr, near.coarse_index[pair][owner_pair], coarse.shift, prior.astype(np.float32))
 
-    def _significant_pairs(self, values, ptr, split, log_rotation, log_offset) -> _Coarse:
-        """Reduce log weights to significant (rotation, shift) pairs, sorted by rotation within each particle."""
-        chosen = self._choose(values, ptr)
-        index, pair_ptr = select.indices(values, ptr, chosen)
+    def _significant_pairs(self, rows, values, ptr, split, log_rotation, log_offset) -> _Coarse:
+        """Reduce log weights to significant (rotation, shift) pairs, particle by particle."""
+        index, pair_ptr = select.indices(values, ptr, self._choose(values, ptr))
         rotation, shift = split(index)
         owner = np.repeat(np.arange(len(ptr) - 1), np.diff(pair_ptr))
-        order = np.lexsort((shift, rotation, owner))
-        rotation, shift = rotation[order], shift[order]
         prior = log_offset[owner, shift] + (0 if log_rotation is None else log_rotation[rotation])
         if self.owner.plan.correlation:
             prior = np.zeros(len(rotation))
-        return _Coarse(pair_ptr, rotation, shift, prior.astype(np.float32), chosen.count)
+        return _Coarse(rows, pair_ptr, rotation, shift, prior.astype(np.float32))
 
     def _choose(self, values: np.ndarray, ptr: np.ndarray) -> select.Significant:
         """The significant samples; only the best one when scores are correlations."""
@@ -240,85 +244,49 @@ class _GroupPass:
         return select.significant(values, ptr, self.owner.options.adaptive_fraction, self.owner.options.max_significant)
 
     # ------------------------------------------------------------------ fine pass
-    def _fine(self, prepared: Prepared, rows: np.ndarray, coarse: _Coarse, images: torch.Tensor, power: torch.Tensor):
-        """Yield (rows, significant fine samples, statistics per particle) of the children of the coarse samples."""
-        blocks = _Blocks.of(coarse, len(self.owner.grid.coarse_shifts))
-        size = np.diff(blocks.rotation_ptr) * np.diff(blocks.shift_ptr) * self.owner.grid.children
-        for start, stop in _batches(size, _DENSE_SCORES):
-            part = rows[start:stop]
-            yield part, *self._fine_batch(prepared, part, start, stop, coarse, blocks, images, power)
-
-    def _fine_batch(self, prepared, rows, start, stop, coarse: _Coarse, blocks: _Blocks, images, power):
-        grid, plan = self.owner.grid, self.owner.plan
-        n_rot, n_shift = grid.rotation_children, grid.shift_children
-        rotation_ptr, rotation = _cut(blocks.rotation_ptr, blocks.rotation, start, stop)
-        shift_ptr, shift = _cut(blocks.shift_ptr, blocks.shift, start, stop)
-        used, where = np.unique(rotation, return_inverse=True)
-        slices = slice_matrices(grid.fine_rotations(used), self.owner.volume, self.geometry)
-        scores, block_ptr = kernels.score(
-            self.owner.volume, slices, rotation_ptr * n_rot, _children(where, n_rot).astype(np.int32),
-            images[rows[0] : rows[-1] + 1], power[rows[0] : rows[-1] + 1],
-            shift_ptr * n_shift, _children(shift, n_shift).astype(np.int32), self.fine_shift, self.pixels, plan.correlation,
+    def _fine(self, prepared: Prepared, coarse: _Coarse, images: torch.Tensor, power: torch.Tensor, scale, poses: Poses, updates: Poses) -> None:
+        """Score the children of the coarse pairs, find the best and the significant ones, and add these to the sums."""
+        owner, grid, correlation = self.owner, self.owner.grid, self.owner.plan.correlation
+        n_rot, n_shift, rows = grid.rotation_children, grid.shift_children, coarse.rows
+        batch = slice(rows[0], rows[-1] + 1)
+        pairs = fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
+        slices = slice_matrices(grid.fine_rotations(pairs.rotation), owner.volume, self.geometry)
+        values = kernels.score_children(
+            owner.volume, slices, n_rot, pairs.ptr, pairs.particle, pairs.shift, images[batch], power[batch], self.fine_shift, n_shift,
+            self.pixels, correlation,
         )  # fmt: skip
-        pairs = slice(coarse.ptr[start], coarse.ptr[stop])
-        pair_ptr = coarse.ptr[start : stop + 1] - coarse.ptr[start]
-        values = np.empty((pair_ptr[-1], n_rot, n_shift), np.float32)
-        select.fine_weights(
-            scores, block_ptr, pair_ptr, blocks.row[pairs], blocks.column[pairs], np.diff(shift_ptr), n_rot, n_shift, coarse.log_prior[pairs], values
-        )
-        ptr = pair_ptr * n_rot * n_shift
-        chosen = self._choose(values.reshape(-1), ptr)
-        index, sample_ptr = select.indices(values.reshape(-1), ptr, chosen)
-        particle = np.repeat(np.arange(len(rows)), np.diff(sample_ptr))
-        flat = ptr[particle] + index
-        weight = np.exp(values.reshape(-1)[flat] - chosen.log_sum[particle]) if not plan.correlation else np.ones(len(flat))
-        pair = flat // (n_rot * n_shift) + pairs.start
-        fine_rotation = coarse.rotation[pair] * n_rot + flat // n_shift % n_rot
-        fine_shift = coarse.shift[pair] * n_shift + flat % n_shift
-        best = chosen.argmax + ptr[:-1]
-        best_pair = best // (n_rot * n_shift) + pairs.start
-        stat = {
-            "rotation": coarse.rotation[best_pair] * n_rot + best // n_shift % n_rot,
-            "shift": coarse.shift[best_pair] * n_shift + best % n_shift,
-            "log_sum": chosen.log_sum if not plan.correlation else chosen.maximum.astype(np.float64),
-            "pmax": np.exp(chosen.maximum - chosen.log_sum) if not plan.correlation else np.ones(len(rows)),
-            "significant": coarse.count[start:stop],
-        }
-        return _Fine(rows[particle].astype(np.int32), fine_rotation, fine_shift.astype(np.int32), weight.astype(np.float32)), stat
+        if not correlation:
+            fine.add_pair_prior(values, coarse.log_prior[pairs.order])
+        by_particle = np.empty_like(values)
+        fine.to_particle_order(values, pairs.order, by_particle)
+        chosen = self._choose(by_particle.reshape(-1), coarse.ptr * grid.children)
+        samples = fine.samples_of(values, pairs, chosen)
+        sums = kernels.accumulate(
+            owner.volume, owner.sums.accumulator, slices, samples, self.fine_shift, prepared.unmasked[batch], prepared.masked[batch],
+            prepared.model[batch], self.inverse_sigma2, self.strong, self.pixels, self.optics.premultiplied,
+        )  # fmt: skip
+        part = prepared.part(batch)
+        centre = part.centre * self.optics.pixel_size
+        weight, slice_weight, offset = fine.totals(samples, centre.astype(float), grid.fine_shifts.reshape(-1, 2))
+        owner.sums.offset += offset
+        owner.sums.weight += float(weight.sum())
+        direction = np.repeat(pairs.rotation // grid.n_psi, n_rot)
+        owner.sums.direction += np.bincount(direction, slice_weight, len(grid.directions))
+        self._sum_noise(part, weight, sums)
+        self._sum_scales(part, sums, scale[batch])
+        self._update(part, coarse, chosen, weight, sums, poses, updates)
 
     # ------------------------------------------------------------------ sums
-    def _store(self, prepared: Prepared, fine: _Fine, stat: dict, scale: np.ndarray, poses: Poses, updates: Poses) -> None:
-        owner = self.owner
-        samples, used = _sorted_samples(fine)
-        slices = slice_matrices(owner.grid.fine_rotations_of(used), owner.volume, self.geometry)
-        sums = kernels.accumulate(
-            owner.volume, owner.sums.accumulator, slices, samples, self.fine_shift, prepared.unmasked, prepared.masked, prepared.model,
-            self.inverse_sigma2, self.strong, self.pixels, self.optics.premultiplied,
-        )  # fmt: skip
-        self._sum_noise(prepared, fine, sums)
-        self._sum_pose_statistics(prepared, fine, stat)
-        self._sum_scales(prepared, sums, scale)
-        self._update(prepared, fine, stat, sums, poses, updates)
-
-    def _sum_noise(self, prepared: Prepared, fine: _Fine, sums: kernels.Sums) -> None:
+    def _sum_noise(self, prepared: Prepared, weight: np.ndarray, sums: kernels.Sums) -> None:
         total, shells = self.owner.sums, self.owner.model.box // 2 + 1
-        weight = np.bincount(fine.particle, fine.weight, len(prepared.indices))
-        # the shift does not change |X|^2, and the weights of a particle sum to nearly 1, so the power needs no sum over samples
-        residual = prepared.pixel_power * weight.mean() - 2 * sums.pixel_cross + sums.pixel_power
+        # the shift does not change |X|^2, so the power needs no sum over samples
+        power = (torch.from_numpy(weight.astype(np.float32)) @ prepared.masked.abs().square()).numpy()
+        residual = power - 2 * sums.pixel_cross + sums.pixel_power
         by_shell = np.bincount(self.shells, residual, shells)[:shells]
         image_shells = np.arange(len(prepared.high_shells))
         by_shell += np.bincount(self.geometry.model_shell(image_shells, shells), prepared.high_shells, shells + 1)[:shells]
         total.sigma2[self.group] += by_shell
         total.optics_weight[self.group] += weight.sum()
-
-    def _sum_pose_statistics(self, prepared: Prepared, fine: _Fine, stat: dict) -> None:
-        total, grid = self.owner.sums, self.owner.grid
-        offset = prepared.centre[fine.particle] * self.optics.pixel_size + grid.fine_shifts.reshape(-1, 2)[fine.shift]
-        total.offset += float((fine.weight * (offset**2).sum(1)).sum())
-        direction = fine.rotation // grid.rotation_children // grid.n_psi
-        total.direction += np.bincount(direction, fine.weight, len(grid.directions))
-        total.weight += float(fine.weight.sum(dtype=np.float64))
-        total.pmax += float(stat["pmax"].sum())
 
     def _sum_scales(self, prepared: Prepared, sums: kernels.Sums, scale: np.ndarray) -> None:
         groups = self.owner.particles.group_index[prepared.indices]
@@ -327,73 +295,29 @@ class _GroupPass:
         total.group_count += np.bincount(groups, minlength=len(total.group_count))
         total.scale_power += np.bincount(groups, sums.strong_power / scale**2, len(total.scale_power))
 
-    def _update(self, prepared: Prepared, fine: _Fine, stat: dict, sums: kernels.Sums, poses: Poses, updates: Poses) -> None:
-        owner, rows = self.owner, prepared.indices
-        weight = np.bincount(fine.particle, fine.weight, len(rows))
+    def _update(self, prepared: Prepared, coarse: _Coarse, chosen: select.Significant, weight, sums, poses: Poses, updates: Poses) -> None:
+        """New pose, norm and likelihood of every particle of the batch."""
+        owner, grid, rows = self.owner, self.owner.grid, prepared.indices
+        pair, child = np.divmod(chosen.argmax, grid.children)
+        pair += coarse.ptr[:-1]
+        rotation = coarse.rotation[pair] * grid.rotation_children + child // grid.shift_children
+        shift = coarse.shift[pair] * grid.shift_children + child % grid.shift_children
         residual = weight * prepared.power - 2 * sums.particle_cross + sums.particle_power + prepared.high_power
         norm = poses.norm[rows] / owner.model.average_norm * np.sqrt(2 * np.maximum(residual, 0))
         owner.sums.norm += float(norm.sum())
         updates.norm[rows] = norm if owner.options.norm_correction else poses.norm[rows]
-        updates.angles[rows] = euler.from_matrix(owner.grid.fine_rotations_of(stat["rotation"]))
-        shift = owner.grid.fine_shifts.reshape(-1, 2)[stat["shift"]]
-        updates.offsets[rows] = prepared.centre * self.optics.pixel_size + shift
-        updates.pmax[rows], updates.significant[rows], updates.class_number[rows] = stat["pmax"], stat["significant"], 1
-        likelihood = stat["log_sum"]
-        if not owner.plan.correlation:
-            image = (prepared.masked.real**2 + prepared.masked.imag**2) @ self.score_weight
-            likelihood = likelihood - 0.5 * image.numpy().astype(np.float64) - 0.5 * prepared.high_power - self.log_sigma2
-        updates.log_likelihood[rows] = likelihood
+        updates.angles[rows] = euler.from_matrix(grid.fine_rotations_of(rotation))
+        updates.offsets[rows] = prepared.centre * self.optics.pixel_size + grid.fine_shifts.reshape(-1, 2)[shift]
+        updates.significant[rows], updates.class_number[rows] = np.diff(coarse.ptr), 1
+        if owner.plan.correlation:
+            pmax, likelihood = np.ones(len(rows)), chosen.maximum.astype(float)
+        else:
+            image = (prepared.masked.abs().square() @ self.score_weight).numpy().astype(float)
+            pmax = np.exp(chosen.maximum - chosen.log_sum)
+            likelihood = chosen.log_sum - 0.5 * image - 0.5 * prepared.high_power - self.log_sigma2
+        updates.pmax[rows], updates.log_likelihood[rows] = pmax, likelihood
+        owner.sums.pmax += float(pmax.sum())
         owner.sums.log_likelihood += float(likelihood.sum())
-
-
-@dataclass(frozen=True, eq=False)
-class _Blocks:
-    """Distinct rotations and shifts of each particle's coarse pairs: scores are dense over their product; row, column locate a pair."""
-
-    rotation_ptr: np.ndarray
-    rotation: np.ndarray
-    row: np.ndarray
-    shift_ptr: np.ndarray
-    shift: np.ndarray
-    column: np.ndarray
-
-    @classmethod
-    def of(cls, coarse: _Coarse, n_shifts: int) -> _Blocks:
-        n = len(coarse.ptr) - 1
-        owner = np.repeat(np.arange(n), np.diff(coarse.ptr))
-        new = np.ones(len(owner), bool)  # pairs are sorted by particle and rotation
-        new[1:] = (owner[1:] != owner[:-1]) | (coarse.rotation[1:] != coarse.rotation[:-1])
-        rotation_ptr = np.concatenate([[0], np.cumsum(np.bincount(owner[new], minlength=n))])
-        row = np.cumsum(new) - 1 - rotation_ptr[owner]
-        used = np.zeros((n, n_shifts), bool)
-        used[owner, coarse.shift] = True
-        shift_ptr = np.concatenate([[0], np.cumsum(used.sum(1))])
-        column = (np.cumsum(used, 1) - 1)[owner, coarse.shift]
-        return cls(rotation_ptr, coarse.rotation[new], row, shift_ptr, np.nonzero(used)[1], column)
-
-
-def _sorted_samples(fine: _Fine) -> tuple[Samples, np.ndarray]:
-    """Samples sorted by rotation and particle, as runs; and the distinct fine rotations in that order."""
-    order = np.lexsort((fine.particle, fine.rotation))
-    rotation, particle = fine.rotation[order], fine.particle[order]
-    new_rotation = np.ones(len(order), bool)
-    new_rotation[1:] = rotation[1:] != rotation[:-1]
-    new_run = new_rotation.copy()
-    new_run[1:] |= particle[1:] != particle[:-1]
-    first = np.flatnonzero(new_run)
-    slice_ptr = np.concatenate([np.flatnonzero(new_rotation[first]), [len(first)]]).astype(np.int64)
-    run_ptr = np.concatenate([first, [len(order)]]).astype(np.int64)
-    return Samples(slice_ptr, particle[first], run_ptr, fine.shift[order], fine.weight[order]), rotation[new_rotation]
-
-
-def _children(index: np.ndarray, count: int) -> np.ndarray:
-    """index * count + (0 .. count - 1), flattened."""
-    return (index[:, None] * count + np.arange(count)).reshape(-1)
-
-
-def _cut(ptr: np.ndarray, values: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks start..stop of a ragged array, their ptr counted from 0."""
-    return ptr[start : stop + 1] - ptr[start], values[ptr[start] : ptr[stop]]
 
 
 def _batches(sizes: np.ndarray, limit: int):

@@ -64,8 +64,8 @@ class Prepared:
     """Transforms of a batch of particles at the current image size, and what lies beyond it.
 
     unmasked, masked complex64 [n, pixels]; model float32 [n, pixels], scale * CTF (CTF^2 if premultiplied); centre int64 [n, 2] whole pixels
-    by which the images were moved; power float64 [n] sum |masked|^2 in the list; pixel_power float64 [pixels] the same summed over
-    particles; high_power float64 [n] and high_shells float64 [box/2+1]: |masked|^2 beyond the list, by particle and by shell.
+    by which the images were moved; power float64 [n] sum |masked|^2 in the list; outer float32 [n, box/2+1]: |masked|^2 beyond the list,
+    by shell.
     """
 
     indices: np.ndarray
@@ -74,9 +74,21 @@ class Prepared:
     model: torch.Tensor
     centre: np.ndarray
     power: np.ndarray
-    pixel_power: np.ndarray
-    high_power: np.ndarray
-    high_shells: np.ndarray
+    outer: np.ndarray
+
+    def part(self, rows: slice) -> Prepared:
+        """Some of the particles."""
+        return Prepared(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    @property
+    def high_power(self) -> np.ndarray:
+        """float64 [n]: power beyond the list."""
+        return self.outer.sum(1, dtype=np.float64)
+
+    @property
+    def high_shells(self) -> np.ndarray:
+        """float64 [box/2+1]: power beyond the list, summed over particles."""
+        return self.outer.sum(0, dtype=np.float64)
 
 
 def recentre(images: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
@@ -153,27 +165,23 @@ def prepare(
         images = fill_with_noise(images, radius, edge, sigma2 * options.sigma2_fudge, options.random_seed + indices)
     full = torch.fft.rfft2(images, norm="forward").flatten(1)
     masked = full[:, flat] * correct
-    listed = (masked.real**2 + masked.imag**2).double()
-    high_power, high_shells = _beyond(full, optics.box, pixels.size)
+    power = masked.abs().square().sum(1, dtype=torch.float64).numpy()
     model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf))
-    return Prepared(
-        indices, unmasked, masked, model, centre, listed.sum(1).numpy(), listed.sum(0).numpy(), high_power, high_shells
-    )
+    return Prepared(indices, unmasked, masked, model, centre, power, _beyond(full, optics.box, pixels.size))
 
 
 def _mask_radius(options: RefineOptions, optics: OpticsGroup) -> float:
     return options.particle_diameter / (2 * optics.pixel_size)
 
 
-def _beyond(full: torch.Tensor, box: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _beyond(full: torch.Tensor, box: int, size: int) -> np.ndarray:
+    """float32 [n, box/2+1]: power of each shell beyond image size `size`."""
     shell = _high_shells(box, size)
     outer = torch.from_numpy(np.flatnonzero(shell))
-    if not len(outer):
-        return np.zeros(len(full)), np.zeros(box // 2 + 1)
-    part = full[:, outer]
-    power = part.real**2 + part.imag**2
-    by_shell = np.bincount(shell[outer.numpy()], power.sum(0, dtype=torch.float64).numpy(), box // 2 + 1)
-    return power.sum(1, dtype=torch.float64).numpy(), by_shell
+    total = torch.zeros((len(full), box // 2 + 1))
+    if len(outer):
+        total.index_add_(1, torch.from_numpy(shell)[outer], full[:, outer].abs().square())
+    return total.numpy()
 
 
 def _model(

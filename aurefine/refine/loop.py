@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -132,11 +133,22 @@ def _conclude(state: State, options: RefineOptions, console: Console) -> None:
     writer.write_warnings(options.output, console.warnings)
 
 
+def _keep_memory() -> None:
+    """Have glibc keep freed blocks: batches of the same size come again and again, and fresh pages cost more than the arithmetic on them."""
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:  # another C library: its own rules hold
+        return
+    for parameter, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        library.mallopt(parameter, value)
+
+
 def use_threads(asked: int) -> int:
     """Threads for torch and Numba: those asked for, or all cores when --j is left at 1 (one process stands for all of RELION's)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(cores, numba.config.NUMBA_NUM_THREADS)
     threads = max(1, min(asked, cores)) if asked > 1 else cores
+    _keep_memory()
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
     return threads

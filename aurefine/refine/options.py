@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from aurefine.errors import InputError
@@ -121,6 +121,7 @@ class RefineOptions:
         return tuple(dict.fromkeys(int(number) for number in self.gpu.replace(":", ",").split(",") if number.strip()))
 
 
+_DEFAULTS = {field.name: field.default for field in fields(RefineOptions)}
 _LIMITS = (  # field, flag, smallest, largest, what it is
     ("healpix_order", "--healpix_order", 0, 8, "HEALPix order"),
     ("local_healpix_order", "--auto_local_healpix_order", 0, 12, "HEALPix order"),
@@ -135,6 +136,19 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("mask_edge_pixels", "--maskedge", 0, 1000, "number of pixels"),
     ("sigma2_fudge", "--sigma2_fudge", 1e-9, 1e9, "factor"),
     ("minimum_map_shells", "--minres_map", 0, 100000, "shell number"),
+)
+
+_NOT_HONOURED = (  # field, flag, what to do instead: refused, for a flag that does nothing is a silent wrong answer
+    ("relax_symmetry", "--relax_sym", "refine in the lower point group with --sym"),
+    ("initial_noise_spectrum", "--sigma", "leave it out: the noise is estimated from the images"),
+    ("initial_tau2_spectrum", "--tau", "leave it out: the signal is estimated from the reference"),
+    ("psi_step", "--psi_step", "the in-plane step is that of --healpix_order"),
+    ("offset_range_x", "--offset_range_x", "use --offset_range"),
+    ("offset_range_y", "--offset_range_y", "use --offset_range"),
+    ("offset_range_z", "--offset_range_z", "particles are 2D images: leave it out"),
+    ("min_expectation_resolution", "--strict_lowres_exp", "leave it out: all frequencies up to the current size are used"),
+    ("join_random_halves", "--join_random_halves", "use --force_converge, which joins the halves in one last iteration"),
+    ("nearest_neighbour", "--NN", "leave it out: projections are interpolated linearly"),
 )
 
 
@@ -155,6 +169,9 @@ def validate_values(options: RefineOptions) -> None:
         value = getattr(options, name)
         if not smallest <= value <= largest:
             raise InputError(f"{flag} {value:g}: a {what} between {smallest:g} and {largest:g} was expected.")
+    for name, flag, instead in _NOT_HONOURED:
+        if getattr(options, name) != _DEFAULTS[name]:
+            raise InputError(f"{flag} is not supported: {instead}.")
     _validate_gpu(options)
     point_group(options.symmetry)
     if options.solvent_correct_fsc and not options.solvent_mask:

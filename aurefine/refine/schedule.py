@@ -96,10 +96,10 @@ def count_changes(progress: Progress, sampling: SamplingState, old: Poses, new: 
 
 def resolution_shell(model: Model) -> int:
     """Shell up to which signal exceeds noise (ALGORITHM.md 5.6); a lone dip of at most 3 shells is bridged."""
-    ratio = model.data_vs_prior
+    ratio = model.data_vs_prior[:-1]  # the Nyquist shell never counts: half of its voxels lie outside the sphere
     below = np.flatnonzero(ratio[1:] < 1)
     shell = int(below[0]) if len(below) else len(ratio) - 1
-    above = np.flatnonzero(ratio[: len(ratio) - 1] > 1)
+    above = np.flatnonzero(ratio > 1)
     last = int(above[-1]) if len(above) else 0
     return max(last if last > shell + 3 else shell, _MINIMUM_SHELL)
 

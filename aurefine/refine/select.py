@@ -25,20 +25,39 @@ class Significant:
     count: np.ndarray  # int64 [n] samples at or above the threshold
 
 
+_BINS = 512
+
+
 @njit(cache=True)
-def _threshold(weights, order_from, fraction, largest):
-    """The weight at which the descending cumulative sum first exceeds fraction times the total; `largest` caps the number."""
-    total = 0.0
-    for w in weights:
-        total += w
-    ordered = np.sort(weights)
-    running, kept = 0.0, 0
-    for k in range(len(ordered) - 1, -1, -1):
-        running += ordered[k]
+def _threshold(logs, weights, span, fraction, largest):
+    """Log weight (relative to the top) at which the descending cumulative sum first exceeds fraction of the total, and the total.
+
+    A histogram over log weight finds the bin in which that happens; only that bin is sorted. `largest` caps the number of samples.
+    """
+    mass, members = np.zeros(_BINS), np.zeros(_BINS, np.int64)
+    for k in range(len(logs)):
+        place = min(int(-logs[k] / span * _BINS), _BINS - 1)
+        mass[place] += weights[k]
+        members[place] += 1
+    total = mass.sum()
+    running, kept, crossing = 0.0, 0, 0
+    while crossing < _BINS - 1 and running + mass[crossing] <= fraction * total and (largest <= 0 or kept + members[crossing] < largest):
+        running += mass[crossing]
+        kept += members[crossing]
+        crossing += 1
+    inside = np.empty(members[crossing], np.float32)
+    n = 0
+    for k in range(len(logs)):
+        if min(int(-logs[k] / span * _BINS), _BINS - 1) == crossing:
+            inside[n] = logs[k]
+            n += 1
+    inside = np.sort(inside)
+    for k in range(n - 1, -1, -1):
+        running += math.exp(inside[k])
         kept += 1
         if running > fraction * total or (largest > 0 and kept == largest):
-            return ordered[k], total
-    return ordered[0], total
+            return inside[k], total
+    return (inside[0] if n else np.float32(0)), total
 
 
 @njit(parallel=True, cache=True)
@@ -52,18 +71,19 @@ def _significant(values, ptr, fraction, largest, maximum, argmax, log_sum, thres
         while block[where] != top:
             where += 1
         # what lies below adds less than 1e-5 of the sum even if every sample sat at the floor
-        floor = top - np.float32(math.log(len(block)) + 12.0)
+        span = np.float32(math.log(len(block)) + 12.0)
         near = 0
         for k in range(len(block)):
-            near += block[k] > floor
-        weights = np.empty(near)
+            near += block[k] > top - span
+        logs, weights = np.empty(near, np.float32), np.empty(near, np.float32)
         near = 0
         for k in range(len(block)):
-            if block[k] > floor:
-                weights[near] = math.exp(block[k] - top)
+            if block[k] > top - span:
+                logs[near] = block[k] - top
+                weights[near] = math.exp(logs[near])
                 near += 1
-        limit, total = _threshold(weights, 0, fraction, largest)
-        threshold[i] = top + np.float32(math.log(limit)) - np.float32(1e-6) * abs(top)
+        limit, total = _threshold(logs, weights, span, fraction, largest)
+        threshold[i] = top + limit - np.float32(1e-6) * abs(top)
         above = 0
         for k in range(len(block)):
             above += block[k] >= threshold[i]
@@ -119,22 +139,6 @@ def add_block_priors(values, ptr, pair_ptr, log_pair, log_offset):
             start = ptr[i] + r * shifts
             for t in range(shifts):
                 values[start + t] += log_pair[pair_ptr[i] + r] + log_offset[i, t]
-
-
-@njit(parallel=True, cache=True)
-def fine_weights(scores, block_ptr, pair_ptr, row, column, columns, rotations, shifts, log_prior, out):
-    """Collect the children of significant coarse pairs from dense score blocks: out[pair, child rotation, child shift].
-
-    Block i of scores is [coarse rotations of i * rotations, columns[i] * shifts]; row and column (int32 per pair) say which coarse
-    rotation and which coarse shift of the block a pair belongs to; log_prior float32 per pair is added.
-    """
-    for i in prange(len(pair_ptr) - 1):
-        width = columns[i] * shifts
-        for pair in range(pair_ptr[i], pair_ptr[i + 1]):
-            for k in range(rotations):
-                start = block_ptr[i] + (row[pair] * rotations + k) * width + column[pair] * shifts
-                for j in range(shifts):
-                    out[pair, k, j] = scores[start + j] + log_prior[pair]
 
 
 @njit(parallel=True, cache=True)
