@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aurefine.errors import InputError
 from aurefine.jobs.options import FormField, parse
 from aurefine.jobs.refine3d_flags import FLAGS
-from aurefine.refine.options import RefineOptions, validate
+from aurefine.refine.options import RefineOptions, notes, validate
 
 if TYPE_CHECKING:
     from aurefine.refine.pipeline import JobControl
@@ -147,6 +147,8 @@ def _start(options: RefineOptions, control: JobControl) -> None:
     from aurefine import particles
     from aurefine.refine.loop import refine  # torch is only imported for a real run
 
+    for note in notes(options):
+        print(f" Note: {note}.")
     refine(particles.load(options.particles, need_ctf=options.ctf_correction), options.reference, options, control=control)
 
 
@@ -158,8 +160,8 @@ def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobC
     given = _cleaned(values)
     print(f" Reading in {Path(given['continue_from']).name} ...")
     earlier = checkpoint.load(given["continue_from"], _stored_values)
-    options, notes = checkpoint.continued_options(earlier, {**given, "command_line": " ".join(arguments)})
-    for note in notes:
+    options, kept = checkpoint.continued_options(earlier, {**given, "command_line": " ".join(arguments)})
+    for note in kept + notes(options):
         print(f" Note: {note}.")
     state = checkpoint.continued_state(earlier, options, given)
     refine(particles.load(options.particles, need_ctf=options.ctf_correction), None, options.seeded(), state=state, control=control)

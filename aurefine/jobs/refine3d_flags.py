@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from aurefine.jobs.options import Effect, Kind, Option
-from aurefine.refine.options import RefineOptions
+from aurefine.refine.options import NOT_SUPPORTED, RefineOptions
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(RefineOptions)}
 _TYPES: dict[str, str] = {field.name: str(field.type) for field in fields(RefineOptions)}
@@ -169,10 +169,12 @@ UNSUPPORTED = (  # flag, takes a value, the value that means off, why
 )
 _FILES = {"particles", "reference", "continue_from", "solvent_mask", "solvent_mask2", "lowpass_mask",
           "initial_noise_spectrum", "initial_tau2_spectrum"}  # fmt: skip
+_INSTEAD = {name: instead for name, _, instead in NOT_SUPPORTED}
 
 
 def _row(row: Row, tab: str) -> Option:
     flag, name, unit, text = row
+    text = f"Not supported: {_INSTEAD[name]}" if name in _INSTEAD else text
     kind: Kind = "file" if name in _FILES else _KINDS[_TYPES[name]]
     return Option(name, flag, text.split(":")[0], tab, _DEFAULTS[name], kind, text, unit=unit)
 

@@ -138,7 +138,7 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("minimum_map_shells", "--minres_map", 0, 100000, "shell number"),
 )
 
-_NOT_HONOURED = (  # field, flag, what to do instead: refused, for a flag that does nothing is a silent wrong answer
+NOT_SUPPORTED = (  # field, flag, what to do instead: refused, for a flag that does nothing is a silent wrong answer
     ("relax_symmetry", "--relax_sym", "refine in the lower point group with --sym"),
     ("initial_noise_spectrum", "--sigma", "leave it out: the noise is estimated from the images"),
     ("initial_tau2_spectrum", "--tau", "leave it out: the signal is estimated from the reference"),
@@ -150,6 +150,16 @@ _NOT_HONOURED = (  # field, flag, what to do instead: refused, for a flag that d
     ("join_random_halves", "--join_random_halves", "use --force_converge, which joins the halves in one last iteration"),
     ("nearest_neighbour", "--NN", "leave it out: projections are interpolated linearly"),
 )
+_WITHOUT_EFFECT = (  # field, flag, why it may be left without effect
+    ("skip_gridding", "--dont_skip_gridding", "reconstructions go without gridding iterations"),
+    ("asymmetric_padding", "--asymmetric_padding", "padding is symmetric"),
+    ("accuracy_current_size", "--accuracy_current_size", "accuracies are always estimated at the current size"),
+)
+
+
+def notes(options: RefineOptions) -> list[str]:
+    """A line for each option that was given and has no effect."""
+    return [f"{flag} has no effect here: {why}" for name, flag, why in _WITHOUT_EFFECT if getattr(options, name) != _DEFAULTS[name]]
 
 
 def validate(options: RefineOptions) -> RefineOptions:
@@ -169,7 +179,7 @@ def validate_values(options: RefineOptions) -> None:
         value = getattr(options, name)
         if not smallest <= value <= largest:
             raise InputError(f"{flag} {value:g}: a {what} between {smallest:g} and {largest:g} was expected.")
-    for name, flag, instead in _NOT_HONOURED:
+    for name, flag, instead in NOT_SUPPORTED:
         if getattr(options, name) != _DEFAULTS[name]:
             raise InputError(f"{flag} is not supported: {instead}.")
     _validate_gpu(options)
