@@ -130,7 +130,14 @@ def _conclude(state: State, options: RefineOptions, console: Console) -> None:
         options.output, state.progress.current_resolution, state.halves[0].accuracy_rotation,
         tau2_fudge=options.tau2_fudge_used, solvent_fsc=options.solvent_correct_fsc,
     ))  # fmt: skip
-    writer.write_warnings(options.output, console.warnings)
+    accuracy_rotation = state.halves[0].accuracy_rotation
+    if accuracy_rotation > messages.POOR_ACCURACY:
+        console.warn(
+            f"the particles could not be aligned: the angular accuracy is {accuracy_rotation:.1f} degrees at the end. The resolution of "
+            f"{1 / state.progress.current_resolution:.1f} A is not to be trusted. Look at the pixel size, the CTF, the symmetry and the reference."
+        )
+    if options.output:
+        writer.write_warnings(options.output, console.warnings)
 
 
 def _keep_memory() -> None:

@@ -151,6 +151,7 @@ NOT_SUPPORTED = (  # field, flag, what to do instead: refused, for a flag that d
     ("nearest_neighbour", "--NN", "leave it out: projections are interpolated linearly"),
 )
 _WITHOUT_EFFECT = (  # field, flag, why it may be left without effect
+    ("gpu", "--gpu", "the CPU does the work"),
     ("skip_gridding", "--dont_skip_gridding", "reconstructions go without gridding iterations"),
     ("asymmetric_padding", "--asymmetric_padding", "padding is symmetric"),
     ("accuracy_current_size", "--accuracy_current_size", "accuracies are always estimated at the current size"),
