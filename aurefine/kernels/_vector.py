@@ -217,6 +217,18 @@ def add_phases(typingctx, table_re, table_im, start, weight, count16, work, re_r
     return signature, codegen
 
 
+def _horizontal(builder, slot, width):
+    """The sum over a vector's lanes, as a vector of one."""
+    value = builder.load(slot)
+    while width > 1:
+        width //= 2
+        low, high = list(range(width)), list(range(width, 2 * width))
+        value = builder.fadd(_shuffle(builder, value, low), _shuffle(builder, value, high), flags=_FAST)
+    total = cgutils.alloca_once(builder, value.type)
+    builder.store(value, total)
+    return total
+
+
 def _load_at(builder, pointer):
     value = builder.load(pointer)
     value.align = 4
@@ -237,8 +249,8 @@ def accumulate_tile(typingctx, unmasked, masked, model, image_re, image_im, imag
     """One particle's share in a slice's tile: all arrays flat float32, 16 count16 pixels, work the scratch rows of `tile` floats each.
 
     With phases p, gain = inverse * model (inverse alone if premultiplied): slice += gain X p, weight += total gain model; with the masked
-    image, cross = model Re(conj(A) X p) and power = total model^2 |A|^2 are added to their rows, and to sums[0:16] and [16:32] (flagged by
-    strong: [32:48], [48:64]) lane by lane.
+    image, cross = model Re(conj(A) X p) and power = total model^2 |A|^2 are added to their rows, and summed to sums[0] and sums[1] (where
+    flagged strong, to sums[2] and sums[3]).
     """
     signature = types.void(unmasked, masked, model, image_re, image_im, image_model, inverse, strong, begin, total, count16, work, tile, sums,
                            premultiplied)  # fmt: skip
@@ -283,8 +295,7 @@ def accumulate_tile(typingctx, unmasked, masked, model, image_re, image_im, imag
 
         _loop(builder, args[10], body)
         for n in range(4):
-            offset = ir.Constant(ir.IntType(64), 16 * n)
-            _add_to(context, builder, kinds[13], args[13], offset, lanes[n], 16)
+            _add_to(context, builder, kinds[13], args[13], ir.Constant(ir.IntType(64), n), _horizontal(builder, lanes[n], 16), 1)
         return context.get_dummy_value()
 
     return signature, codegen

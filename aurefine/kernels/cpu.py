@@ -29,6 +29,7 @@ from aurefine.kernels._vector import (
 )
 
 _TILE = 128  # pixels whose coordinates, slices and shifted images stay in the first-level cache
+_SUM_TILE = 512  # the same for the sums, which have more to do between tiles
 _OUTSIDE = np.float32(1e9)  # frequency given to pixels beyond the image's circle: the sphere test then drops them
 _TOLERANCE = np.float32(1.00001)  # float32 rounding of points lying exactly on the sphere
 
@@ -306,27 +307,25 @@ def _share(work: np.ndarray, parts: int) -> np.ndarray:
 
 
 @njit(fastmath=True, cache=True)
-def _insert(out, half, limit, slices, r, x, y, begin, count, re, im, weight):
-    """Add a tile of a slice to an accumulator copy (flat float32, 4 values a voxel) with trilinear weights; unweighted pixels are skipped."""
+def _insert(out, half, count, index, fx, fy, fz, sign, re, im, weight):
+    """Add located pixels of a slice to an accumulator copy (flat float32, 4 values a voxel) with trilinear weights.
+
+    Neighbouring pixels share voxels; taking every sixteenth pixel in turn keeps an update from waiting for the one just before it.
+    """
     stride_y = np.int64(4 * (half + 1))
     stride_z = stride_y * (2 * half + 1)
-    a0, a1, b0, b1, c0, c1 = slices[r, 0, 0], slices[r, 0, 1], slices[r, 1, 0], slices[r, 1, 1], slices[r, 2, 0], slices[r, 2, 1]
-    for p in range(count):
-        u, v = x[begin + p], y[begin + p]
-        px, py, pz = a0 * u + a1 * v, b0 * u + b1 * v, c0 * u + c1 * v
-        if weight[p] <= 0 or px * px + py * py + pz * pz > limit:
-            continue
-        friedel = np.float32(1.0) if px >= 0 else np.float32(-1.0)
-        px, py, pz = px * friedel, py * friedel, pz * friedel
-        lx, ly, lz = np.floor(px), np.floor(py), np.floor(pz)
-        fx, fy, fz = px - lx, py - ly, pz - lz
-        i = (np.int64(lz) + half) * stride_z + (np.int64(ly) + half) * stride_y + np.int64(lx) * 4
-        gx, one = np.float32(1.0) - fx, np.float32(1.0)
-        imaginary = im[p] * friedel
-        for corner in range(4):
-            w = (fy if corner & 1 else one - fy) * (fz if corner & 2 else one - fz)
-            offset = i + (stride_y if corner & 1 else 0) + (stride_z if corner & 2 else 0)
-            add_pair(out, offset, re[p], imaginary, weight[p], w * gx, w * fx)
+    one = np.float32(1.0)
+    for lane in range(16):
+        for p in range(lane, count, 16):
+            if weight[p] <= 0 or sign[p] == 0:
+                continue
+            i = 2 * np.int64(index[p])
+            gx, gy, gz = one - fx[p], one - fy[p], one - fz[p]
+            imaginary = im[p] * sign[p]
+            for corner in range(4):
+                w = (fy[p] if corner & 1 else gy) * (fz[p] if corner & 2 else gz)
+                offset = i + (stride_y if corner & 1 else 0) + (stride_z if corner & 2 else 0)
+                add_pair(out, offset, re[p], imaginary, weight[p], w * gx, w * fx[p])
 
 
 @njit(parallel=True, fastmath=True, cache=True)
@@ -336,16 +335,16 @@ def _accumulate(
 ):  # fmt: skip
     pixels = len(x)
     for thread in prange(len(bounds) - 1):
-        index = np.empty(_TILE, np.int32)
-        located = np.empty((4, _TILE), np.float32)
+        index = np.empty(_SUM_TILE, np.int32)
+        located = np.empty((4, _SUM_TILE), np.float32)
         fx, fy, fz, sign = located[0], located[1], located[2], located[3]
-        work, lanes = np.zeros((9, _TILE), np.float32), np.empty(64, np.float32)
+        work, sums = np.zeros((9, _SUM_TILE), np.float32), np.empty(4, np.float32)
         flat = work.reshape(-1)
         for r in range(bounds[thread], bounds[thread + 1]):
             if slice_ptr[r] == slice_ptr[r + 1]:
                 continue
-            for begin in range(0, pixels, _TILE):
-                count = min(_TILE, pixels - begin)
+            for begin in range(0, pixels, _SUM_TILE):
+                count = min(_SUM_TILE, pixels - begin)
                 blocks = (count + 15) // 16
                 work[:] = 0
                 _locate(slices, r, x, y, begin, count, limit, half, index, fx, fy, fz, sign)
@@ -353,24 +352,23 @@ def _accumulate(
                 for run in range(slice_ptr[r], slice_ptr[r + 1]):
                     i = np.int64(run_particle[run])
                     work[PHASE_RE:] = 0
-                    lanes[:] = 0
+                    sums[:] = 0
                     total = np.float32(0)
                     for k in range(run_ptr[run], run_ptr[run + 1]):
                         total += weight[k]
                         start = np.int64(shift[k]) * width + begin
-                        add_phases(table_re, table_im, start, weight[k], blocks, flat, PHASE_RE * _TILE, PHASE_IM * _TILE)
+                        add_phases(table_re, table_im, start, weight[k], blocks, flat, PHASE_RE * _SUM_TILE, PHASE_IM * _SUM_TILE)
                     plane = 2 * i * width + begin
                     accumulate_tile(
                         unmasked, masked, model, plane, plane + width, i * width + begin, inverse_sigma2, strong, begin, total, blocks, flat,
-                        _TILE, lanes, premultiplied,
+                        _SUM_TILE, sums, premultiplied,
                     )  # fmt: skip
                     for n in range(4):
-                        for lane in range(16):
-                            per_particle[thread, i, n] += lanes[16 * n + lane]
+                        per_particle[thread, i, n] += sums[n]
                 for p in range(count):
                     pixel_cross[thread, begin + p] += work[CROSS, p]
                     pixel_power[thread, begin + p] += work[POWER, p]
-                _insert(out[thread], half, limit, slices, r, x, y, begin, count, work[SLICE_RE], work[SLICE_IM], work[SLICE_WEIGHT])
+                _insert(out[thread], half, count, index, fx, fy, fz, sign, work[SLICE_RE], work[SLICE_IM], work[SLICE_WEIGHT])
 
 
 def _padded(values: np.ndarray, width: int) -> np.ndarray:

@@ -23,8 +23,9 @@ from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.state import Model, Poses
 
-_DENSE_SCORES = 24_000_000  # scores held at a time in the coarse and fine passes (4 bytes each)
-_SHIFTED_PIXELS = 24_000_000  # shifted pixels held at a time in the fine pass (8 bytes each), when pairs share a sixth of them
+_DENSE_SCORES = 24_000_000  # scores of the coarse pass held at a time (4 bytes each)
+_FINE_SCORES = 40_000_000  # scores of the fine pass held at a time (8 bytes each)
+_SHIFTED_PIXELS = 24_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
 _CHUNK_PIXELS = 24_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
@@ -133,14 +134,9 @@ class _GroupPass:
         )  # fmt: skip
         images, power = self._weighted(prepared)
         coarse = _Coarse.joined(list(self._coarse(prepared, images, power, poses)))
-        for start, stop in _batches(np.diff(coarse.ptr), self._pairs_at_once()):
+        for start, stop in _batches(np.diff(coarse.ptr) * self.owner.grid.children, _FINE_SCORES):
             self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates)
             progress(stop - start)
-
-    def _pairs_at_once(self) -> int:
-        """Coarse pairs held at a time: bounded by their children's scores, and by the shifted images they need."""
-        grid = self.owner.grid
-        return max(1, min(_DENSE_SCORES // grid.children, 6 * _SHIFTED_PIXELS // (len(self.pixels) * grid.shift_children)))
 
     def _weighted(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
         """Operands of every score: images X model / sigma^2 and powers model^2 / sigma^2; plain X model and model^2 for correlations."""
@@ -246,20 +242,12 @@ class _GroupPass:
     # ------------------------------------------------------------------ fine pass
     def _fine(self, prepared: Prepared, coarse: _Coarse, images: torch.Tensor, power: torch.Tensor, scale, poses: Poses, updates: Poses) -> None:
         """Score the children of the coarse pairs, find the best and the significant ones, and add these to the sums."""
-        owner, grid, correlation = self.owner, self.owner.grid, self.owner.plan.correlation
-        n_rot, n_shift, rows = grid.rotation_children, grid.shift_children, coarse.rows
+        owner, grid, rows = self.owner, self.owner.grid, coarse.rows
         batch = slice(rows[0], rows[-1] + 1)
+        values = self._fine_scores(coarse, images[batch], power[batch])
+        chosen = self._choose(values.reshape(-1), coarse.ptr * grid.children)
         pairs = fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
         slices = slice_matrices(grid.fine_rotations(pairs.rotation), owner.volume, self.geometry)
-        values = kernels.score_children(
-            owner.volume, slices, n_rot, pairs.ptr, pairs.particle, pairs.shift, images[batch], power[batch], self.fine_shift, n_shift,
-            self.pixels, correlation,
-        )  # fmt: skip
-        if not correlation:
-            fine.add_pair_prior(values, coarse.log_prior[pairs.order])
-        by_particle = np.empty_like(values)
-        fine.to_particle_order(values, pairs.order, by_particle)
-        chosen = self._choose(by_particle.reshape(-1), coarse.ptr * grid.children)
         samples = fine.samples_of(values, pairs, chosen)
         sums = kernels.accumulate(
             owner.volume, owner.sums.accumulator, slices, samples, self.fine_shift, prepared.unmasked[batch], prepared.masked[batch],
@@ -270,11 +258,31 @@ class _GroupPass:
         weight, slice_weight, offset = fine.totals(samples, centre.astype(float), grid.fine_shifts.reshape(-1, 2))
         owner.sums.offset += offset
         owner.sums.weight += float(weight.sum())
-        direction = np.repeat(pairs.rotation // grid.n_psi, n_rot)
+        direction = np.repeat(pairs.rotation // grid.n_psi, grid.rotation_children)
         owner.sums.direction += np.bincount(direction, slice_weight, len(grid.directions))
         self._sum_noise(part, weight, sums)
         self._sum_scales(part, sums, scale[batch])
         self._update(part, coarse, chosen, weight, sums, poses, updates)
+
+    def _fine_scores(self, coarse: _Coarse, images: torch.Tensor, power: torch.Tensor) -> np.ndarray:
+        """float32 [pairs, rotation children, shift children] log weights, in the order of the pairs; as many particles at a time as fit."""
+        grid, plan = self.owner.grid, self.owner.plan
+        values = np.empty((len(coarse.rotation), grid.rotation_children, grid.shift_children), np.float32)
+        owner = np.repeat(np.arange(len(coarse.rows)), np.diff(coarse.ptr))
+        distinct = np.unique(owner * len(grid.coarse_shifts) + coarse.shift) // len(grid.coarse_shifts)
+        shifted = np.bincount(distinct, minlength=len(coarse.rows)) * len(self.pixels) * grid.shift_children
+        for start, stop in _batches(shifted, _SHIFTED_PIXELS):
+            part = coarse.part(start, stop)
+            pairs = fine.by_rotation(part.ptr, part.rotation, part.shift)
+            scores = kernels.score_children(
+                self.owner.volume, slice_matrices(grid.fine_rotations(pairs.rotation), self.owner.volume, self.geometry), grid.rotation_children,
+                pairs.ptr, pairs.particle, pairs.shift, images[start:stop], power[start:stop], self.fine_shift, grid.shift_children,
+                self.pixels, plan.correlation,
+            )  # fmt: skip
+            if not plan.correlation:
+                fine.add_pair_prior(scores, part.log_prior[pairs.order])
+            fine.to_particle_order(scores, pairs.order, values[coarse.ptr[start] : coarse.ptr[stop]])
+        return values
 
     # ------------------------------------------------------------------ sums
     def _sum_noise(self, prepared: Prepared, weight: np.ndarray, sums: kernels.Sums) -> None:

@@ -54,12 +54,12 @@ def to_particle_order(values, order, out):
 
 
 @njit(cache=True)
-def _count(values, ptr, particle, threshold, u, k):
+def _count(values, order, ptr, particle, threshold, u, k):
     """(runs, samples) of child rotation k of distinct rotation u."""
     runs, samples, last = 0, 0, -1
     for pair in range(ptr[u], ptr[u + 1]):
         for j in range(values.shape[2]):
-            if values[pair, k, j] >= threshold[particle[pair]]:
+            if values[order[pair], k, j] >= threshold[particle[pair]]:
                 samples += 1
                 if particle[pair] != last:
                     runs += 1
@@ -68,15 +68,15 @@ def _count(values, ptr, particle, threshold, u, k):
 
 
 @njit(parallel=True, cache=True)
-def _count_all(values, ptr, particle, threshold, runs, samples):
+def _count_all(values, order, ptr, particle, threshold, runs, samples):
     children = values.shape[1]
     for u in prange(len(ptr) - 1):
         for k in range(children):
-            runs[u * children + k], samples[u * children + k] = _count(values, ptr, particle, threshold, u, k)
+            runs[u * children + k], samples[u * children + k] = _count(values, order, ptr, particle, threshold, u, k)
 
 
 @njit(parallel=True, cache=True)
-def _fill(values, ptr, particle, shift, threshold, log_sum, slice_ptr, sample_ptr, run_particle, run_ptr, out_shift, out_weight):
+def _fill(values, order, ptr, particle, shift, threshold, log_sum, slice_ptr, sample_ptr, run_particle, run_ptr, out_shift, out_weight):
     children, shifts = values.shape[1], values.shape[2]
     for u in prange(len(ptr) - 1):
         for k in range(children):
@@ -84,32 +84,32 @@ def _fill(values, ptr, particle, shift, threshold, log_sum, slice_ptr, sample_pt
             for pair in range(ptr[u], ptr[u + 1]):
                 i = particle[pair]
                 for j in range(shifts):
-                    if values[pair, k, j] >= threshold[i]:
+                    if values[order[pair], k, j] >= threshold[i]:
                         if i != last:
                             run_particle[run], run_ptr[run] = i, sample
                             run += 1
                             last = i
                         out_shift[sample] = shift[pair] * shifts + j
-                        out_weight[sample] = np.exp(values[pair, k, j] - log_sum[i])
+                        out_weight[sample] = np.exp(values[order[pair], k, j] - log_sum[i])
                         sample += 1
 
 
 def samples_of(values: np.ndarray, pairs: PairOrder, chosen: Significant) -> Samples:
     """Significant children of all pairs as samples sorted by slice (distinct rotation times children) and particle.
 
-    Args: values float32 [pairs, rotation children, shift children] log weights in rotation order; chosen: thresholds and sums by particle.
+    Args: values float32 [pairs, rotation children, shift children] log weights in particle order; chosen: thresholds and sums by particle.
     """
     slices = (len(pairs.ptr) - 1) * values.shape[1]
     runs, counts = np.zeros(slices, np.int64), np.zeros(slices, np.int64)
-    _count_all(values, pairs.ptr, pairs.particle, chosen.threshold, runs, counts)
+    _count_all(values, pairs.order, pairs.ptr, pairs.particle, chosen.threshold, runs, counts)
     slice_ptr = np.concatenate([[0], np.cumsum(runs)]).astype(np.int64)
     sample_ptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     run_particle, run_ptr = np.empty(slice_ptr[-1], np.int32), np.empty(slice_ptr[-1] + 1, np.int64)
     run_ptr[-1] = sample_ptr[-1]
     shift, weight = np.empty(sample_ptr[-1], np.int32), np.empty(sample_ptr[-1], np.float32)
     _fill(
-        values, pairs.ptr, pairs.particle, pairs.shift, chosen.threshold, chosen.log_sum, slice_ptr, sample_ptr, run_particle, run_ptr, shift,
-        weight,
+        values, pairs.order, pairs.ptr, pairs.particle, pairs.shift, chosen.threshold, chosen.log_sum, slice_ptr, sample_ptr, run_particle, run_ptr,
+        shift, weight,
     )  # fmt: skip
     return Samples(slice_ptr, run_particle, run_ptr, shift, weight)
 

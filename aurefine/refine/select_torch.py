@@ -88,7 +88,7 @@ def best_only(values: torch.Tensor, ptr: np.ndarray | torch.Tensor) -> Significa
     winner = torch.nonzero(values == _spread(top, lengths, len(values))).squeeze(1)
     owner = torch.searchsorted(bounds, winner, right=True) - 1
     argmax = _first_of_each(owner, winner - bounds[owner], blocks)
-    return _to_host(top, argmax, torch.zeros_like(top), top, torch.bincount(owner, minlength=blocks))
+    return _to_host(top, argmax, top, top, torch.bincount(owner, minlength=blocks))  # the log sum makes every winner weigh 1
 
 
 def indices(values: torch.Tensor, ptr: np.ndarray | torch.Tensor, chosen: Significant) -> tuple[np.ndarray, np.ndarray]:
