@@ -84,7 +84,7 @@ def test_fine_samples_equal_their_twin(children, shifts, spread):
     fine_torch.to_particle_order(found, pairs.order, found_ordered)
     np.testing.assert_allclose(found_ordered.cpu(), ordered, rtol=1e-6)
     chosen = select.significant(ordered.reshape(-1), particle_ptr * children * shifts, 0.99)
-    expected, samples = fine.samples_of(values, pairs, chosen), fine_torch.samples_of(found, pairs, chosen)
+    expected, samples = fine.samples_of(ordered, pairs, chosen), fine_torch.samples_of(found_ordered, pairs, chosen)
     for name in expected.__dataclass_fields__:
         one, other = getattr(samples, name), getattr(expected, name)
         assert one.numel() == other.size

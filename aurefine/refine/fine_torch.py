@@ -37,10 +37,12 @@ def samples_of(values: torch.Tensor, pairs: PairOrder, chosen: Significant) -> S
     particle, shift = _on(pairs.particle, values), _on(pairs.shift, values)
     threshold, log_sum = _on(chosen.threshold, values), _on(chosen.log_sum, values)
     place = torch.nonzero((values >= threshold[particle.long()][:, None, None]).flatten()).squeeze(1)
-    pair, child = place // (children * shifts), place // shifts % children
+    order = _on(pairs.order, values)
+    in_rotation_order = torch.empty_like(order).scatter_(0, order, torch.arange(n_pairs, device=values.device))
+    pair, child = in_rotation_order[place // (children * shifts)], place // shifts % children
     rotation = torch.searchsorted(_on(pairs.ptr, values), pair, right=True) - 1
-    key, order = torch.sort((rotation * children + child) * n_pairs + pair, stable=True)
-    place, pair = place[order], pair[order]
+    key, sorting = torch.sort((rotation * children + child) * n_pairs + pair, stable=True)
+    place, pair = place[sorting], pair[sorting]
     of_slice, owner = key // max(n_pairs, 1), particle[pair]
     new_run = torch.ones(len(place), dtype=torch.bool, device=values.device)
     new_run[1:] = (of_slice[1:] != of_slice[:-1]) | (owner[1:] != owner[:-1])
