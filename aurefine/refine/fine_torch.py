@@ -34,10 +34,11 @@ def _pointers(first: torch.Tensor, count: int) -> torch.Tensor:
 def samples_of(values: torch.Tensor, pairs: PairOrder, chosen: Significant) -> Samples:
     """See `fine.samples_of`; the fields are tensors on the device, ready for `kernels.accumulate`."""
     n_pairs, children, shifts = values.shape
-    particle, shift = _on(pairs.particle, values), _on(pairs.shift, values)
-    threshold, log_sum = _on(chosen.threshold, values), _on(chosen.log_sum, values)
-    place = torch.nonzero((values >= threshold[particle.long()][:, None, None]).flatten()).squeeze(1)
-    order = _on(pairs.order, values)
+    order, particle, shift = _on(pairs.order, values), _on(pairs.particle, values), _on(pairs.shift, values)
+    log_sum = _on(chosen.log_sum, values)
+    threshold = torch.empty(n_pairs, device=values.device)
+    threshold[order] = _on(chosen.threshold, values)[particle.long()]
+    place = torch.nonzero((values >= threshold[:, None, None]).flatten()).squeeze(1)
     in_rotation_order = torch.empty_like(order).scatter_(0, order, torch.arange(n_pairs, device=values.device))
     pair, child = in_rotation_order[place // (children * shifts)], place // shifts % children
     rotation = torch.searchsorted(_on(pairs.ptr, values), pair, right=True) - 1
