@@ -24,6 +24,6 @@ def test_a_failed_alignment_is_on_the_screen_among_the_warnings_and_beside_the_r
     monkeypatch.chdir(tmp_path)
     assert conclude(4.0).warnings == [] and not (tmp_path / "run_warnings.txt").exists()
     console = conclude(21.0)
-    assert "could not be aligned: the angular accuracy is 21.0 degrees" in console.warnings[0]
+    assert "alignment has probably failed: the angular accuracy is 21.0 degrees" in console.warnings[0]
     assert "you cannot align your particles" in console.stream.getvalue()
     assert (tmp_path / "run_warnings.txt").read_text().strip() == console.warnings[0]

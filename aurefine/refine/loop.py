@@ -133,7 +133,7 @@ def _conclude(state: State, options: RefineOptions, console: Console) -> None:
     accuracy_rotation = state.halves[0].accuracy_rotation
     if accuracy_rotation > messages.POOR_ACCURACY:
         console.warn(
-            f"the particles could not be aligned: the angular accuracy is {accuracy_rotation:.1f} degrees at the end. The resolution of "
+            f"the alignment has probably failed: the angular accuracy is {accuracy_rotation:.1f} degrees at the end. The resolution of "
             f"{1 / state.progress.current_resolution:.1f} A is not to be trusted. Look at the pixel size, the CTF, the symmetry and the reference."
         )
     if options.output:
@@ -201,9 +201,10 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
         estimate = accuracy.estimate(plan, model, volumes[0], data.particles, state.poses, data.order[0], options)
         progress = replace(progress, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation)
     if iteration > 1:
-        before = progress.has_fine_enough  # a verdict must stand for two iterations: the first accuracy of a run is of a low-passed map
+        # a verdict must stand for two iterations, the first accuracy of a run is of a low-passed map; and the accuracy must have come to rest
+        at_rest = progress.has_fine_enough and not schedule.accuracy_improves(state.progress, progress)
         progress = replace(progress, has_fine_enough=schedule.is_fine_enough(sampling, progress, options))
-        converged = options.force_converge or (before and schedule.has_converged(progress, options))
+        converged = options.force_converge or (at_rest and schedule.has_converged(progress, options))
         progress = replace(progress, has_converged=converged)
         console.lines(messages.iteration_lines(iteration, progress))
         if converged:

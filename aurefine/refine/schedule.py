@@ -20,6 +20,7 @@ from aurefine.symmetry import point_group
 _FINEST_STEP = 1.5  # Angstrom
 _SHARE_OF_ACCURACY = 0.75
 _MINIMUM_SHELL = 5
+_IMPROVED_ACCURACY = 0.95
 
 
 def required_step(resolution: float, diameter: float) -> float:
@@ -40,6 +41,11 @@ def has_converged(progress: Progress, options: RefineOptions) -> bool:
     """No gain in resolution, no large changes, and a sampling as fine as the accuracy allows (ALGORITHM.md 5.5)."""
     steady = options.ignore_angle_changes or progress.iterations_without_large_changes >= 1
     return progress.has_fine_enough and progress.iterations_without_resolution_gain >= 1 and steady
+
+
+def accuracy_improves(before: Progress, now: Progress) -> bool:
+    """Whether particles can be aligned noticeably better than an iteration ago: then the run has not come to rest, whatever its resolution."""
+    return now.accuracy_rotation < _IMPROVED_ACCURACY * before.accuracy_rotation
 
 
 def update_sampling(sampling: SamplingState, progress: Progress, options: RefineOptions) -> tuple[SamplingState, Progress]:
