@@ -228,6 +228,8 @@ def _ctf_table(reader: Columns, need_ctf: bool) -> CtfTable:
     if need_ctf and "rlnDefocusU" not in reader.table:
         raise InputError(f"{reader.path}: data_particles lacks rlnDefocusU, which CTF correction needs; estimate the CTF first")
     defocus_u = reader.floats("rlnDefocusU")
+    if need_ctf and not defocus_u.any():
+        raise InputError(f"{reader.path}: rlnDefocusU is 0 in every row, which is no CTF; estimate the CTF first, or refine without --ctf")
     return CtfTable(
         defocus_u=defocus_u,
         defocus_v=reader.floats("rlnDefocusV") if "rlnDefocusV" in reader.table else defocus_u.copy(),

@@ -116,6 +116,7 @@ CASES: dict[str, tuple[Callable[[], object], dict[str, str | None], str]] = {
     "no CTF column": (lambda: edit("particles", drop("rlnDefocusU")), {}, "particles.star: data_particles lacks rlnDefocusU"),
     "no voltage": (lambda: edit("optics", drop("rlnVoltage")), {}, "particles.star: .*rlnVoltage"),
     "a defocus is not a number": (lambda: edit("particles", put("rlnDefocusU", np.nan)), {}, "particles.star, row 1: rlnDefocusU is nan"),
+    "the defocus was never estimated": (lambda: edit("particles", put("rlnDefocusU", 0.0)), {}, "rlnDefocusU is 0 in every row"),
     "no image names": (lambda: edit("particles", drop("rlnImageName")), {}, "particles.star: no table of particles"),
     "wrong box": (lambda: edit("optics", put("rlnImageSize", 64)), {}, "row 1: .*holds images of 32 x 32 pixels, but rlnImageSize .* is 64"),
     "wrong pixel size": (lambda: edit("optics", put("rlnImagePixelSize", 4.0)), {}, "has 4 Angstrom per pixel, but .* says 8"),
