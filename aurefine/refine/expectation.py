@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from aurefine import euler, kernels, sampling
+from aurefine import euler, kernels
 from aurefine.fourier import PixelList, pixel_list
 from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
@@ -198,9 +198,7 @@ class _GroupPass:
 
     def _coarse_local(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses):
         grid, plan = self.owner.grid, self.owner.plan
-        near = sampling.local_candidates(
-            poses.angles[prepared.indices], grid.directions, grid.group, plan.sampling.healpix_order, plan.sampling.sigma_angle
-        )
+        near = grid.near(poses.angles[prepared.indices])
         shifts = len(self.coarse_shift)
         every_shift = np.arange(shifts, dtype=np.int32)
         log_pair = near.log_prior + np.repeat(np.log(np.maximum(np.diff(near.ptr), 1)), np.diff(near.ptr)).astype(np.float32)

@@ -99,10 +99,14 @@ def refine(
     options = _complete(options, str(reference or options.reference), particles)
     if state is None and not options.reference:
         raise InputError("No reference: give the name of a map (.mrc).")
+    if state is not None and state.progress.iteration >= options.max_iterations:
+        raise InputError(
+            f"--auto_iter_max {options.max_iterations}: {state.progress.iteration} iterations are done already (they are counted from the "
+            "very first). Give a larger number."
+        )
     state, data = _start(particles, options, state, console, threads)
     result = Result(state, output=options.output)
-    last = state.progress.iteration + options.max_iterations if options.continue_from else options.max_iterations
-    while state.progress.iteration < last:
+    while state.progress.iteration < options.max_iterations:
         started = time.perf_counter()
         state, plan, volumes = _plan(state, data, options, console)
         sums, poses = _expectation(state, plan, volumes, data, options, console, control)
@@ -254,7 +258,7 @@ def _expectation(state: State, plan: Plan, volumes, data: Data, options: RefineO
     """Both halves' E-step; returns (their sums, new poses)."""
     grid = Grid(plan.sampling)
     console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
-    console.lines(messages.grid_lines(plan.sampling, grid.coarse_count, len(grid.coarse_shifts)))
+    console.lines(messages.grid_lines(plan.sampling, _orientations(grid, state.poses, data), len(grid.coarse_shifts)))
     old = state.poses
     new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
     sums: list[HalfSums] = []
@@ -268,6 +272,14 @@ def _expectation(state: State, plan: Plan, volumes, data: Data, options: RefineO
             work = Expectation(plan, grid, model, volume, data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
     return tuple(sums), new
+
+
+def _orientations(grid: Grid, poses: Poses, data: Data) -> int:
+    """Coarse orientations searched for one particle: the grid, or in local searches those near the first particle, as RELION counts."""
+    if not grid.state.local:
+        return grid.coarse_count
+    first = next(members[0] for members in data.order if len(members))
+    return int(grid.near(poses.angles[[first]]).ptr[-1])
 
 
 def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOptions, console: Console) -> Maximised:

@@ -80,6 +80,11 @@ class Grid:
         """float64 [rotations, 3, 3] of the whole coarse grid."""
         return sampling.coarse_rotations(self.directions, self.psi, self.turn)
 
+    def near(self, angles: np.ndarray) -> sampling.LocalCandidates:
+        """The coarse rotations near poses [n, 3] (degrees) that a local search looks at, with their priors."""
+        state = self.state
+        return sampling.local_candidates(angles, self.directions, self.group, state.healpix_order, state.sigma_angle)
+
     def rotation_of(self, coarse: np.ndarray) -> np.ndarray:
         """float64 [k, 3, 3] of coarse rotations given by index."""
         return sampling.fine_rotations(self.state.healpix_order, self.directions, coarse, self.turn, 0).reshape(-1, 3, 3)
