@@ -141,7 +141,7 @@ CASES: dict[str, tuple[Callable[[], object], dict[str, str | None], str]] = {
     "output is below a file": (lambda: None, {"o": "particles.star/run"}, "particles.star: the output folder cannot be made"),
     "number out of range": (lambda: None, {"healpix_order": "12"}, "--healpix_order 12: a HEALPix order between 0 and 8"),
     "number is a word": (lambda: None, {"ini_high": "fifty"}, "fifty"),
-    "an option that is not supported": (lambda: None, {"relax_sym": "D2"}, "--relax_sym is not supported: refine in the lower point group"),
+    "an option that is not supported": (lambda: None, {"NN": ""}, "--NN is not supported: projections are interpolated linearly"),
     "corrected FSC without a mask": (lambda: None, {"solvent_correct_fsc": ""}, "--solvent_correct_fsc needs a mask"),
     "continued file is not there": (lambda: None, {"continue": "run_it001_optimiser.star"}, "run_it001_optimiser.star"),
 }  # fmt: skip

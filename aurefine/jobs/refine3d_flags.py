@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from aurefine.jobs.options import Effect, Kind, Option
-from aurefine.refine.options import NOT_SUPPORTED, RefineOptions
+from aurefine.refine.options import RefineOptions
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(RefineOptions)}
 _TYPES: dict[str, str] = {field.name: str(field.type) for field in fields(RefineOptions)}
@@ -26,8 +26,7 @@ REFERENCE: tuple[Row, ...] = (
     ("--firstiter_cc", "first_iteration_cc", "", "First iteration by cross-correlation: the reference is not on the absolute grey scale"),
     ("--ini_high", "initial_lowpass", "A", "Initial low-pass filter of the reference; negative: none"),
     ("--sym", "symmetry", "", "Point group: C1, Cn, Dn, T, O, I1 to I4"),
-    ("--relax_sym", "relax_symmetry", "", "Point group that is to be relaxed"),
-    ("--trust_ref_size", "resize_reference", "", "Resample the reference to the box and pixel size of the particles"),
+    ("--relax_sym", "relax_symmetry", "", "Point group to be relaxed: local searches also look at each particle's mates by it"),
     ("--ref_angpix", "reference_pixel_size", "A", "Pixel size of the reference, if not that of its header"),
 )
 CTF: tuple[Row, ...] = (
@@ -51,10 +50,10 @@ OPTIMISATION: tuple[Row, ...] = (
     ("--tau2_fudge", "tau2_fudge", "", "Regularisation parameter T; negative: 1"),
     ("--minres_map", "minimum_map_shells", "", "Shells below this one are not regularised"),
     ("--incr_size", "increment_size", "", "Shells beyond the current resolution that are looked at"),
-    ("--strict_highres_exp", "max_expectation_resolution", "A", "Never look beyond this resolution; negative: no limit"),
-    ("--strict_lowres_exp", "min_expectation_resolution", "A", "Never look below this resolution; negative: no limit"),
+    ("--strict_highres_exp", "max_expectation_resolution", "A", "Align to frequencies up to this resolution; negative: no limit"),
+    ("--strict_lowres_exp", "min_expectation_resolution", "A", "Align to frequencies beyond this resolution; negative: no limit"),
     ("--coarse_size", "coarse_size", "", "Image size of the coarse pass in pixels; negative: from the sampling"),
-    ("--accuracy_current_size", "accuracy_current_size", "", "Estimate accuracies at the current size although --strict_highres_exp is given"),
+    ("--accuracy_current_size", "accuracy_current_size", "", "Estimate accuracies at the current size even with --strict_highres_exp"),
     ("--use_all_data", "use_all_data", "", "Look to Nyquist from the first iteration on"),
     ("--sigma", "initial_noise_spectrum", "", "STAR file with the initial noise spectra"),
     ("--tau", "initial_tau2_spectrum", "", "STAR file with the initial signal spectrum"),
@@ -69,12 +68,10 @@ SAMPLING: tuple[Row, ...] = (
     ("--healpix_order", "healpix_order", "", "Initial coarse angular sampling: 0 60, 1 30, 2 15, 3 7.5, 4 3.75 degrees, before oversampling"),
     ("--auto_local_healpix_order", "local_healpix_order", "", "Local searches from this coarse order on"),
     ("--oversampling", "oversampling", "", "Oversampling order of the fine pass"),
-    ("--psi_step", "psi_step", "deg", "Initial in-plane step; negative: that of the order"),
     ("--offset_range", "offset_range_pixels", "px", "Initial offset search range"),
     ("--offset_step", "offset_step_pixels", "px", "Initial offset step, before oversampling"),
     ("--offset_range_x", "offset_range_x", "A", "Width of the offset prior along x times three; negative: learned"),
     ("--offset_range_y", "offset_range_y", "A", "Width of the offset prior along y times three; negative: learned"),
-    ("--offset_range_z", "offset_range_z", "A", "Only for 3D data"),
     ("--perturb", "perturbation_factor", "", "Random perturbation of the grid, as a fraction of its step"),
     ("--adaptive_fraction", "adaptive_fraction", "", "Share of the weight that the significant samples make up"),
     ("--maxsig", "max_significant", "", "Largest number of significant samples of a particle; negative: no limit"),
@@ -87,17 +84,14 @@ SAMPLING: tuple[Row, ...] = (
     ("--auto_iter_max", "max_iterations", "", "Largest number of iterations"),
     ("--random_seed", "random_seed", "", "Seed of half-sets and perturbations; negative: from the clock"),
     ("--force_converge", "force_converge", "", "With --continue: the next iteration is the last"),
-    ("--join_random_halves", "join_random_halves", "", "With --continue: join the halves from now on"),
+    ("--join_random_halves", "join_random_halves", "", "With --continue: both halves share one map from now on"),
 )
 COMPUTE: tuple[Row, ...] = (
     ("--pad", "padding", "", "Padding factor of the projector: 1 or 2"),
-    ("--NN", "nearest_neighbour", "", "Nearest-neighbour interpolation, not trilinear"),
-    ("--r_min_nn", "nearest_neighbour_radius", "", "Radius below which nearest-neighbour interpolation is not used, in pixels"),
-    ("--asymmetric_padding", "asymmetric_padding", "", "Asymmetric padding"),
     ("--skip_gridding", "skip_gridding", "", "No gridding iterations in the reconstruction (the default)"),
     ("--gridding_iter", "gridding_iterations", "", "Gridding iterations, with --dont_skip_gridding"),
-    ("--j", "threads", "", "Threads"),
-    ("--gpu", "gpu", "", "Use GPUs: their numbers such as 0:1, or nothing for all"),
+    ("--j", "threads", "", "Threads; 1 means all cores, for one process does the work of all of RELION's"),
+    ("--gpu", "gpu", "", "Use GPUs: their numbers such as 0:1, or nothing for all; the CPU where there is none"),
     ("--verb", "verbosity", "", "0: silent"),
     ("--pipeline_control", "pipeline_control", "", "Directory of the files that tell RELION's pipeliner how the job ended"),
 )
@@ -123,6 +117,9 @@ IGNORED = (  # flag, takes a value, why (nothing is said about the two that name
     ("--keep_free_scratch", True, "images are not copied to scratch"),
     ("--reuse_scratch", False, "images are not copied to scratch"),
     ("--keep_scratch", False, "images are not copied to scratch"),
+    ("--trust_ref_size", False, "a reference of another size is always resampled"),
+    ("--r_min_nn", True, "it belongs to --NN"),
+    ("--asymmetric_padding", False, "maps are padded alike along all axes"),
     ("--cpu", False, "without --gpu the CPU does the work"),
     ("--free_gpu_memory", True, "batches are sized from the memory that there is"),
     ("--failsafe_threshold", True, "weights are summed as logarithms and cannot fail"),
@@ -158,6 +155,9 @@ UNSUPPORTED = (  # flag, takes a value, the value that means off, why
     ("--sigma_rot", True, -1, "one width serves the three angles: use --sigma_ang"),
     ("--sigma_tilt", True, -1, "one width serves the three angles: use --sigma_ang"),
     ("--sigma_psi", True, -1, "one width serves the three angles: use --sigma_ang"),
+    ("--psi_step", True, -1, "the in-plane step is that of --healpix_order"),
+    ("--offset_range_z", True, -1, "particles are 2D images"),
+    ("--NN", False, None, "projections are interpolated linearly"),
     ("--bimodal_psi", False, None, "helical reconstruction"),
     ("--only_sample_tilt", False, None, "helical reconstruction"),
     ("--local_symmetry", True, "None", "local symmetry"),
@@ -169,12 +169,10 @@ UNSUPPORTED = (  # flag, takes a value, the value that means off, why
 )
 _FILES = {"particles", "reference", "continue_from", "solvent_mask", "solvent_mask2", "lowpass_mask",
           "initial_noise_spectrum", "initial_tau2_spectrum"}  # fmt: skip
-_INSTEAD = {name: instead for name, _, instead in NOT_SUPPORTED}
 
 
 def _row(row: Row, tab: str) -> Option:
     flag, name, unit, text = row
-    text = f"Not supported: {_INSTEAD[name]}" if name in _INSTEAD else text
     kind: Kind = "file" if name in _FILES else _KINDS[_TYPES[name]]
     return Option(name, flag, text.split(":")[0], tab, _DEFAULTS[name], kind, text, unit=unit)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aurefine import sampling as grids
 from aurefine import star
 from aurefine.errors import InputError
 from aurefine.refine.model_reader import block, find, need, number, poses_of, read_model, read_particle_table, read_sampling
@@ -21,12 +22,12 @@ CommandLineReader = Callable[[list[str]], Mapping[str, Any]]
 
 # Fields that a continued run takes from its own command line when they are given there; all others stay as they were.
 RE_READ = frozenset("""
-    output continue_from padding tau2_fudge flatten_solvent solvent_mask solvent_mask2 lowpass_mask lowpass_mask_resolution initial_tau2_spectrum
+    output continue_from padding tau2_fudge flatten_solvent solvent_mask solvent_mask2 lowpass_mask lowpass_mask_resolution
     particle_diameter max_significant join_random_halves oversampling local_healpix_order sigma_angle sigma_offset perturbation_factor
     scale_correction norm_correction relax_symmetry solvent_correct_fsc max_iterations random_seed
     ignore_angle_changes sampling_from_resolution force_converge
     threads gpu verbosity pipeline_control command_line check_norm accuracy_current_size minimum_angular_sampling maximum_angular_sampling
-    nearest_neighbour nearest_neighbour_radius asymmetric_padding skip_gridding gridding_iterations minimum_map_shells min_sigma2_offset
+    skip_gridding gridding_iterations minimum_map_shells min_sigma2_offset
     adaptive_fraction max_expectation_resolution min_expectation_resolution coarse_size use_all_data sigma2_fudge fix_sigma_noise fix_sigma_offset
     """.split())  # fmt: skip
 # Plain switches of the new command line: off unless they are given again.
@@ -64,7 +65,6 @@ _STORED: dict[str, tuple[str, type]] = {
     "fix_sigma_offset": ("rlnFixSigmaOffsetEstimates", bool),
     "offset_range_x": ("rlnOffsetRangeX", float),
     "offset_range_y": ("rlnOffsetRangeY", float),
-    "offset_range_z": ("rlnOffsetRangeZ", float),
 }
 _FILES = {"solvent_mask": "rlnSolventMaskName", "solvent_mask2": "rlnSolventMask2Name", "initial_tau2_spectrum": "rlnTauSpectrumName"}
 
@@ -172,8 +172,8 @@ def _stored_options(table: Table, general: Table, state: State, path: str) -> di
         stored[name] = "" if value in ("None", "") else find(value, path)
     model, sampling = state.halves[0], state.sampling
     stored["padding"] = number(general, "rlnPaddingFactor", 2.0)
-    stored["nearest_neighbour"] = int(number(general, "rlnFourierSpaceInterpolator", 1)) == 0
-    stored["nearest_neighbour_radius"] = int(number(general, "rlnMinRadiusNnInterpolation", 10))
+    if int(number(general, "rlnFourierSpaceInterpolator", 1)) == 0:
+        raise InputError(f"{path} is of a run with nearest-neighbour interpolation (--NN), which is not supported: continue it in RELION.")
     if stored.get("tau2_fudge", -1.0) <= 0:  # RELION 3.1 knows only the value in the model
         factor = number(general, "rlnTau2FudgeFactor", 1.0)
         stored["tau2_fudge"] = factor if factor != 1.0 else -1.0
@@ -246,7 +246,12 @@ def _notes(checkpoint: Checkpoint, given: Mapping[str, Any]) -> list[str]:
 def continued_state(checkpoint: Checkpoint, options: RefineOptions, given: Mapping[str, Any]) -> State:
     """The state to go on from: as it was, but for what the new command line sets anew."""
     state, sampling, halves = checkpoint.state, checkpoint.state.sampling, checkpoint.state.halves
-    sampling = replace(sampling, oversampling=options.oversampling, perturbation_factor=options.perturbation_factor)
+    sampling = replace(
+        sampling, oversampling=options.oversampling, perturbation_factor=options.perturbation_factor, relax_symmetry=options.relax_symmetry
+    )
+    directions = len(grids.directions(sampling.healpix_order, sampling.grid_symmetry, sampling.limit_tilt))
+    if any(len(model.pdf_direction) != directions for model in halves):  # a symmetry is relaxed that was not before
+        halves = tuple(replace(model, pdf_direction=np.full(directions, 1 / directions)) for model in halves)
     if given.get("sigma_angle", -1.0) > 0:
         sampling = replace(sampling, local=True, sigma_angle=options.sigma_angle)
     if "sigma_offset" in given:

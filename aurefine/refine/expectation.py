@@ -69,7 +69,8 @@ class _Coarse:
     def part(self, start: int, stop: int) -> _Coarse:
         """Particles start to stop."""
         pairs = slice(self.ptr[start], self.ptr[stop])
-        return _Coarse(self.rows[start:stop], self.ptr[start : stop + 1] - self.ptr[start], *(a[pairs] for a in (self.rotation, self.shift, self.log_prior)))
+        ptr = self.ptr[start : stop + 1] - self.ptr[start]
+        return _Coarse(self.rows[start:stop], ptr, self.rotation[pairs], self.shift[pairs], self.log_prior[pairs])
 
 
 class Expectation:
@@ -107,17 +108,18 @@ class _GroupPass:
     def __init__(self, owner: Expectation, group: int, optics: OpticsGroup) -> None:
         self.owner, self.group, self.optics = owner, group, optics
         plan, model = owner.plan, owner.model
-        size, coarse_size = plan.image_sizes[group]
-        self.pixels = pixel_list(size, optics.box, optics.pixel_size)
-        self.coarse_pixels = pixel_list(coarse_size, optics.box, optics.pixel_size)
-        self.coarse_rows = _rows_of(self.coarse_pixels, self.pixels)
+        self.pixels, self.coarse_pixels, self.fine_pixels = (pixel_list(n, optics.box, optics.pixel_size) for n in plan.image_sizes[group])
+        self.coarse_rows = _rows_of(self.coarse_pixels, self.fine_pixels)
+        self.fine_rows = _rows_of(self.fine_pixels, self.pixels)
         self.geometry = plan.geometry[group]
         shells = _model_shells(self.pixels, self.geometry.scale, model.box)
         sigma2 = model.sigma2_noise[group][shells] * owner.options.sigma2_fudge
         self.inverse_sigma2 = np.divide(1.0, sigma2, out=np.zeros(len(sigma2)), where=sigma2 > 0).astype(np.float32)
-        self.score_weight = torch.from_numpy(np.where(self.pixels.shell > 0, self.inverse_sigma2, 0).astype(np.float32))
+        compared = np.zeros(len(self.pixels), bool)
+        compared[self.fine_rows] = self.fine_pixels.shell > 0
+        self.score_weight = torch.from_numpy(np.where(compared, self.inverse_sigma2, 0).astype(np.float32))
         self.shells = shells
-        self.log_sigma2 = float(np.log(2 * np.pi * sigma2[(self.pixels.shell > 0) & (sigma2 > 0)]).sum())
+        self.log_sigma2 = float(np.log(2 * np.pi * sigma2[compared & (sigma2 > 0)]).sum())
         self.strong = model.data_vs_prior[shells] > 3
         self.coarse_shift = plan.shift_radians(owner.grid.coarse_shifts, group)
         self.fine_shift = plan.shift_radians(owner.grid.fine_shifts.reshape(-1, 2), group)
@@ -139,14 +141,18 @@ class _GroupPass:
             progress(stop - start)
 
     def _weighted(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
-        """Operands of every score: images X model / sigma^2 and powers model^2 / sigma^2; plain X model and model^2 for correlations."""
+        """Operands of every score, at the fine pass's pixels: images X model / sigma^2, powers model^2 / sigma^2; without sigma for correlations."""
         if self.owner.plan.correlation:
             doubled = np.where((self.pixels.x == 0) & (self.pixels.shell > 0), 2, 1)  # RELION sums both halves of the x = 0 column
             weight = torch.from_numpy(doubled.astype(np.float32))
         else:
             weight = self.score_weight
         model = prepared.model * weight
-        return prepared.masked * model, prepared.model * model
+        images, power = prepared.masked * model, prepared.model * model
+        if len(self.fine_rows) == len(self.pixels):
+            return images, power
+        rows = torch.from_numpy(self.fine_rows)
+        return images[:, rows].contiguous(), power[:, rows].contiguous()
 
     # ------------------------------------------------------------------ coarse pass
     def _coarse(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses):
@@ -160,10 +166,10 @@ class _GroupPass:
         """float32 [n, shifts] log prior of the coarse offsets (unperturbed), with its mean weight divided out."""
         grid, model, a = self.owner.grid, self.owner.model, self.optics.pixel_size
         total = centre[:, None, :] * a + grid.coarse_shifts_unperturbed[None]
-        square = (total**2).sum(-1)
         if self.owner.plan.relion_offset_prior:  # ALGORITHM.md 4.7, QUIRK: Angstrom added to pixels
-            square = ((centre[:, None, :] + grid.coarse_shifts_unperturbed[None]) ** 2).sum(-1) * a * a
-        log_prior = -square / (2 * model.sigma2_offset)
+            total = (centre[:, None, :] + grid.coarse_shifts_unperturbed[None]) * a
+        ranges = np.array([self.owner.options.offset_range_x, self.owner.options.offset_range_y])
+        log_prior = -(total**2 / (2 * np.where(ranges > 0, (ranges / 3) ** 2, model.sigma2_offset))).sum(-1)
         return (log_prior - np.log(np.exp(log_prior - log_prior.max(1, keepdims=True)).mean(1, keepdims=True))
                 - log_prior.max(1, keepdims=True)).astype(np.float32)  # fmt: skip
 
@@ -268,14 +274,14 @@ class _GroupPass:
         values = np.empty((len(coarse.rotation), grid.rotation_children, grid.shift_children), np.float32)
         owner = np.repeat(np.arange(len(coarse.rows)), np.diff(coarse.ptr))
         distinct = np.unique(owner * len(grid.coarse_shifts) + coarse.shift) // len(grid.coarse_shifts)
-        shifted = np.bincount(distinct, minlength=len(coarse.rows)) * len(self.pixels) * grid.shift_children
+        shifted = np.bincount(distinct, minlength=len(coarse.rows)) * len(self.fine_pixels) * grid.shift_children
         for start, stop in _batches(shifted, _SHIFTED_PIXELS):
             part = coarse.part(start, stop)
             pairs = fine.by_rotation(part.ptr, part.rotation, part.shift)
             scores = kernels.score_children(
                 self.owner.volume, slice_matrices(grid.fine_rotations(pairs.rotation), self.owner.volume, self.geometry), grid.rotation_children,
                 pairs.ptr, pairs.particle, pairs.shift, images[start:stop], power[start:stop], self.fine_shift, grid.shift_children,
-                self.pixels, plan.correlation,
+                self.fine_pixels, plan.correlation,
             )  # fmt: skip
             if not plan.correlation:
                 fine.add_pair_prior(scores, part.log_prior[pairs.order])

@@ -13,6 +13,7 @@ from aurefine.errors import InputError
 from aurefine.particles import ParticleSet, normalisation_warning
 from aurefine.refine.images import ImageCache, mask_background
 from aurefine.refine.inputs import Inputs
+from aurefine.refine.model_reader import read_noise, read_signal
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.state import Model, Poses, Progress, SamplingState, State
 from aurefine.symmetry import point_group
@@ -84,9 +85,12 @@ def initial_state(particles: ParticleSet, cache: ImageCache, inputs: Inputs, opt
     """Everything before the first iteration."""
     subset, box, pixel_size = inputs.random_subset, inputs.box, inputs.pixel_size
     members = np.concatenate([np.flatnonzero(subset == half) for half in (1, 2)])
-    sigma2 = noise_spectra(particles, cache, members, box, pixel_size, options, warn)
+    if options.initial_noise_spectrum:
+        sigma2 = read_noise(options.initial_noise_spectrum, len(particles.optics), box // 2 + 1)
+    else:
+        sigma2 = noise_spectra(particles, cache, members, box, pixel_size, options, warn)
     grid = _first_sampling(options, pixel_size)
-    directions = len(sampling.directions(grid.healpix_order, point_group(grid.symmetry), grid.limit_tilt))
+    directions = len(sampling.directions(grid.healpix_order, grid.grid_symmetry, grid.limit_tilt))
     models = tuple(
         _first_model(volume, pixel_size, sigma2, (subset == half).sum(), directions, particles, options)
         for half, volume in zip((1, 2), inputs.references, strict=True)
@@ -105,7 +109,7 @@ def _first_sampling(options: RefineOptions, pixel_size: float) -> SamplingState:
     state = SamplingState(
         options.healpix_order, point_group(options.symmetry).name, reach, step, perturbation_factor=options.perturbation_factor,
         oversampling=options.oversampling, limit_tilt=options.limit_tilt, healpix_order_original=options.healpix_order,
-        offset_range_original=reach, offset_step_original=step,
+        offset_range_original=reach, offset_step_original=step, relax_symmetry=options.relax_symmetry,
     )  # fmt: skip
     if options.sigma_angle > 0:
         return replace(state, local=True, sigma_angle=options.sigma_angle)
@@ -122,7 +126,10 @@ def _first_model(
     if options.initial_lowpass > 0:
         volume = fourier.low_pass(volume, pixel_size, options.initial_lowpass)
     shells = np.arange(box // 2 + 1)
-    tau2 = options.tau2_fudge_used * fourier.power_spectrum(volume) * box**2 / 2
+    if options.initial_tau2_spectrum:
+        tau2 = read_signal(options.initial_tau2_spectrum, len(shells))
+    else:
+        tau2 = options.tau2_fudge_used * fourier.power_spectrum(volume) * box**2 / 2
     weight = np.bincount(particles.optics_index, minlength=len(particles.optics)) / particles.count
     noise = weight @ sigma2
     ratio = count * tau2 / np.maximum(noise, 1e-30) / np.maximum(2 * shells, 1)

@@ -22,7 +22,7 @@ from aurefine.refine.images import ImageCache
 from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.options import RefineOptions, validate_values
 from aurefine.refine.pipeline import JobControl
-from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes
+from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out
 from aurefine.refine.state import Model, Poses, State
 
 
@@ -184,7 +184,8 @@ def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None
 
 def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console) -> State:
     """The state of iteration 0, written where there is an output."""
-    console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
+    if not options.initial_noise_spectrum:
+        console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
     state = initial.initial_state(particles, cache, given, options, console.warn)
     state = replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
     if options.output:
@@ -251,7 +252,8 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
 
 def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
     """Padded transforms of both halves' maps at the plan's size."""
-    return tuple(reconstruct.projector(model.map, plan.current_size // 2, options.padding) for model in halves)
+    left_out = shells_left_out(options, halves[0].box * halves[0].pixel_size, plan.current_size)
+    return tuple(reconstruct.projector(model.map, plan.current_size // 2, options.padding, left_out) for model in halves)
 
 
 def _expectation(state: State, plan: Plan, volumes, data: Data, options: RefineOptions, console: Console, control: JobControl):

@@ -48,7 +48,7 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
     unfiltered: tuple[np.ndarray, ...] = ()
     masked = None
     if options.solvent_correct_fsc and masks.solvent is not None:
-        unfiltered = one, two = reconstruct.reconstruct(first, None, 1.0, 0), reconstruct.reconstruct(second, None, 1.0, 0)
+        unfiltered = one, two = _unregularised(first, options), _unregularised(second, options)
         masked = fsc_room.mask_corrected(one, two, masks.solvent, seed=abs(options.random_seed) + plan.iteration)
         fsc = np.where(np.arange(box // 2 + 1) <= plan.current_size // 2, masked.corrected, 0.0)
     else:
@@ -57,9 +57,20 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
     if plan.final:
         joined = _joined(halves)
         new = _with_map(updated[0], joined, fsc, plan, options, joined=True)
-        return Maximised((new,), tuple(reconstruct.reconstruct(half, None, 1.0, 0) for half in separate), masked)
-    new_models = [_with_map(model, half, fsc, plan, options, joined=False) for model, half in zip(updated, halves, strict=True)]
+        return Maximised((new,), tuple(_unregularised(half, options) for half in separate), masked)
+    shared = options.join_random_halves
+    used = [_joined(halves)] * len(halves) if shared else halves
+    new_models = [_with_map(model, half, fsc, plan, options, joined=shared) for model, half in zip(updated, used, strict=True)]
     return Maximised(tuple(replace(model, map=flatten(model.map, pixel_size, masks, options)) for model in new_models), unfiltered, masked)
+
+
+def _gridding(options: RefineOptions) -> int:
+    """Gridding iterations of each reconstruction."""
+    return 0 if options.skip_gridding else options.gridding_iterations
+
+
+def _unregularised(half: BackProjection, options: RefineOptions) -> np.ndarray:
+    return reconstruct.reconstruct(half, None, 1.0, 0, _gridding(options))
 
 
 def _joined(halves: list[BackProjection]) -> BackProjection:
@@ -70,7 +81,9 @@ def _joined(halves: list[BackProjection]) -> BackProjection:
 def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, options: RefineOptions, joined: bool) -> Model:
     """The model with its map reconstructed and its spectra set; after a correlation iteration the initial low-pass is applied again."""
     prior = reconstruct.prior_from_fsc(half, fsc, options.tau2_fudge_used, joined)
-    volume = reconstruct.reconstruct(half, prior if options.map_regularisation else None, options.tau2_fudge_used, options.minimum_map_shells)
+    volume = reconstruct.reconstruct(
+        half, prior if options.map_regularisation else None, options.tau2_fudge_used, options.minimum_map_shells, _gridding(options)
+    )
     if plan.correlation and options.initial_lowpass > 0:
         volume = fourier.low_pass(volume, model.pixel_size, options.initial_lowpass)
         taper = _taper(len(fsc), model.box * model.pixel_size / options.initial_lowpass)

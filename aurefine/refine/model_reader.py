@@ -132,6 +132,34 @@ def _by_optics_group(spectra: np.ndarray, particles: Table | None) -> np.ndarray
     return counts @ spectra / counts.sum(axis=1, keepdims=True)
 
 
+def read_noise(path: str, groups: int, shells: int) -> np.ndarray:
+    """Noise spectra [groups, shells] of a STAR file: its model_optics_group_N where there is one a group, else its first spectrum for all.
+
+    Raises InputError for a file without a spectrum of positive numbers.
+    """
+    tables = star.read(path)
+    spectra = [_spectrum(table, shells) for table in _with_columns(tables, path, "rlnSigma2Noise")]
+    own = _numbered(tables, "model_optics_group_", shells)
+    return own if len(own) == groups else np.repeat(spectra[0][None], groups, 0)
+
+
+def read_signal(path: str, shells: int) -> np.ndarray:
+    """Signal spectrum tau2 [shells] of a STAR file; 0 for shells that it leaves out. Raises InputError for a file without one."""
+    table = _with_columns(star.read(path), path, "rlnReferenceTau2")[0]
+    index, out = table["rlnSpectralIndex"].astype(int), np.zeros(shells)
+    out[index[index < shells]] = table["rlnReferenceTau2"].astype(np.float64)[index < shells]
+    return out
+
+
+def _with_columns(tables: Tables, path: str, label: str) -> list[Table]:
+    """The tables that hold a spectrum with positive values."""
+    columns = [table for table in tables.values() if "rlnSpectralIndex" in table and label in table]
+    found = [table for table in columns if (table[label].astype(np.float64) > 0).any()]
+    if not found:
+        raise InputError(f"{path}: no spectrum: a table with rlnSpectralIndex and positive {label} was expected, as in a _model.star.")
+    return found
+
+
 def read_sampling(path: str, oversampling: int, general: Table) -> SamplingState:
     """The sampling of a `_sampling.star`; `general` is a `model_general`, which says whether searches are local."""
     table = block(star.read(path), "sampling_general", path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aurefine.errors import InputError
@@ -28,8 +28,7 @@ class RefineOptions:
     first_iteration_cc: bool = False  # first iteration by cross-correlation: the reference is not on the absolute grey scale
     initial_lowpass: float = -1.0
     symmetry: str = "C1"
-    relax_symmetry: str = ""
-    resize_reference: bool = False  # resample the reference to the box and pixel size of the particles
+    relax_symmetry: str = ""  # point group whose mates local searches look at as well
     reference_pixel_size: float = -1.0  # overrides the MRC header
     # CTF
     ctf_correction: bool = False
@@ -55,7 +54,7 @@ class RefineOptions:
     max_expectation_resolution: float = -1.0  # never look beyond this resolution
     min_expectation_resolution: float = -1.0  # never look below this resolution
     coarse_size: int = -1  # pixels
-    accuracy_current_size: bool = False
+    accuracy_current_size: bool = False  # accuracies at the current size although max_expectation_resolution is set
     use_all_data: bool = False  # always look to Nyquist
     initial_noise_spectrum: str = ""  # STAR file
     initial_tau2_spectrum: str = ""  # STAR file
@@ -70,12 +69,10 @@ class RefineOptions:
     healpix_order: int = 2
     local_healpix_order: int = 4  # from this coarse order on, searches are local
     oversampling: int = 1
-    psi_step: float = -1.0
     offset_range_pixels: float = 6.0
     offset_step_pixels: float = 2.0
-    offset_range_x: float = -1.0
+    offset_range_x: float = -1.0  # three times the width of the offset prior along x; negative: learned
     offset_range_y: float = -1.0
-    offset_range_z: float = -1.0
     perturbation_factor: float = 0.5
     adaptive_fraction: float = 0.999
     max_significant: int = -1
@@ -89,16 +86,13 @@ class RefineOptions:
     max_iterations: int = 999
     random_seed: int = -1  # -1: from the clock
     force_converge: bool = False  # with continue_from: the next iteration is the last
-    join_random_halves: bool = False  # with continue_from: one map from now on
+    join_random_halves: bool = False  # with continue_from: both halves share one map from now on
     # projector
     padding: float = 2.0
-    nearest_neighbour: bool = False
-    nearest_neighbour_radius: int = 10
-    asymmetric_padding: bool = False
     skip_gridding: bool = True
     gridding_iterations: int = 10
     # compute
-    threads: int = 1
+    threads: int = 1  # 1: all cores
     gpu: str | None = None  # None: no GPU; "": all; else their numbers, such as "0:1" or "0,1"
     verbosity: int = 1
     pipeline_control: str = ""  # directory of the exit files
@@ -121,7 +115,6 @@ class RefineOptions:
         return tuple(dict.fromkeys(int(number) for number in self.gpu.replace(":", ",").split(",") if number.strip()))
 
 
-_DEFAULTS = {field.name: field.default for field in fields(RefineOptions)}
 _LIMITS = (  # field, flag, smallest, largest, what it is
     ("healpix_order", "--healpix_order", 0, 8, "HEALPix order"),
     ("local_healpix_order", "--auto_local_healpix_order", 0, 12, "HEALPix order"),
@@ -136,31 +129,24 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("mask_edge_pixels", "--maskedge", 0, 1000, "number of pixels"),
     ("sigma2_fudge", "--sigma2_fudge", 1e-9, 1e9, "factor"),
     ("minimum_map_shells", "--minres_map", 0, 100000, "shell number"),
-)
-
-NOT_SUPPORTED = (  # field, flag, what to do instead: refused, for a flag that does nothing is a silent wrong answer
-    ("relax_symmetry", "--relax_sym", "refine in the lower point group with --sym"),
-    ("initial_noise_spectrum", "--sigma", "leave it out: the noise is estimated from the images"),
-    ("initial_tau2_spectrum", "--tau", "leave it out: the signal is estimated from the reference"),
-    ("psi_step", "--psi_step", "the in-plane step is that of --healpix_order"),
-    ("offset_range_x", "--offset_range_x", "use --offset_range"),
-    ("offset_range_y", "--offset_range_y", "use --offset_range"),
-    ("offset_range_z", "--offset_range_z", "particles are 2D images: leave it out"),
-    ("min_expectation_resolution", "--strict_lowres_exp", "leave it out: all frequencies up to the current size are used"),
-    ("join_random_halves", "--join_random_halves", "use --force_converge, which joins the halves in one last iteration"),
-    ("nearest_neighbour", "--NN", "leave it out: projections are interpolated linearly"),
-)
-_WITHOUT_EFFECT = (  # field, flag, why it may be left without effect
-    ("gpu", "--gpu", "the CPU does the work"),
-    ("skip_gridding", "--dont_skip_gridding", "reconstructions go without gridding iterations"),
-    ("asymmetric_padding", "--asymmetric_padding", "padding is symmetric"),
-    ("accuracy_current_size", "--accuracy_current_size", "accuracies are always estimated at the current size"),
+    ("gridding_iterations", "--gridding_iter", 1, 1000, "number of iterations"),
 )
 
 
 def notes(options: RefineOptions) -> list[str]:
-    """A line for each option that was given and has no effect."""
-    return [f"{flag} has no effect here: {why}" for name, flag, why in _WITHOUT_EFFECT if getattr(options, name) != _DEFAULTS[name]]
+    """A line for each option that has no effect on this machine, or another one than one may think."""
+    lines = []
+    if options.gpu is not None and not _has_gpu():
+        lines.append("--gpu has no effect here: no GPU was found, the CPU does the work")
+    if options.join_random_halves:
+        lines.append("--join_random_halves: both half-sets share one map from now on, so that the FSC between them is no longer a gold standard")
+    return lines
+
+
+def _has_gpu() -> bool:
+    import torch  # takes seconds: only where a GPU was asked for
+
+    return torch.cuda.is_available()
 
 
 def validate(options: RefineOptions) -> RefineOptions:
@@ -169,7 +155,8 @@ def validate(options: RefineOptions) -> RefineOptions:
     if not options.continue_from:
         _validate_new(options)
     masks = (("--solvent_mask", options.solvent_mask), ("--solvent_mask2", options.solvent_mask2), ("--lowpass_mask", options.lowpass_mask))
-    for flag, path in (*masks, ("--continue", options.continue_from)):
+    spectra = (("--sigma", options.initial_noise_spectrum), ("--tau", options.initial_tau2_spectrum))
+    for flag, path in (*masks, *spectra, ("--continue", options.continue_from)):
         _must_exist(flag, path)
     return options
 
@@ -180,11 +167,12 @@ def validate_values(options: RefineOptions) -> None:
         value = getattr(options, name)
         if not smallest <= value <= largest:
             raise InputError(f"{flag} {value:g}: a {what} between {smallest:g} and {largest:g} was expected.")
-    for name, flag, instead in NOT_SUPPORTED:
-        if getattr(options, name) != _DEFAULTS[name]:
-            raise InputError(f"{flag} is not supported: {instead}.")
     _validate_gpu(options)
     point_group(options.symmetry)
+    if options.relax_symmetry:
+        point_group(options.relax_symmetry)
+    if options.join_random_halves and not options.continue_from:
+        raise InputError("--join_random_halves goes with --continue: a new run starts with two independent half-sets.")
     if options.solvent_correct_fsc and not options.solvent_mask:
         raise InputError("--solvent_correct_fsc needs a mask: give one with --solvent_mask, or leave the option out.")
 

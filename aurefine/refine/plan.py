@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from aurefine import sampling
+from aurefine.errors import InputError
 from aurefine.fourier import round_half_away
 from aurefine.kernels import Volume
 from aurefine.optics import OpticsGroup
@@ -38,7 +39,7 @@ class Plan:
     iteration: int
     sampling: SamplingState
     current_size: int  # model pixels
-    image_sizes: tuple[tuple[int, int], ...]  # (current, coarse) of every optics group
+    image_sizes: tuple[tuple[int, int, int], ...]  # (current, coarse, aligned) of every optics group
     geometry: tuple[Geometry, ...]
     correlation: bool = False  # first iteration by cross-correlation
     use_ctf: bool = True
@@ -57,8 +58,8 @@ class Grid:
 
     def __init__(self, state: SamplingState) -> None:
         self.state = state
-        self.group = point_group(state.symmetry)
-        self.directions = sampling.directions(state.healpix_order, self.group, state.limit_tilt)
+        self.mates = point_group(state.relax_symmetry or state.symmetry)
+        self.directions = sampling.directions(state.healpix_order, state.grid_symmetry, state.limit_tilt)
         self.psi = sampling.psi_angles(state.healpix_order)
         self.n_psi = len(self.psi)
         self.turn = state.perturbation * state.coarse_step
@@ -83,7 +84,7 @@ class Grid:
     def near(self, angles: np.ndarray) -> sampling.LocalCandidates:
         """The coarse rotations near poses [n, 3] (degrees) that a local search looks at, with their priors."""
         state = self.state
-        return sampling.local_candidates(angles, self.directions, self.group, state.healpix_order, state.sigma_angle)
+        return sampling.local_candidates(angles, self.directions, self.mates, state.healpix_order, state.sigma_angle)
 
     def rotation_of(self, coarse: np.ndarray) -> np.ndarray:
         """float64 [k, 3, 3] of coarse rotations given by index."""
@@ -121,17 +122,38 @@ def current_image_size(progress: Progress, average_pmax: float, box: int, pixel_
     return min(2 * shell, box)
 
 
-def image_sizes(options: RefineOptions, geometry: Geometry, current_size: int, coarse_step: float, box: int, pixel_size: float) -> tuple[int, int]:
-    """(current, coarse) image size of an optics group in its own pixels, both even (ALGORITHM.md 4.3)."""
+def shells_left_out(options: RefineOptions, extent: float, current_size: int) -> int:
+    """Shells at the origin that the projector leaves out (--strict_lowres_exp), 0 for none; `extent` is the box in Angstrom.
+
+    Raises InputError when nothing would be left to align to.
+    """
+    limit = options.min_expectation_resolution
+    shells = int(round_half_away(extent / limit)) if limit > 0 else 0
+    if shells >= current_size // 2:
+        raise InputError(
+            f"--strict_lowres_exp {limit:g}: nothing is left to align to, this iteration looks at resolutions to {2 * extent / current_size:.1f} A. "
+            "Give a lower resolution (a larger number), or a higher --ini_high (a smaller one)."
+        )
+    return shells
+
+
+def image_sizes(
+    options: RefineOptions, geometry: Geometry, current_size: int, coarse_step: float, box: int, pixel_size: float
+) -> tuple[int, int, int]:
+    """Even image sizes of an optics group in its own pixels (ALGORITHM.md 4.3).
+
+    Returns: (current: what goes into the map, coarse: what the coarse pass compares, aligned: what the fine pass compares). Aligned is
+    current but for --strict_highres_exp, which limits both comparisons and leaves the map alone.
+    """
     even = lambda half: 2 * math.ceil(half - 1e-9)  # noqa: E731
     current = min(geometry.box, even(0.5 * geometry.scale * current_size))
     if options.max_expectation_resolution > 0:
-        limited = 2 * int(round_half_away(geometry.scale * box * pixel_size / options.max_expectation_resolution))
-        return min(current, limited), min(current, limited)
+        limited = min(current, 2 * int(round_half_away(geometry.scale * box * pixel_size / options.max_expectation_resolution)))
+        return current, limited, limited
     if options.oversampling == 0:
-        return current, current
+        return current, current, current
     finest = coarse_step / 360 * math.pi * options.particle_diameter / 1.2
     coarse = even(geometry.scale * pixel_size * box / finest)
     if options.coarse_size > 0:
         coarse = min(coarse, even(0.5 * geometry.scale * options.coarse_size))
-    return current, min(coarse, current)
+    return current, min(coarse, current), current

@@ -15,6 +15,7 @@ from numba import njit, prange
 from aurefine import fourier, mask
 from aurefine.fsc import correlate
 from aurefine.kernels import Accumulator, Volume
+from aurefine.refine.gridding import density_compensation
 
 
 def padded_size(box: int, padding: float) -> int:
@@ -33,8 +34,11 @@ def _axis_phase(frequency: np.ndarray, box: int, padded: int) -> torch.Tensor:
     return torch.from_numpy(np.exp(2j * np.pi * frequency * (box // 2) / padded).astype(np.complex64))
 
 
-def projector(volume: np.ndarray, r_max: int, padding: float) -> Volume:
-    """Padded transform of a map [box^3] up to r_max shells, scaled so that a slice equals a projection's transform (ALGORITHM.md 3.1)."""
+def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int = 0) -> Volume:
+    """Padded transform of a map [box^3] up to r_max shells, scaled so that a slice equals a projection's transform (ALGORITHM.md 3.1).
+
+    Everything up to shell `left_out` is zero if that is positive (--strict_lowres_exp).
+    """
     box = volume.shape[0]
     padded = padded_size(box, padding)
     padding = padded / box
@@ -51,6 +55,8 @@ def projector(volume: np.ndarray, r_max: int, padding: float) -> Volume:
     first = h + rows[0]
     out[first : first + len(rows), first : first + len(rows), : len(columns)] = data * (padding**3 * box / padded**3)
     out[~torch.from_numpy(_sphere(h, int(padding * r_max + 0.5)))] = 0
+    if left_out > 0:
+        out[torch.from_numpy(_sphere(h, int(padding * left_out + 0.5)))] = 0
     return Volume(out, r_max, padding)
 
 
@@ -245,8 +251,8 @@ def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joi
     return Prior(tau2, ssnr, sigma2, covered / np.maximum(count, 1))
 
 
-def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, minimum_shell: int) -> np.ndarray:
-    """float32 map [box^3]: Wiener-filtered with the prior, or unregularised without one (ALGORITHM.md 3.9, gridding skipped)."""
+def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, minimum_shell: int, gridding: int = 0) -> np.ndarray:
+    """float32 map [box^3]: Wiener-filtered with the prior, or unregularised without one, with `gridding` iterations (ALGORITHM.md 3.9)."""
     weight, radius, shells = half.weight.clone(), half.radius, half.box // 2 + 1
     square, shell = _square_radius(half.h), np.minimum(half.shells, shells - 1)
     if prior is not None:
@@ -256,10 +262,12 @@ def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, mi
         hopeless = torch.from_numpy(prior.tau2[shell] < 1e-20)
         extra = torch.where(hopeless & (weight > 1e-20), 1 / (0.001 * weight.clamp(min=1e-20)), extra)
         weight += extra * regularised
-    floor = torch.from_numpy(_radial_floor(weight.numpy(), half))
-    weight = torch.maximum(weight, floor)
-    inside = torch.from_numpy(square <= radius * radius)
-    data = torch.where((weight > 0) & inside, half.data / weight.clamp(min=1e-30), torch.zeros_like(half.data))
+    if gridding > 0:
+        data = half.data * density_compensation(weight, radius, padded_size(half.box, half.padding), gridding)
+    else:
+        weight = torch.maximum(weight, torch.from_numpy(_radial_floor(weight.numpy(), half)))
+        inside = torch.from_numpy(square <= radius * radius)
+        data = torch.where((weight > 0) & inside, half.data / weight.clamp(min=1e-30), torch.zeros_like(half.data))
     volume = inverse(data, half.box, half.padding)
     volume = mask.fill_outside(volume, mask.soft_edge(half.box, 3, half.box / 2, 3))
     return volume / _gridding_correction(half.box, padded_size(half.box, half.padding))

@@ -148,7 +148,7 @@ def _verdicts(progress: Progress, options: RefineOptions) -> dict[str, Any]:
         "rlnMaxNumberOfPooledParticles": 1,
         "rlnOffsetRangeX": float(options.offset_range_x),
         "rlnOffsetRangeY": float(options.offset_range_y),
-        "rlnOffsetRangeZ": float(options.offset_range_z),
+        "rlnOffsetRangeZ": -1.0,
     }
 
 
@@ -172,7 +172,7 @@ def sampling_tables(sampling: SamplingState) -> list[Table]:
         "rlnOffsetRangeOriginal": float(sampling.offset_range_original),
         "rlnOffsetStepOriginal": float(sampling.offset_step_original),
     }
-    angles = grids.directions(sampling.healpix_order, sampling.symmetry, sampling.limit_tilt).angles
+    angles = grids.directions(sampling.healpix_order, sampling.grid_symmetry, sampling.limit_tilt).angles
     directions = {"rlnAngleRot": angles[:, 0], "rlnAngleTilt": angles[:, 1]}
     return [Table.from_values("sampling_general", general), Table("sampling_directions", directions)]
 
@@ -216,8 +216,8 @@ def _model_general(model: Model, state: State, options: RefineOptions, groups: i
         "rlnCurrentImageSize": state.progress.current_size,
         "rlnPaddingFactor": float(options.padding),
         "rlnIsHelix": False,
-        "rlnFourierSpaceInterpolator": 0 if options.nearest_neighbour else 1,
-        "rlnMinRadiusNnInterpolation": options.nearest_neighbour_radius,
+        "rlnFourierSpaceInterpolator": 1,  # trilinear
+        "rlnMinRadiusNnInterpolation": 10,
         "rlnPixelSize": float(model.pixel_size),
         "rlnNrClasses": 1,
         "rlnNrBodies": 1,

@@ -68,6 +68,12 @@ class SamplingState:
     healpix_order_original: int = 2
     offset_range_original: float = 0.0
     offset_step_original: float = 0.0
+    relax_symmetry: str = ""  # a point group whose mates local searches look at as well, "" for none
+
+    @property
+    def grid_symmetry(self) -> str:
+        """Point group whose asymmetric unit the grid covers: a relaxed symmetry needs all directions."""
+        return "C1" if self.relax_symmetry else self.symmetry
 
     @property
     def coarse_step(self) -> float:

@@ -123,7 +123,7 @@ def _write_unfiltered(base: str, state: State) -> None:
 
 
 def _write_angular_distribution(path: str, model: Model, sampling: SamplingState) -> None:
-    directions = grids.directions(sampling.healpix_order, sampling.symmetry, sampling.limit_tilt)
+    directions = grids.directions(sampling.healpix_order, sampling.grid_symmetry, sampling.limit_tilt)
     radius = 0.5 * model.box * model.pixel_size
     write_bild(path, model.pdf_direction, directions.angles, radius, sampling.coarse_step)
 
