@@ -35,6 +35,10 @@ class Volume:
         """h: index of the centre along z and y."""
         return self.data.shape[2] - 1
 
+    def to(self, device: torch.device | str) -> Volume:
+        """The volume on a device: itself where it is there already."""
+        return self if self.data.device == torch.device(device) else Volume(self.data.to(device), self.r_max, self.padding)
+
 
 @dataclass(eq=False)
 class Accumulator:

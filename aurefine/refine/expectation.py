@@ -8,6 +8,7 @@ Then all significant samples are sorted by orientation, their images summed into
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from aurefine.fourier import PixelList, pixel_list
 from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
-from aurefine.refine import fine, select
+from aurefine.refine import fine, fine_torch, select, select_torch
 from aurefine.refine.images import ImageCache, Prepared, prepare
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
@@ -81,7 +82,13 @@ class Expectation:
     ) -> None:
         self.plan, self.grid, self.model, self.volume = plan, grid, model, volume
         self.particles, self.cache, self.options = particles, cache, options
-        accumulator = Accumulator.empty(volume.r_max, volume.padding, threads)
+        self.device = volume.data.device
+        on_cpu = self.device.type == "cpu"
+        self.select: Any = select if on_cpu else select_torch  # the same functions for numpy arrays and for tensors on a GPU
+        self.fine: Any = fine if on_cpu else fine_torch
+        free = 0 if on_cpu else torch.cuda.mem_get_info(self.device)[0]
+        self.room = max(1, free // 160 // _DENSE_SCORES)  # batches as large as a GPU's memory holds; selection takes up to 100 bytes a score
+        accumulator = Accumulator.empty(volume.r_max, volume.padding, threads if on_cpu else 1, self.device)
         shells = model.box // 2 + 1
         groups = len(particles.group_names)
         self.sums = HalfSums(
@@ -96,9 +103,10 @@ class Expectation:
             if not len(mine):
                 continue
             work = _GroupPass(self, group, optics)
-            chunk = max(64, _CHUNK_PIXELS // len(work.pixels))
+            chunk = max(64, self.room * _CHUNK_PIXELS // len(work.pixels))
             for start in range(0, len(mine), chunk):
                 work.chunk(mine[start : start + chunk], poses, updates, progress)
+        self.sums.accumulator.data = self.sums.accumulator.data.cpu()  # the M-step runs there
         return self.sums
 
 
@@ -117,7 +125,7 @@ class _GroupPass:
         self.inverse_sigma2 = np.divide(1.0, sigma2, out=np.zeros(len(sigma2)), where=sigma2 > 0).astype(np.float32)
         compared = np.zeros(len(self.pixels), bool)
         compared[self.fine_rows] = self.fine_pixels.shell > 0
-        self.score_weight = torch.from_numpy(np.where(compared, self.inverse_sigma2, 0).astype(np.float32))
+        self.score_weight = torch.from_numpy(np.where(compared, self.inverse_sigma2, 0).astype(np.float32)).to(owner.device)
         self.shells = shells
         self.log_sigma2 = float(np.log(2 * np.pi * sigma2[compared & (sigma2 > 0)]).sum())
         self.strong = model.data_vs_prior[shells] > 3
@@ -132,11 +140,11 @@ class _GroupPass:
         scale = np.clip(owner.model.group_scale[owner.particles.group_index[indices]], 1e-3, None)
         prepared = prepare(
             owner.cache, owner.particles, self.group, indices, poses.offsets[indices], factor, scale,
-            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf,
+            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf, owner.device,
         )  # fmt: skip
         images, power = self._weighted(prepared)
         coarse = _Coarse.joined(list(self._coarse(prepared, images, power, poses)))
-        for start, stop in _batches(np.diff(coarse.ptr) * self.owner.grid.children, _FINE_SCORES):
+        for start, stop in _batches(np.diff(coarse.ptr) * self.owner.grid.children, owner.room * _FINE_SCORES):
             self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates)
             progress(stop - start)
 
@@ -144,7 +152,7 @@ class _GroupPass:
         """Operands of every score, at the fine pass's pixels: images X model / sigma^2, powers model^2 / sigma^2; without sigma for correlations."""
         if self.owner.plan.correlation:
             doubled = np.where((self.pixels.x == 0) & (self.pixels.shell > 0), 2, 1)  # RELION sums both halves of the x = 0 column
-            weight = torch.from_numpy(doubled.astype(np.float32))
+            weight = torch.from_numpy(doubled.astype(np.float32)).to(self.owner.device)
         else:
             weight = self.score_weight
         model = prepared.model * weight
@@ -157,7 +165,7 @@ class _GroupPass:
     # ------------------------------------------------------------------ coarse pass
     def _coarse(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses):
         """Yield the significant coarse samples of the chunk, batch by batch."""
-        rows_in = torch.from_numpy(self.coarse_rows)
+        rows_in = torch.from_numpy(self.coarse_rows).to(self.owner.device)
         images, power = images[:, rows_in].contiguous(), power[:, rows_in].contiguous()
         search = self._coarse_local if self.owner.plan.sampling.local else self._coarse_global
         yield from search(prepared, images, power, poses)
@@ -176,10 +184,10 @@ class _GroupPass:
     def _coarse_global(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses):
         grid, plan = self.owner.grid, self.owner.plan
         projections, squares = self._coarse_projections()
-        phases = kernels.shift_phases(self.coarse_shift, self.coarse_pixels)
+        phases = kernels.shift_phases(torch.as_tensor(self.coarse_shift, device=self.owner.device), self.coarse_pixels)
         rotations, shifts = len(grid.coarse_rotations), len(phases)
-        batch = max(1, _DENSE_SCORES // (rotations * shifts))
-        scores = torch.empty((min(batch, len(images)) * shifts, rotations))
+        batch = max(1, self.owner.room * _DENSE_SCORES // (rotations * shifts))
+        scores = torch.empty((min(batch, len(images)) * shifts, rotations), device=self.owner.device)
         log_direction = np.repeat(_log_or_never(self.owner.model.pdf_direction * len(grid.directions)), grid.n_psi)
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
@@ -192,8 +200,8 @@ class _GroupPass:
             if plan.correlation:
                 cross /= torch.sqrt(2 * half_power + 1e-30)[:, None, :]
             else:
-                select.add_dense_priors(cross.numpy(), half_power.numpy(), log_direction, log_offset)
-            values, ptr = cross.numpy().reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations * shifts
+                self.owner.select.add_dense_priors(_native(cross), _native(half_power), log_direction, log_offset)
+            values, ptr = _native(cross).reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations * shifts
             yield self._significant_pairs(rows, values, ptr, lambda k: (k % rotations, k // rotations), log_direction, log_offset)
 
     def _coarse_projections(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -208,7 +216,7 @@ class _GroupPass:
         shifts = len(self.coarse_shift)
         every_shift = np.arange(shifts, dtype=np.int32)
         log_pair = near.log_prior + np.repeat(np.log(np.maximum(np.diff(near.ptr), 1)), np.diff(near.ptr)).astype(np.float32)
-        for start, stop in _batches(np.diff(near.ptr) * shifts, _DENSE_SCORES):
+        for start, stop in _batches(np.diff(near.ptr) * shifts, self.owner.room * _DENSE_SCORES):
             rows = np.arange(start, stop)
             pair = slice(near.ptr[start], near.ptr[stop])
             pair_ptr = near.ptr[start : stop + 1] - near.ptr[start]
@@ -221,7 +229,7 @@ class _GroupPass:
             )  # fmt: skip
             log_offset = self._offset_prior(prepared.centre[rows])
             if not plan.correlation:
-                select.add_block_priors(values, ptr, pair_ptr, log_pair[pair], log_offset)
+                self.owner.select.add_block_priors(values, ptr, pair_ptr, log_pair[pair], log_offset)
             coarse = self._significant_pairs(rows, values, ptr, lambda k: (k // shifts, k % shifts), None, log_offset)
             owner_pair = np.repeat(pair_ptr[:-1], np.diff(coarse.ptr)) + coarse.rotation
             prior = coarse.log_prior + log_pair[pair][owner_pair]
@@ -229,7 +237,7 @@ class _GroupPass:
 
     def _significant_pairs(self, rows, values, ptr, split, log_rotation, log_offset) -> _Coarse:
         """Reduce log weights to significant (rotation, shift) pairs, particle by particle."""
-        index, pair_ptr = select.indices(values, ptr, self._choose(values, ptr))
+        index, pair_ptr = self.owner.select.indices(values, ptr, self._choose(values, ptr))
         rotation, shift = split(index)
         owner = np.repeat(np.arange(len(ptr) - 1), np.diff(pair_ptr))
         prior = log_offset[owner, shift] + (0 if log_rotation is None else log_rotation[rotation])
@@ -240,8 +248,8 @@ class _GroupPass:
     def _choose(self, values: np.ndarray, ptr: np.ndarray) -> select.Significant:
         """The significant samples; only the best one when scores are correlations."""
         if self.owner.plan.correlation:
-            return select.best_only(values, ptr)
-        return select.significant(values, ptr, self.owner.options.adaptive_fraction, self.owner.options.max_significant)
+            return self.owner.select.best_only(values, ptr)
+        return self.owner.select.significant(values, ptr, self.owner.options.adaptive_fraction, self.owner.options.max_significant)
 
     # ------------------------------------------------------------------ fine pass
     def _fine(self, prepared: Prepared, coarse: _Coarse, images: torch.Tensor, power: torch.Tensor, scale, poses: Poses, updates: Poses) -> None:
@@ -252,14 +260,14 @@ class _GroupPass:
         chosen = self._choose(values.reshape(-1), coarse.ptr * grid.children)
         pairs = fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
         slices = slice_matrices(grid.fine_rotations(pairs.rotation), owner.volume, self.geometry)
-        samples = fine.samples_of(values, pairs, chosen)
+        samples = owner.fine.samples_of(values, pairs, chosen)
         sums = kernels.accumulate(
             owner.volume, owner.sums.accumulator, slices, samples, self.fine_shift, prepared.unmasked[batch], prepared.masked[batch],
             prepared.model[batch], self.inverse_sigma2, self.strong, self.pixels, self.optics.premultiplied,
         )  # fmt: skip
         part = prepared.part(batch)
         centre = part.centre * self.optics.pixel_size
-        weight, slice_weight, offset = fine.totals(samples, centre.astype(float), grid.fine_shifts.reshape(-1, 2))
+        weight, slice_weight, offset = owner.fine.totals(samples, centre.astype(float), grid.fine_shifts.reshape(-1, 2))
         owner.sums.offset += offset
         owner.sums.weight += float(weight.sum())
         direction = np.repeat(pairs.rotation // grid.n_psi, grid.rotation_children)
@@ -271,11 +279,11 @@ class _GroupPass:
     def _fine_scores(self, coarse: _Coarse, images: torch.Tensor, power: torch.Tensor) -> np.ndarray:
         """float32 [pairs, rotation children, shift children] log weights, in the order of the pairs; as many particles at a time as fit."""
         grid, plan = self.owner.grid, self.owner.plan
-        values = np.empty((len(coarse.rotation), grid.rotation_children, grid.shift_children), np.float32)
+        values = _native(torch.empty((len(coarse.rotation), grid.rotation_children, grid.shift_children), device=self.owner.device))
         owner = np.repeat(np.arange(len(coarse.rows)), np.diff(coarse.ptr))
         distinct = np.unique(owner * len(grid.coarse_shifts) + coarse.shift) // len(grid.coarse_shifts)
         shifted = np.bincount(distinct, minlength=len(coarse.rows)) * len(self.fine_pixels) * grid.shift_children
-        for start, stop in _batches(shifted, _SHIFTED_PIXELS):
+        for start, stop in _batches(shifted, self.owner.room * _SHIFTED_PIXELS):
             part = coarse.part(start, stop)
             pairs = fine.by_rotation(part.ptr, part.rotation, part.shift)
             scores = kernels.score_children(
@@ -284,15 +292,15 @@ class _GroupPass:
                 self.fine_pixels, plan.correlation,
             )  # fmt: skip
             if not plan.correlation:
-                fine.add_pair_prior(scores, part.log_prior[pairs.order])
-            fine.to_particle_order(scores, pairs.order, values[coarse.ptr[start] : coarse.ptr[stop]])
+                self.owner.fine.add_pair_prior(scores, part.log_prior[pairs.order])
+            self.owner.fine.to_particle_order(scores, pairs.order, values[coarse.ptr[start] : coarse.ptr[stop]])
         return values
 
     # ------------------------------------------------------------------ sums
     def _sum_noise(self, prepared: Prepared, weight: np.ndarray, sums: kernels.Sums) -> None:
         total, shells = self.owner.sums, self.owner.model.box // 2 + 1
         # the shift does not change |X|^2, so the power needs no sum over samples
-        power = (torch.from_numpy(weight.astype(np.float32)) @ prepared.masked.abs().square()).numpy()
+        power = (torch.from_numpy(weight.astype(np.float32)).to(self.owner.device) @ prepared.masked.abs().square()).cpu().numpy()
         residual = power - 2 * sums.pixel_cross + sums.pixel_power
         by_shell = np.bincount(self.shells, residual, shells)[:shells]
         image_shells = np.arange(len(prepared.high_shells))
@@ -324,12 +332,17 @@ class _GroupPass:
         if owner.plan.correlation:
             pmax, likelihood = np.ones(len(rows)), chosen.maximum.astype(float)
         else:
-            image = (prepared.masked.abs().square() @ self.score_weight).numpy().astype(float)
+            image = (prepared.masked.abs().square() @ self.score_weight).cpu().numpy().astype(float)
             pmax = np.exp(chosen.maximum - chosen.log_sum)
             likelihood = chosen.log_sum - 0.5 * image - 0.5 * prepared.high_power - self.log_sigma2
         updates.pmax[rows], updates.log_likelihood[rows] = pmax, likelihood
         owner.sums.pmax += float(pmax.sum())
         owner.sums.log_likelihood += float(likelihood.sum())
+
+
+def _native(values: torch.Tensor):
+    """What `select` works on: numpy's view of a tensor on the CPU, the tensor itself on a GPU."""
+    return values.numpy() if values.device.type == "cpu" else values
 
 
 def _batches(sizes: np.ndarray, limit: int):

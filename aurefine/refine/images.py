@@ -40,9 +40,9 @@ class ImageCache:
             stack[start : start + len(rows)] = torch.from_numpy(images)
         return stack
 
-    def read(self, group: int, indices: np.ndarray) -> torch.Tensor:
-        """float32 [k, box, box] images of particles `indices`, all of optics group `group`."""
-        return self.stacks[group][torch.from_numpy(self.row[indices])].to(torch.float32)
+    def read(self, group: int, indices: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+        """float32 [k, box, box] images of particles `indices`, all of optics group `group`; they travel as they are stored."""
+        return self.stacks[group][torch.from_numpy(self.row[indices])].to(device).to(torch.float32)
 
 
 def _refuse_unusable(images: np.ndarray, particles: ParticleSet, rows: np.ndarray) -> None:
@@ -96,9 +96,9 @@ def recentre(images: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
     if not shift.any():
         return images
     n, box, _ = images.shape
-    axis = torch.arange(box)
-    x = axis[None, :] - torch.from_numpy(shift[:, :1])
-    y = axis[None, :] - torch.from_numpy(shift[:, 1:])
+    axis, moved = torch.arange(box, device=images.device), torch.from_numpy(shift).to(images.device)
+    x = axis[None, :] - moved[:, :1]
+    y = axis[None, :] - moved[:, 1:]
     inside = ((x >= 0) & (x < box))[:, None, :] & ((y >= 0) & (y < box))[:, :, None]
     flat = y.clamp(0, box - 1)[:, :, None] * box + x.clamp(0, box - 1)[:, None, :]
     return images.reshape(n, -1).gather(1, flat.reshape(n, -1)).reshape(n, box, box) * inside
@@ -106,7 +106,7 @@ def recentre(images: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
 
 def mask_background(images: torch.Tensor, radius: float, edge: float) -> torch.Tensor:
     """Replace what lies outside a soft circle (pixels) by the average of the background, image by image."""
-    inside = torch.from_numpy(np.array(mask.soft_edge(images.shape[1], 2, radius, edge)))
+    inside = torch.from_numpy(np.array(mask.soft_edge(images.shape[1], 2, radius, edge))).to(images.device)
     outside = 1 - inside
     average = (images * outside).sum((1, 2)) / outside.sum().clamp(min=1e-6)
     return images * inside + average[:, None, None] * outside
@@ -116,10 +116,10 @@ def fill_with_noise(images: torch.Tensor, radius: float, edge: float, sigma2: np
     """Replace what lies outside a soft circle by Gaussian noise of spectrum sigma2 [shells]; one seed an image, so order does not matter."""
     box = images.shape[1]
     shell = round_half_away(np.hypot(np.arange(box // 2 + 1)[None, :], frequencies(box)[:, None]))
-    amplitude = torch.from_numpy(np.sqrt(2 * sigma2[np.minimum(shell, len(sigma2) - 1)]).astype(np.float32))
+    amplitude = torch.from_numpy(np.sqrt(2 * sigma2[np.minimum(shell, len(sigma2) - 1)]).astype(np.float32)).to(images.device)
     white = np.stack([np.random.default_rng(seed).standard_normal((box, box), dtype=np.float32) for seed in seeds])
-    noise = torch.fft.irfft2(torch.fft.rfft2(torch.from_numpy(white)) * amplitude * box, s=(box, box))
-    inside = torch.from_numpy(np.array(mask.soft_edge(box, 2, radius, edge)))
+    noise = torch.fft.irfft2(torch.fft.rfft2(torch.from_numpy(white).to(images.device)) * amplitude * box, s=(box, box))
+    inside = torch.from_numpy(np.array(mask.soft_edge(box, 2, radius, edge))).to(images.device)
     return images * inside + noise * (1 - inside)
 
 
@@ -143,20 +143,21 @@ def prepare(
     pixels: PixelList,
     options: RefineOptions,
     use_ctf: bool,
+    device: torch.device | str = "cpu",
 ) -> Prepared:
     """Transforms of particles `indices` (all of one optics group).
 
     Args: offsets [n, 2] Angstrom; factor [n] grey-value factor of the norm correction; scale [n] grey-scale of each particle's group;
         sigma2 [shells] noise spectrum of the group, for noise-filled masks; use_ctf False in a first iteration whose reference is not
-        CTF-corrected.
+        CTF-corrected; device: where the transforms are to be.
     """
     optics = particles.optics[group]
     centre = round_half_away(offsets / optics.pixel_size)
-    images = cache.read(group, indices) * torch.from_numpy(factor.astype(np.float32))[:, None, None]
+    images = cache.read(group, indices, device) * torch.from_numpy(factor.astype(np.float32)).to(device)[:, None, None]
     images = recentre(images, centre)
-    flat, sign = torch.from_numpy(pixels.flat), torch.from_numpy(pixels.sign)
+    flat, sign = torch.from_numpy(pixels.flat).to(device), torch.from_numpy(pixels.sign).to(device)
     demodulate = ctf.demodulation(optics, pixels.frequency_x, pixels.frequency_y)
-    correct = sign if demodulate is None else sign * torch.from_numpy(demodulate)
+    correct = sign if demodulate is None else sign * torch.from_numpy(demodulate).to(device)
     unmasked = torch.fft.rfft2(images, norm="forward").flatten(1)[:, flat] * correct
     radius, edge = _mask_radius(options, optics), options.mask_edge_pixels
     if options.zero_mask:
@@ -165,8 +166,8 @@ def prepare(
         images = fill_with_noise(images, radius, edge, sigma2 * options.sigma2_fudge, options.random_seed + indices)
     full = torch.fft.rfft2(images, norm="forward").flatten(1)
     masked = full[:, flat] * correct
-    power = masked.abs().square().sum(1, dtype=torch.float64).numpy()
-    model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf))
+    power = masked.abs().square().sum(1, dtype=torch.float64).cpu().numpy()
+    model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf)).to(device)
     return Prepared(indices, unmasked, masked, model, centre, power, _beyond(full, optics.box, pixels.size))
 
 
@@ -177,11 +178,11 @@ def _mask_radius(options: RefineOptions, optics: OpticsGroup) -> float:
 def _beyond(full: torch.Tensor, box: int, size: int) -> np.ndarray:
     """float32 [n, box/2+1]: power of each shell beyond image size `size`."""
     shell = _high_shells(box, size)
-    outer = torch.from_numpy(np.flatnonzero(shell))
-    total = torch.zeros((len(full), box // 2 + 1))
+    outer = torch.from_numpy(np.flatnonzero(shell)).to(full.device)
+    total = torch.zeros((len(full), box // 2 + 1), device=full.device)
     if len(outer):
-        total.index_add_(1, torch.from_numpy(shell)[outer], full[:, outer].abs().square())
-    return total.numpy()
+        total.index_add_(1, torch.from_numpy(shell).to(full.device)[outer], full[:, outer].abs().square())
+    return total.cpu().numpy()
 
 
 def _model(

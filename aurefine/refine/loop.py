@@ -15,7 +15,7 @@ import torch
 from aurefine import particles as particles_room
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, initial, inputs, messages, reconstruct, schedule, writer
+from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, messages, reconstruct, schedule, writer
 from aurefine.refine.console import Console
 from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
@@ -23,7 +23,9 @@ from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.options import RefineOptions, validate_values
 from aurefine.refine.pipeline import JobControl
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out
-from aurefine.refine.state import Model, Poses, State
+from aurefine.refine.state import Model, Poses, Progress, State
+
+_LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interpolation
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,11 @@ class Result:
     def fsc(self) -> np.ndarray:
         """Gold-standard FSC by shell."""
         return self.state.halves[0].fsc
+
+    @property
+    def alignment_failed(self) -> bool:
+        """Whether the refinement itself doubts its orientations: see `warnings`."""
+        return 0 <= self.state.progress.orientations_kept < crosscheck.LEAST_KEPT or self.state.halves[0].accuracy_rotation > messages.POOR_ACCURACY
 
     @property
     def poses(self) -> Poses:
@@ -134,14 +141,31 @@ def _conclude(state: State, options: RefineOptions, console: Console) -> None:
         options.output, state.progress.current_resolution, state.halves[0].accuracy_rotation,
         tau2_fudge=options.tau2_fudge_used, solvent_fsc=options.solvent_correct_fsc,
     ))  # fmt: skip
-    accuracy_rotation = state.halves[0].accuracy_rotation
-    if accuracy_rotation > messages.POOR_ACCURACY:
-        console.warn(
-            f"the alignment has probably failed: the angular accuracy is {accuracy_rotation:.1f} degrees at the end. The resolution of "
-            f"{1 / state.progress.current_resolution:.1f} A is not to be trusted. Look at the pixel size, the CTF, the symmetry and the reference."
-        )
+    for reason in doubts(state, options):
+        console.warn(reason)
     if options.output:
         writer.write_warnings(options.output, console.warnings)
+
+
+def doubts(state: State, options: RefineOptions) -> list[str]:
+    """Reasons, in plain words, why the resolution of a converged refinement is not to be trusted; none is good news."""
+    progress, model, reasons = state.progress, state.halves[0], []
+    advice = "Look at the particles, the pixel size, the CTF, the symmetry and the reference."
+    claim = f"The resolution of {1 / progress.current_resolution:.1f} A is not to be trusted."
+    if model.accuracy_rotation > messages.POOR_ACCURACY:
+        reasons.append(f"the alignment has probably failed: the angular accuracy is {model.accuracy_rotation:.1f} degrees at the end. {claim} {advice}")
+    if 0 <= progress.orientations_kept < crosscheck.LEAST_KEPT:
+        reasons.append(
+            f"the alignment has failed: only {100 * progress.orientations_kept:.0f} % of the particles examined find their orientation again in "
+            f"the map of the other half-set. {claim} {advice}"
+        )
+    extent, joined = model.box * model.pixel_size, max(options.join_halves_resolution, options.initial_lowpass)
+    if joined > 0 and progress.current_resolution * extent <= extent / joined + _LEAKED_SHELLS:
+        reasons.append(
+            f"nothing was refined: beyond {joined:.0f} A, where the half-sets are no longer joined and the reference ends, they do not agree. "
+            f"{advice}"
+        )
+    return reasons
 
 
 def _keep_memory() -> None:
@@ -175,6 +199,7 @@ def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None
     if options.output:
         writer.make_output_folder(options.output)
         inputs.check_room(options.output, grid.box, particles.count)
+    devices.of_halves(options)  # a GPU that is not there is told before images are read
     cache = ImageCache(particles)
     state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, options, console)
     subset, seed = state.random_subset, options.random_seed
@@ -214,6 +239,8 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
         console.lines(messages.iteration_lines(iteration, progress))
         if converged:
             console.lines(messages.convergence_lines())
+            if estimate is not None:
+                progress = _cross_check(progress, plan, volumes, state, data, options, console)
         elif estimate is not None:
             sampling, progress = schedule.update_sampling(sampling, progress, options)
     else:
@@ -237,6 +264,13 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
     progress = replace(progress, current_size=plan.current_size)
     return replace(state, progress=progress), plan, projectors(halves, plan, options)
+
+
+def _cross_check(progress: Progress, plan: Plan, volumes, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
+    """Before the halves are joined: are orientations found again in the other half's map?"""
+    found = crosscheck.check(plan, state.halves, volumes, data.order, data.particles, data.cache, state.poses, options)
+    console.line(found.line())
+    return replace(progress, orientations_kept=found.share_kept)
 
 
 def make_plan(iteration, sampling, progress, state: State, particles: ParticleSet, options: RefineOptions, correlation: bool) -> Plan:
@@ -270,8 +304,8 @@ def _expectation(state: State, plan: Plan, volumes, data: Data, options: RefineO
             bar.advance(count)
             control.check()
 
-        for model, volume, members in zip(state.halves, volumes, data.order, strict=True):
-            work = Expectation(plan, grid, model, volume, data.particles, data.cache, options, data.threads)
+        for model, volume, members, device in zip(state.halves, volumes, data.order, devices.of_halves(options), strict=True):
+            work = Expectation(plan, grid, model, devices.use(volume, device), data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
     return tuple(sums), new
 

@@ -160,4 +160,4 @@ def best_only(values: np.ndarray, ptr: np.ndarray) -> Significant:
     n = len(ptr) - 1
     maximum, argmax, count = np.empty(n, np.float32), np.empty(n, np.int64), np.empty(n, np.int64)
     _best(values, ptr, maximum, argmax, count)
-    return Significant(maximum, argmax, np.zeros(n), maximum, count)
+    return Significant(maximum, argmax, maximum.astype(np.float64), maximum, count)  # the log sum makes every winner weigh 1

@@ -108,6 +108,7 @@ class Progress:
     increment_size: int = 10  # shells
     accuracy_rotation: float = 999.0
     accuracy_translation: float = 999.0
+    orientations_kept: float = -1.0  # share of particles found again in the other half-set's map (crosscheck.py); -1: not examined
 
 
 @dataclass(frozen=True)

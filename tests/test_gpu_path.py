@@ -1,0 +1,73 @@
+"""The E-step's GPU path (Triton kernels, torch selection) finds what the CPU path finds; in Triton's interpreter where there is no GPU."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined, so it must stand before their import
+pytest.importorskip("triton", reason="Triton is not installed: it is only made for Linux, and only GPUs need it")
+
+from aurefine import kernels, molecule, particles, simulate  # noqa: E402
+from aurefine.errors import InputError  # noqa: E402
+from aurefine.imaging import Camera, Imaging  # noqa: E402
+from aurefine.kernels import cuda  # noqa: E402
+from aurefine.refine import devices, expectation, fine_torch, loop, select_torch  # noqa: E402
+from aurefine.refine.console import Console  # noqa: E402
+from aurefine.refine.options import RefineOptions  # noqa: E402
+from aurefine.refine.plan import Grid  # noqa: E402
+from aurefine.refine.state import Poses  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """(state, data, options, console) of a tiny set before its first iteration."""
+    folder = tmp_path_factory.mktemp("gpu")
+    made = simulate.simulate(molecule.generate("D2", seed=1), folder, Imaging(4, (Camera(14.16, 16),), snr=20.0, reference_resolution=40, seed=1))
+    options = RefineOptions(
+        reference=str(made.reference), symmetry="D2", ctf_correction=True, zero_mask=True, norm_correction=True, scale_correction=True,
+        initial_lowpass=40, healpix_order=1, offset_range_pixels=1, offset_step_pixels=1, adaptive_fraction=0.5, particle_diameter=made.particle_diameter, random_seed=1,
+    )  # fmt: skip
+    table, console = particles.load(str(folder / "particles.star")), Console(verbosity=0)
+    options = loop._complete(options, options.reference, table)
+    state, data = loop._start(table, options, None, console, 1)
+    return state, data, options, console
+
+
+def _run(plan, volume, state, data, options, device):
+    grid = Grid(plan.sampling)
+    new = Poses(*(np.array(getattr(state.poses, name)) for name in Poses.__dataclass_fields__))
+    work = expectation.Expectation(plan, grid, state.halves[0], volume.to(device), data.particles, data.cache, options, 1)
+    return work, lambda: (work.run(data.order[0], state.poses, new, lambda count: None), new)
+
+
+@pytest.mark.parametrize("kind", ["global", "local", "correlation"])
+def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch):
+    state, data, options, console = prepared
+    state, plan, volumes = loop._plan(state, data, options, console)
+    sampling = replace(plan.sampling, local=True, sigma_angle=20.0) if kind == "local" else plan.sampling
+    plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision=False)
+    expected, poses = _run(plan, volumes[0], state, data, options, "cpu")[1]()
+    work, run = _run(plan, volumes[0], state, data, options, DEVICE)
+    if DEVICE == "cpu":  # take the GPU's way on the CPU
+        monkeypatch.setattr(kernels, "_backend", lambda device: cuda)
+        monkeypatch.setattr(expectation, "_native", lambda values: values)
+        work.select, work.fine = select_torch, fine_torch
+    found, found_poses = run()
+    for name in Poses.__dataclass_fields__:
+        np.testing.assert_allclose(getattr(found_poses, name), getattr(poses, name), rtol=1e-3, atol=1e-3, err_msg=name)
+    for name in ("sigma2", "scale_cross", "scale_power", "direction", "weight", "norm", "offset", "pmax", "log_likelihood"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-3, err_msg=name)
+    one, other = found.accumulator.combined(), expected.accumulator.combined()
+    assert torch.linalg.vector_norm(one - other) < 1e-4 * torch.linalg.vector_norm(other)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="this machine has a GPU")
+def test_a_missing_gpu_is_told():
+    with pytest.raises(InputError, match="--gpu: no CUDA GPU"):
+        devices.of_halves(RefineOptions(gpu=""))
+    assert devices.of_halves(RefineOptions()) == (torch.device("cpu"), torch.device("cpu"))
