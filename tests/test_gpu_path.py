@@ -30,7 +30,8 @@ def prepared(tmp_path_factory):
     made = simulate.simulate(molecule.generate("D2", seed=1), folder, Imaging(4, (Camera(14.16, 16),), snr=20.0, reference_resolution=40, seed=1))
     options = RefineOptions(
         reference=str(made.reference), symmetry="D2", ctf_correction=True, zero_mask=True, norm_correction=True, scale_correction=True,
-        initial_lowpass=40, healpix_order=1, offset_range_pixels=1, offset_step_pixels=1, adaptive_fraction=0.5, particle_diameter=made.particle_diameter, random_seed=1,
+        initial_lowpass=40, healpix_order=1, offset_range_pixels=1, offset_step_pixels=1, adaptive_fraction=0.5,
+        particle_diameter=made.particle_diameter, random_seed=1,
     )  # fmt: skip
     table, console = particles.load(str(folder / "particles.star")), Console(verbosity=0)
     options = loop._complete(options, options.reference, table)

@@ -153,7 +153,8 @@ def doubts(state: State, options: RefineOptions) -> list[str]:
     advice = "Look at the particles, the pixel size, the CTF, the symmetry and the reference."
     claim = f"The resolution of {1 / progress.current_resolution:.1f} A is not to be trusted."
     if model.accuracy_rotation > messages.POOR_ACCURACY:
-        reasons.append(f"the alignment has probably failed: the angular accuracy is {model.accuracy_rotation:.1f} degrees at the end. {claim} {advice}")
+        found = f"the angular accuracy is {model.accuracy_rotation:.1f} degrees at the end"
+        reasons.append(f"the alignment has probably failed: {found}. {claim} {advice}")
     if 0 <= progress.orientations_kept < crosscheck.LEAST_KEPT:
         reasons.append(
             f"the alignment has failed: only {100 * progress.orientations_kept:.0f} % of the particles examined find their orientation again in "
