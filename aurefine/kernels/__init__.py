@@ -20,7 +20,8 @@ import torch
 from aurefine.fourier import PixelList
 
 __all__ = [
-    "Accumulator", "Samples", "Sums", "Volume", "accumulate", "matrix_product", "project", "project_planes", "score", "score_children", "shift_phases",
+    "Accumulator", "Samples", "Sums", "Volume", "accumulate", "matrix_product", "project", "project_planes", "score", "score_children",
+    "shift_phases",
 ]  # fmt: skip
 
 
