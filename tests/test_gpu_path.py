@@ -69,6 +69,15 @@ def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch)
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="this machine has a GPU")
 def test_a_missing_gpu_is_told():
-    with pytest.raises(InputError, match="--gpu: no CUDA GPU"):
-        devices.of_halves(RefineOptions(gpu=""))
-    assert devices.of_halves(RefineOptions()) == (torch.device("cpu"), torch.device("cpu"))
+    for gpu in (None, "", "4:5"):
+        assert devices.of_halves(RefineOptions(gpu=gpu)) == (torch.device("cpu"), torch.device("cpu"))
+    assert devices.missing(RefineOptions()) is None
+    assert "no CUDA GPU was found" in str(devices.missing(RefineOptions(gpu="")))
+
+
+def test_a_gpu_that_is_not_among_those_there_are_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="this machine has GPUs 0 to 1, there is no GPU 4"):
+        devices.of_halves(RefineOptions(gpu="4:5"))
+    assert devices.of_halves(RefineOptions(gpu="")) == (torch.device("cuda", 0), torch.device("cuda", 1))
+    assert devices.missing(RefineOptions(gpu="0")) is None

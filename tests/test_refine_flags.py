@@ -197,8 +197,8 @@ def test_iterations_are_counted_in_total_when_a_run_goes_on(refine):
         refine(state=first.state, continue_from="run_optimiser.star", max_iterations=1)
 
 
-def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (line,) = options.notes(RefineOptions(gpu="0:1"))
-    assert "no GPU was found, the CPU does the work" in line
-    assert options.notes(RefineOptions()) == []
+def test_a_gpu_that_is_not_there_is_one_warning_and_the_cpu_does_the_work(refine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    result = refine(gpu="4:5:6:7")
+    assert [line for line in result.warnings if "no CUDA GPU was found" in line] and not any("GPU" in line for line in refine().warnings)
+    np.testing.assert_array_equal(result.poses.angles, refine().poses.angles)

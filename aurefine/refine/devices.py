@@ -12,19 +12,24 @@ from aurefine.refine.options import RefineOptions
 def of_halves(options: RefineOptions) -> tuple[torch.device, torch.device]:
     """The device of each half's E-step: the CPU without --gpu, else the first GPU named, and the second one for half 2 where there is one.
 
-    Raises InputError when a GPU is asked for that is not there.
+    A machine without any GPU takes the CPU, so that command lines from another machine run: `missing` says so.
+    Raises InputError when there are GPUs, but not the ones that are named.
     """
-    numbers = options.gpu_numbers
-    if numbers is None:
+    numbers, count = options.gpu_numbers, torch.cuda.device_count()
+    if numbers is None or count == 0:
         return torch.device("cpu"), torch.device("cpu")
-    count = torch.cuda.device_count()
-    if count == 0:
-        raise InputError("--gpu: no CUDA GPU was found (or torch was installed without CUDA). Leave --gpu out to use the CPU.")
-    missing = [number for number in numbers if number >= count]
-    if missing:
-        raise InputError(f"--gpu {options.gpu}: this machine has GPUs 0 to {count - 1}, there is no GPU {missing[0]}.")
+    absent = [number for number in numbers if number >= count]
+    if absent:
+        raise InputError(f"--gpu {options.gpu}: this machine has GPUs 0 to {count - 1}, there is no GPU {absent[0]}.")
     numbers = numbers or tuple(range(count))
     return torch.device("cuda", numbers[0]), torch.device("cuda", numbers[1 % len(numbers)])
+
+
+def missing(options: RefineOptions) -> str | None:
+    """What to tell a user who asks for a GPU where there is none."""
+    if options.gpu_numbers is None or torch.cuda.device_count() > 0:
+        return None
+    return "--gpu: no CUDA GPU was found (or torch was installed without CUDA): the CPU does the work"
 
 
 def use(volume: Volume, device: torch.device) -> Volume:

@@ -159,7 +159,7 @@ class _GroupPass:
         images, power = prepared.masked * model, prepared.model * model
         if len(self.fine_rows) == len(self.pixels):
             return images, power
-        rows = torch.from_numpy(self.fine_rows)
+        rows = torch.from_numpy(self.fine_rows).to(self.owner.device)
         return images[:, rows].contiguous(), power[:, rows].contiguous()
 
     # ------------------------------------------------------------------ coarse pass

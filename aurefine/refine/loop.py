@@ -201,6 +201,8 @@ def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None
         writer.make_output_folder(options.output)
         inputs.check_room(options.output, grid.box, particles.count)
     devices.of_halves(options)  # a GPU that is not there is told before images are read
+    if missing := devices.missing(options):
+        console.warn(missing)
     cache = ImageCache(particles)
     state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, options, console)
     subset, seed = state.random_subset, options.random_seed

@@ -134,19 +134,10 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
 
 
 def notes(options: RefineOptions) -> list[str]:
-    """A line for each option that has no effect on this machine, or another one than one may think."""
-    lines = []
-    if options.gpu is not None and not _has_gpu():
-        lines.append("--gpu has no effect here: no GPU was found, the CPU does the work")
+    """A line for each option that has consequences one may not think of."""
     if options.join_random_halves:
-        lines.append("--join_random_halves: both half-sets share one map from now on, so that the FSC between them is no longer a gold standard")
-    return lines
-
-
-def _has_gpu() -> bool:
-    import torch  # takes seconds: only where a GPU was asked for
-
-    return torch.cuda.is_available()
+        return ["--join_random_halves: both half-sets share one map from now on, so that the FSC between them is no longer a gold standard"]
+    return []
 
 
 def validate(options: RefineOptions) -> RefineOptions:
