@@ -34,10 +34,13 @@ class LocalCandidates(NamedTuple):
     log_prior: np.ndarray  # [total] float32; the exponentials of each particle sum to 1
 
 
-def local_candidates(angles: ArrayLike, grid: Directions, group: PointGroup, order: int, sigma_deg: float) -> LocalCandidates:
+def local_candidates(
+    angles: ArrayLike, grid: Directions, group: PointGroup, order: int, sigma_deg: float, n_psi: int | None = None
+) -> LocalCandidates:
     """Grid orientations within 3 sigma of each particle's pose `angles [n, 3]` (degrees) or of one of its symmetry mates.
 
-    `order` is the HEALPix order of grid and psi, `sigma_deg` the width of the prior for tilt and in-plane angle alike.
+    `order` is the HEALPix order of grid and psi, `sigma_deg` the width of the prior for tilt and in-plane angle alike, `n_psi` the number of
+    in-plane angles where it is not that of the order.
     A particle without any direction (or psi) that near gets the nearest one.
     Raises ValueError if sigma is not positive.
     """
@@ -46,7 +49,7 @@ def local_candidates(angles: ArrayLike, grid: Directions, group: PointGroup, ord
     poses = euler.to_matrix(np.atleast_2d(np.asarray(angles, dtype=np.float64)))
     base = euler.to_matrix(np.concatenate([grid.angles, np.zeros((len(grid.angles), 1))], axis=1))
     tree = cKDTree(base[:, 2])
-    n_psi = 6 * 2**order
+    n_psi = n_psi or 6 * 2**order
     parts = [
         _chunk(poses[start : start + _PARTICLE_CHUNK], base, tree, group.operators, n_psi, sigma_deg)
         for start in range(0, len(poses), _PARTICLE_CHUNK)

@@ -55,9 +55,9 @@ def angular_step(order: int, oversampling: int = 0) -> float:
     return 360.0 / (6 * 2 ** (order + oversampling))
 
 
-def psi_angles(order: int) -> np.ndarray:
-    """In-plane angles `[n_psi]` (degrees) of the coarse grid, from 0 upwards."""
-    count = math.ceil(360.0 / angular_step(order) - 1e-9)
+def psi_angles(order: int, step: float = 0.0) -> np.ndarray:
+    """In-plane angles `[n_psi]` (degrees) of the coarse grid, from 0 upwards; `step` replaces that of the order if it is positive."""
+    count = math.ceil(360.0 / (step if step > 0 else angular_step(order)) - 1e-9)
     return np.arange(count) * (360.0 / count)
 
 
@@ -135,12 +135,15 @@ def coarse_rotations(grid: Directions, psi: ArrayLike, perturbation_deg: float =
     return rotations(grid.angles, psi, perturbation_deg).reshape(-1, 3, 3)
 
 
-def fine_rotations(order: int, grid: Directions, coarse_index: ArrayLike, perturbation_deg: float = 0.0, oversampling: int = 1) -> np.ndarray:
+def fine_rotations(
+    order: int, grid: Directions, coarse_index: ArrayLike, perturbation_deg: float = 0.0, oversampling: int = 1, psi_step: float = 0.0
+) -> np.ndarray:
     """Matrices `[k, 8**oversampling, 3, 3]` (float64) of the children of the coarse orientations `coarse_index [k]`.
 
     Children run over the pixel's children (outer) and psi (inner); with oversampling 0 the coarse orientation is its own child.
     """
-    psi, step = psi_angles(order), angular_step(order)
+    psi = psi_angles(order, psi_step)
+    step = 360.0 / len(psi)
     n_sub = 2**oversampling
     child_pixels = healpix.children(grid.pixel, oversampling)
     angles = healpix.centres(order + oversampling, child_pixels) if oversampling else grid.angles[:, None]

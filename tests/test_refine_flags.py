@@ -16,9 +16,11 @@ from aurefine import euler, fourier, mask, mrc, simulate, star
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import load
-from aurefine.refine import loop, options, reconstruct
+from aurefine.refine import loop, options, reconstruct, schedule
+from aurefine.refine.model_reader import read_sampling
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Geometry, Grid, image_sizes, shells_left_out
+from aurefine.refine.star_tables import sampling_tables
 from aurefine.refine.state import SamplingState
 from aurefine.symmetry import point_group
 
@@ -170,6 +172,23 @@ def test_local_searches_look_at_the_mates_of_a_relaxed_symmetry(relaxed):
 def _nearest(rotation: np.ndarray, others: np.ndarray) -> float:
     trace = np.einsum("ij,nij->n", rotation, others).max()
     return float(np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1))))
+
+
+def test_the_first_grid_may_have_its_own_in_plane_step(refine, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    result = refine(psi_step=20.0)
+    grid = Grid(result.state.sampling)
+    assert grid.n_psi == 18 and np.diff(grid.psi) == pytest.approx(20.0)
+    assert not np.array_equal(result.poses.angles, refine().poses.angles)
+    children = grid.fine_rotations(np.array([5])).reshape(4, 2, 3, 3)
+    turn = children[0, 0] @ children[0, 1].T
+    assert np.degrees(np.arccos((np.trace(turn) - 1) / 2)) == pytest.approx(10.0)
+    monkeypatch.chdir(tmp_path)
+    for state in (result.state.sampling, refine().state.sampling):
+        star.write("run_sampling.star", {table.name: table for table in sampling_tables(state)})
+        general = star.Table("model_general", {}, True)
+        assert read_sampling("run_sampling.star", 1, general).psi_step == state.psi_step
+    finer = schedule._finer(result.state.sampling, result.state.progress, BASE)
+    assert finer.psi_step == 0 and Grid(finer).n_psi == 6 * 2**finer.healpix_order
 
 
 def test_relaxing_a_symmetry_searches_all_directions(refine):

@@ -110,6 +110,7 @@ def _first_sampling(options: RefineOptions, pixel_size: float) -> SamplingState:
         options.healpix_order, point_group(options.symmetry).name, reach, step, perturbation_factor=options.perturbation_factor,
         oversampling=options.oversampling, limit_tilt=options.limit_tilt, healpix_order_original=options.healpix_order,
         offset_range_original=reach, offset_step_original=step, relax_symmetry=options.relax_symmetry,
+        psi_step=max(options.psi_step, 0.0),
     )  # fmt: skip
     if options.sigma_angle > 0:
         return replace(state, local=True, sigma_angle=options.sigma_angle)

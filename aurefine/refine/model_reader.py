@@ -11,6 +11,7 @@ import numpy as np
 from aurefine import mrc, star
 from aurefine.errors import InputError
 from aurefine.refine.state import Model, Poses, SamplingState
+from aurefine.sampling import angular_step
 from aurefine.star import Table
 
 Tables = Mapping[str, Table]
@@ -164,6 +165,7 @@ def read_sampling(path: str, oversampling: int, general: Table) -> SamplingState
     """The sampling of a `_sampling.star`; `general` is a `model_general`, which says whether searches are local."""
     table = block(star.read(path), "sampling_general", path)
     order = int(need(table, "rlnHealpixOrder", path))
+    psi_step = number(table, "rlnPsiStep", angular_step(order))
     offset_range, offset_step = float(need(table, "rlnOffsetRange", path)), float(need(table, "rlnOffsetStep", path))
     return SamplingState(
         healpix_order=order,
@@ -173,6 +175,7 @@ def read_sampling(path: str, oversampling: int, general: Table) -> SamplingState
         perturbation=number(table, "rlnSamplingPerturbInstance", 0.0),
         perturbation_factor=number(table, "rlnSamplingPerturbFactor", 0.5),
         oversampling=oversampling,
+        psi_step=0.0 if abs(psi_step - angular_step(order)) < 1e-3 else psi_step,
         limit_tilt=number(table, "rlnTiltAngleLimit", -91.0),
         local=int(number(general, "rlnOrientationalPriorMode", 0)) > 0,
         sigma_angle=number(general, "rlnSigmaPriorRotAngle", 0.0),

@@ -69,6 +69,7 @@ class RefineOptions:
     healpix_order: int = 2
     local_healpix_order: int = 4  # from this coarse order on, searches are local
     oversampling: int = 1
+    psi_step: float = -1.0  # of the first grid; negative: that of healpix_order
     offset_range_pixels: float = 6.0
     offset_step_pixels: float = 2.0
     offset_range_x: float = -1.0  # three times the width of the offset prior along x; negative: learned
@@ -123,6 +124,7 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("perturbation_factor", "--perturb", 0.0, 1.0, "fraction of the sampling step"),
     ("offset_range_pixels", "--offset_range", 0.0, 1000.0, "number of pixels"),
     ("offset_step_pixels", "--offset_step", 1e-3, 1000.0, "number of pixels"),
+    ("psi_step", "--psi_step", -1e9, 180.0, "number of degrees"),
     ("padding", "--pad", 1.0, 4.0, "padding factor"),
     ("threads", "--j", 1, 4096, "number of threads"),
     ("max_iterations", "--auto_iter_max", 1, 100000, "number of iterations"),

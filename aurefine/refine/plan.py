@@ -60,7 +60,7 @@ class Grid:
         self.state = state
         self.mates = point_group(state.relax_symmetry or state.symmetry)
         self.directions = sampling.directions(state.healpix_order, state.grid_symmetry, state.limit_tilt)
-        self.psi = sampling.psi_angles(state.healpix_order)
+        self.psi = sampling.psi_angles(state.healpix_order, state.psi_step)
         self.n_psi = len(self.psi)
         self.turn = state.perturbation * state.coarse_step
         self.rotation_children = 8**state.oversampling
@@ -84,15 +84,19 @@ class Grid:
     def near(self, angles: np.ndarray) -> sampling.LocalCandidates:
         """The coarse rotations near poses [n, 3] (degrees) that a local search looks at, with their priors."""
         state = self.state
-        return sampling.local_candidates(angles, self.directions, self.mates, state.healpix_order, state.sigma_angle)
+        return sampling.local_candidates(angles, self.directions, self.mates, state.healpix_order, state.sigma_angle, self.n_psi)
 
     def rotation_of(self, coarse: np.ndarray) -> np.ndarray:
         """float64 [k, 3, 3] of coarse rotations given by index."""
-        return sampling.fine_rotations(self.state.healpix_order, self.directions, coarse, self.turn, 0).reshape(-1, 3, 3)
+        return self._children(coarse, 0)
 
     def fine_rotations(self, coarse: np.ndarray) -> np.ndarray:
         """float64 [k * children, 3, 3]: all children of coarse rotations given by index."""
-        return sampling.fine_rotations(self.state.healpix_order, self.directions, coarse, self.turn, self.state.oversampling).reshape(-1, 3, 3)
+        return self._children(coarse, self.state.oversampling)
+
+    def _children(self, coarse: np.ndarray, oversampling: int) -> np.ndarray:
+        state = self.state
+        return sampling.fine_rotations(state.healpix_order, self.directions, coarse, self.turn, oversampling, state.psi_step).reshape(-1, 3, 3)
 
     def fine_rotations_of(self, fine: np.ndarray) -> np.ndarray:
         """float64 [k, 3, 3] of fine rotations given by coarse index * children + child."""

@@ -73,7 +73,7 @@ def _finer(sampling: SamplingState, progress: Progress, options: RefineOptions) 
         step = reach / 4
     if step > sampling.offset_step:
         step, reach = sampling.offset_step, sampling.offset_range
-    finer = replace(sampling, healpix_order=sampling.healpix_order + 1, offset_step=step, offset_range=reach)
+    finer = replace(sampling, healpix_order=sampling.healpix_order + 1, psi_step=0.0, offset_step=step, offset_range=reach)
     if finer.healpix_order >= options.local_healpix_order:
         finer = replace(finer, local=True, sigma_angle=2 * finer.fine_step)
     return finer

@@ -161,7 +161,7 @@ def sampling_tables(sampling: SamplingState) -> list[Table]:
         "rlnHealpixOrder": sampling.healpix_order,
         "rlnSymmetryGroup": sampling.symmetry,
         "rlnTiltAngleLimit": float(sampling.limit_tilt),
-        "rlnPsiStep": grids.angular_step(sampling.healpix_order),
+        "rlnPsiStep": float(sampling.psi_step or grids.angular_step(sampling.healpix_order)),
         "rlnOffsetRange": float(sampling.offset_range),
         "rlnOffsetStep": float(sampling.offset_step),
         "rlnHelicalOffsetStep": -1.0,

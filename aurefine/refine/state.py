@@ -68,6 +68,7 @@ class SamplingState:
     healpix_order_original: int = 2
     offset_range_original: float = 0.0
     offset_step_original: float = 0.0
+    psi_step: float = 0.0  # in-plane step of the coarse grid, 0 for that of the order
     relax_symmetry: str = ""  # a point group whose mates local searches look at as well, "" for none
 
     @property
