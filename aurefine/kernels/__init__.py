@@ -20,7 +20,16 @@ import torch
 from aurefine.fourier import PixelList
 
 __all__ = [
-    "Accumulator", "Samples", "Sums", "Volume", "accumulate", "matrix_product", "project", "project_planes", "score", "score_children",
+    "Accumulator",
+    "Samples",
+    "Sums",
+    "Volume",
+    "accumulate",
+    "matrix_product",
+    "project",
+    "project_planes",
+    "score",
+    "score_children",
     "shift_phases",
 ]  # fmt: skip
 

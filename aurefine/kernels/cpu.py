@@ -146,7 +146,8 @@ def _shifted_tile(image, i, begin, count, x, y, lowest, width, xr_phase, xi_phas
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _score(
-    volume, half, limit, slices, pair_ptr, pair_slice, image, power, shift_ptr, shift_row, table_x, table_y, x, y, kx, ky, out, out_ptr, correlation, threads,
+    volume, half, limit, slices, pair_ptr, pair_slice, image, power, shift_ptr, shift_row, table_x, table_y, x, y, kx, ky, out, out_ptr,
+    correlation, threads,
 ):  # fmt: skip
     particles, pixels = image.shape
     for thread in prange(threads):

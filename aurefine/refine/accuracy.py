@@ -30,7 +30,7 @@ class Accuracy:
 
 
 def _ladder(steps) -> np.ndarray:
-    """Errors tried one after the other; the last one lies beyond the limit."""
+    """Errors that are tried; the last one lies beyond the limit."""
     limit, values, error = steps[-1][0], [], 0.0
     while error <= limit:
         error += next((step for below, step in steps if error < below - 1e-9), steps[-1][1])
@@ -43,60 +43,71 @@ def estimate(
 ) -> Accuracy:
     """Mean error of rotation and translation at which the expected log-likelihood drops by -ln 0.01, over the first 100 of `members`."""
     chosen = members[:_PARTICLES]
-    turns, shifts = _ladder(_TURN_STEPS), _ladder(_SHIFT_STEPS)
-    turn_total, shift_total, spectrum = 0.0, 0.0, np.zeros(model.box // 2 + 1)
+    turns, shifts, spectrum = [], [], np.zeros(model.box // 2 + 1)
     for group in np.unique(particles.optics_index[chosen]):
         mine = chosen[particles.optics_index[chosen] == group]
-        for particle in mine:
-            signal = _Signal(plan, model, volume, particles, poses, int(particle), int(group), options)
-            found, by_shell = signal.turn_error(turns)
-            turn_total += found
-            spectrum += by_shell
-            shift_total += signal.shift_error(shifts) * particles.optics[group].pixel_size
+        signal = _Signal(plan, model, volume, particles, poses, mine, int(group), options)
+        turn, by_shell = signal.turn_errors(_ladder(_TURN_STEPS))
+        turns.append(turn)
+        spectrum += by_shell
+        shifts.append(signal.shift_errors(_ladder(_SHIFT_STEPS)) * particles.optics[group].pixel_size)
     total = spectrum.sum()
-    return Accuracy(turn_total / len(chosen), shift_total / len(chosen), spectrum / total if total > 0 else spectrum)
+    return Accuracy(
+        float(np.concatenate(turns).mean()), float(np.concatenate(shifts).mean()), spectrum / total if total > 0 else spectrum
+    )
 
 
 class _Signal:
-    """Signal-to-noise of one particle's projection against a slightly wrong one."""
+    """Signal-to-noise of particles' projections (of one optics group) against slightly wrong ones."""
 
-    def __init__(self, plan: Plan, model: Model, volume: Volume, particles: ParticleSet, poses: Poses, particle: int, group: int, options) -> None:
+    def __init__(self, plan: Plan, model: Model, volume: Volume, particles: ParticleSet, poses: Poses, rows: np.ndarray, group: int, options) -> None:
         optics = particles.optics[group]
-        self.volume, self.geometry, self.angles = volume, plan.geometry[group], poses.angles[particle]
-        current, _, aligned = plan.image_sizes[group]
-        self.pixels = pixel_list(current if options.accuracy_current_size else aligned, optics.box, optics.pixel_size)
+        self.volume, self.geometry, self.angles = volume, plan.geometry[group], poses.angles[rows]
+        self.pixels = pixel_list(plan.image_sizes[group][0], optics.box, optics.pixel_size)
         self.model_shells = model.box // 2 + 1
         self.shells = self.geometry.model_shell(self.pixels.shell, model.box // 2)
         sigma2 = model.sigma2_noise[group][self.shells]
-        self.weight = np.where((self.pixels.shell > 0) & (sigma2 > 0), 0.5 / np.maximum(sigma2, 1e-30), 0)
+        weight = np.where((self.pixels.shell > 0) & (sigma2 > 0), 0.5 / np.maximum(sigma2, 1e-30), 0).astype(np.float32)
+        self.weight = np.broadcast_to(weight, (len(rows), len(weight)))
         if options.ctf_correction:
             values = ctf.evaluate(
-                particles.defocus, np.array([particle]), optics, self.pixels.frequency_x, self.pixels.frequency_y,
+                particles.defocus, rows, optics, self.pixels.frequency_x, self.pixels.frequency_y,
                 intact_first_peak=options.ctf_intact_first_peak, phase_flipped=options.ctf_phase_flipped, only_flip_phases=options.only_flip_phases,
-            )[0]  # fmt: skip
-            self.weight = self.weight * (values**4 if optics.premultiplied else values**2)
-        self.random = np.random.default_rng(abs(options.random_seed) + particle).random()
-        self.own = self._project(self.angles[None])[0]
+            )  # fmt: skip
+            self.weight = weight * (values**4 if optics.premultiplied else values**2)
+        # one draw a particle decides its axis: the same in every iteration
+        self.random = np.array([np.random.default_rng(abs(options.random_seed) + int(row)).random() for row in rows])
+        self.own = self._project(self.angles)
 
     def _project(self, angles: np.ndarray) -> np.ndarray:
         return kernels.project(self.volume, slice_matrices(euler.to_matrix(angles), self.volume, self.geometry), self.pixels).cpu().numpy()
 
-    def turn_error(self, errors: np.ndarray) -> tuple[float, np.ndarray]:
-        """(error in degrees that is noticed, signal per shell there): one Euler angle, chosen at random, is turned."""
-        turned = np.repeat(self.angles[None], len(errors), 0)
-        turned[:, min(int(self.random * 3), 2)] += errors
-        signal = self.weight * np.abs(self._project(turned) - self.own) ** 2
-        k = _first_above(signal.sum(1))
-        return float(errors[k]), np.bincount(self.shells, signal[k], self.model_shells)
+    def turn_errors(self, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(error in degrees that each particle notices, signal per shell there): one Euler angle, chosen at random, is turned."""
+        axis = np.minimum((self.random * 3).astype(int), 2)
 
-    def shift_error(self, errors: np.ndarray) -> float:
-        """Error in pixels of the group that is noticed: a shift along x or y, chosen at random."""
-        frequency = (self.pixels.x if self.random < 0.5 else self.pixels.y) / self.geometry.box
-        power = self.weight * np.abs(self.own) ** 2
-        signal = (4 * np.sin(np.pi * errors[:, None] * frequency) ** 2) @ power
-        return float(errors[_first_above(signal)])
+        def signal(step: np.ndarray) -> np.ndarray:
+            turned = self.angles.copy()
+            turned[np.arange(len(axis)), axis] += errors[step]
+            difference = self._project(turned) - self.own
+            return self.weight * (difference.real**2 + difference.imag**2)
+
+        step = _first_noticed(lambda k: signal(k).sum(1), len(axis), len(errors))
+        return errors[step], np.bincount(self.shells, signal(step).sum(0), self.model_shells)
+
+    def shift_errors(self, errors: np.ndarray) -> np.ndarray:
+        """Error in pixels of the group that each particle notices: a shift along x or y, chosen at random."""
+        frequency = np.where((self.random < 0.5)[:, None], self.pixels.x, self.pixels.y).astype(np.float32) / self.geometry.box
+        power = self.weight * (self.own.real**2 + self.own.imag**2)
+        signal = lambda k: (4 * np.sin(np.pi * errors[k, None].astype(np.float32) * frequency) ** 2 * power).sum(1)  # noqa: E731
+        return errors[_first_noticed(signal, len(frequency), len(errors))]
 
 
-def _first_above(signal: np.ndarray) -> int:
-    above = np.flatnonzero(signal > _NOTICED)
-    return int(above[0]) if len(above) else len(signal) - 1
+def _first_noticed(signal, particles: int, steps: int) -> np.ndarray:
+    """Lowest step of the ladder whose signal is noticed, by bisection (signals grow with the error); the last one where none is."""
+    low, high = np.zeros(particles, int), np.full(particles, steps - 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        noticed = signal(middle) > _NOTICED
+        low, high = np.where(noticed, low, np.minimum(middle + 1, high)), np.where(noticed, middle, high)
+    return low

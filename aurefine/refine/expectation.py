@@ -27,6 +27,8 @@ from aurefine.refine.state import Model, Poses
 _DENSE_SCORES = 24_000_000  # scores of the coarse pass held at a time (4 bytes each)
 _FINE_SCORES = 40_000_000  # scores of the fine pass held at a time (8 bytes each)
 _SHIFTED_PIXELS = 24_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
+_SCREEN_MARGIN = 20.0  # log-likelihood below the best at which a rotation is dropped from a local search's coarse pass
+_SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to pay
 _CHUNK_PIXELS = 24_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
@@ -106,7 +108,8 @@ class Expectation:
             chunk = max(64, self.room * _CHUNK_PIXELS // len(work.pixels))
             for start in range(0, len(mine), chunk):
                 work.chunk(mine[start : start + chunk], poses, updates, progress)
-        self.sums.accumulator.data = self.sums.accumulator.data.cpu()  # the M-step runs there
+        accumulator = self.sums.accumulator
+        accumulator.data = accumulator.combined()[None].cpu()  # one copy, where the M-step runs
         return self.sums
 
 
@@ -119,6 +122,9 @@ class _GroupPass:
         self.pixels, self.coarse_pixels, self.fine_pixels = (pixel_list(n, optics.box, optics.pixel_size) for n in plan.image_sizes[group])
         self.coarse_rows = _rows_of(self.coarse_pixels, self.fine_pixels)
         self.fine_rows = _rows_of(self.fine_pixels, self.pixels)
+        screen_size = 2 * (self.coarse_pixels.size // 4)
+        self.screen_pixels = pixel_list(max(screen_size, 2), optics.box, optics.pixel_size)
+        self.screen_rows = _rows_of(self.screen_pixels, self.coarse_pixels) if screen_size >= _SMALLEST_SCREEN else None
         self.geometry = plan.geometry[group]
         shells = _model_shells(self.pixels, self.geometry.scale, model.box)
         sigma2 = model.sigma2_noise[group][shells] * owner.options.sigma2_fudge
@@ -213,27 +219,47 @@ class _GroupPass:
     def _coarse_local(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses):
         grid, plan = self.owner.grid, self.owner.plan
         near = grid.near(poses.angles[prepared.indices])
-        shifts = len(self.coarse_shift)
-        every_shift = np.arange(shifts, dtype=np.int32)
         log_pair = near.log_prior + np.repeat(np.log(np.maximum(np.diff(near.ptr), 1)), np.diff(near.ptr)).astype(np.float32)
+        shifts = len(self.coarse_shift)
+        log_offset = self._offset_prior(prepared.centre)
         for start, stop in _batches(np.diff(near.ptr) * shifts, self.owner.room * _DENSE_SCORES):
             rows = np.arange(start, stop)
             pair = slice(near.ptr[start], near.ptr[stop])
-            pair_ptr = near.ptr[start : stop + 1] - near.ptr[start]
-            used, pair_slice = np.unique(near.coarse_index[pair], return_inverse=True)
-            slices = slice_matrices(grid.rotation_of(used), self.owner.volume, self.geometry)
-            values, ptr = kernels.score(
-                self.owner.volume, slices, pair_ptr, pair_slice.astype(np.int32), images[start:stop], power[start:stop],
-                np.arange(len(rows) + 1, dtype=np.int64) * shifts, np.tile(every_shift, len(rows)), self.coarse_shift, self.coarse_pixels,
-                plan.correlation,
-            )  # fmt: skip
-            log_offset = self._offset_prior(prepared.centre[rows])
-            if not plan.correlation:
-                self.owner.select.add_block_priors(values, ptr, pair_ptr, log_pair[pair], log_offset)
-            coarse = self._significant_pairs(rows, values, ptr, lambda k: (k // shifts, k % shifts), None, log_offset)
-            owner_pair = np.repeat(pair_ptr[:-1], np.diff(coarse.ptr)) + coarse.rotation
-            prior = coarse.log_prior + log_pair[pair][owner_pair]
-            yield _Coarse(rows, coarse.ptr, near.coarse_index[pair][owner_pair], coarse.shift, prior.astype(np.float32))
+            ptr, index, prior = near.ptr[start : stop + 1] - near.ptr[start], near.coarse_index[pair], log_pair[pair]
+            if self.screen_rows is not None and not plan.correlation:
+                ptr, kept = self._screen(images[start:stop], power[start:stop], ptr, index, prior, log_offset[rows])
+                index, prior = index[kept], prior[kept]
+            values, block_ptr = self._local_scores(images[start:stop], power[start:stop], ptr, index, prior, log_offset[rows], self.coarse_pixels)
+            coarse = self._significant_pairs(rows, values, block_ptr, lambda k: (k // shifts, k % shifts), None, log_offset[rows])
+            owner_pair = np.repeat(ptr[:-1], np.diff(coarse.ptr)) + coarse.rotation
+            yield _Coarse(rows, coarse.ptr, index[owner_pair], coarse.shift, (coarse.log_prior + prior[owner_pair]).astype(np.float32))
+
+    def _local_scores(self, images, power, ptr, index, prior, log_offset, pixels: PixelList) -> tuple[np.ndarray, np.ndarray]:
+        """(log weights, block ptr) of every listed coarse rotation at every coarse shift, particle by particle."""
+        shifts = len(self.coarse_shift)
+        used, pair_slice = np.unique(index, return_inverse=True)
+        slices = slice_matrices(self.owner.grid.rotation_of(used), self.owner.volume, self.geometry)
+        values, block_ptr = kernels.score(
+            self.owner.volume, slices, ptr, pair_slice.astype(np.int32), images, power, np.arange(len(ptr), dtype=np.int64) * shifts,
+            np.tile(np.arange(shifts, dtype=np.int32), len(ptr) - 1), self.coarse_shift, pixels, self.owner.plan.correlation,
+        )  # fmt: skip
+        if not self.owner.plan.correlation:
+            self.owner.select.add_block_priors(values, block_ptr, ptr, prior, log_offset)
+        return values, block_ptr
+
+    def _screen(self, images, power, ptr, index, prior, log_offset) -> tuple[np.ndarray, np.ndarray]:
+        """Rotations worth the whole coarse pass: (ptr, positions kept), by their likelihood from the lower half of the frequencies.
+
+        That likelihood is a likelihood too: the true pose falls `_SCREEN_MARGIN` below the best with a probability of about e^-20.
+        """
+        rows = torch.from_numpy(self.screen_rows).to(self.owner.device)
+        values, block_ptr = self._local_scores(
+            images[:, rows].contiguous(), power[:, rows].contiguous(), ptr, index, prior, log_offset, self.screen_pixels
+        )
+        best = np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values).reshape(-1, len(self.coarse_shift)).max(1)
+        top = np.maximum.reduceat(best, ptr[:-1])
+        keep = best >= np.repeat(top, np.diff(ptr)) - _SCREEN_MARGIN
+        return np.concatenate([[0], np.cumsum(keep)])[ptr].astype(np.int64), np.flatnonzero(keep)
 
     def _significant_pairs(self, rows, values, ptr, split, log_rotation, log_offset) -> _Coarse:
         """Reduce log weights to significant (rotation, shift) pairs, particle by particle."""
