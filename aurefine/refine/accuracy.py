@@ -63,7 +63,8 @@ class _Signal:
     def __init__(self, plan: Plan, model: Model, volume: Volume, particles: ParticleSet, poses: Poses, rows: np.ndarray, group: int, options) -> None:
         optics = particles.optics[group]
         self.volume, self.geometry, self.angles = volume, plan.geometry[group], poses.angles[rows]
-        self.pixels = pixel_list(plan.image_sizes[group][0], optics.box, optics.pixel_size)
+        current, _, aligned = plan.image_sizes[group]
+        self.pixels = pixel_list(current if options.accuracy_current_size else aligned, optics.box, optics.pixel_size)
         self.model_shells = model.box // 2 + 1
         self.shells = self.geometry.model_shell(self.pixels.shell, model.box // 2)
         sigma2 = model.sigma2_noise[group][self.shells]
