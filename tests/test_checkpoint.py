@@ -98,6 +98,25 @@ def test_forcing_convergence_makes_the_next_iteration_the_last(written):
     assert not checkpoint.continued_state(found, replace(options, force_converge=False), {}).progress.has_converged
 
 
+def test_relaxing_a_symmetry_while_continuing_searches_all_directions(written):
+    found = checkpoint.load("run_it004_optimiser.star")
+    options, notes = checkpoint.continued_options(found, {"relax_symmetry": "O"})
+    state = checkpoint.continued_state(found, options, {"relax_symmetry": "O"})
+    assert notes == [] and state.sampling.relax_symmetry == "O"
+    for half in state.halves:
+        assert half.pdf_direction == pytest.approx(np.full(192, 1 / 192))
+
+
+def test_a_run_with_nearest_neighbour_interpolation_is_refused(written, tmp_path):
+    path = tmp_path / "run_it004_half1_model.star"
+    tables = star.read(path)
+    columns = {**tables["model_general"].columns, "rlnFourierSpaceInterpolator": np.array([0])}
+    tables["model_general"] = star.Table("model_general", columns, True)
+    star.write(path, tables)
+    with pytest.raises(InputError, match="--NN"):
+        checkpoint.load("run_it004_optimiser.star")
+
+
 def test_files_are_found_beside_the_optimiser_after_a_move(written, tmp_path, monkeypatch):
     shutil.copytree(tmp_path, tmp_path / "moved", ignore=shutil.ignore_patterns("moved"))
     for name in tmp_path.glob("run_*"):
