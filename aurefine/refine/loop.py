@@ -115,8 +115,8 @@ def refine(
     result = Result(state, output=options.output)
     while state.progress.iteration < options.max_iterations:
         started = time.perf_counter()
-        state, plan, volumes = _plan(state, data, options, console)
-        sums, poses = _expectation(state, plan, volumes, data, options, console, control)
+        state, plan = _plan(state, data, options, console)
+        sums, poses = _expectation(state, plan, data, options, console, control)
         maximised = _maximisation(state, plan, sums, data, options, console)
         state = _judge(state, plan, maximised, poses, options)
         result.history.append(_record(state, time.perf_counter() - started))
@@ -222,7 +222,7 @@ def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs
 
 
 def _plan(state: State, data: Data, options: RefineOptions, console: Console):
-    """Decide sizes, sampling and whether this is the last iteration; returns (state, plan, projectors of both halves)."""
+    """Decide sizes, sampling and whether this is the last iteration; returns (state, plan)."""
     progress = replace(state.progress, iteration=state.progress.iteration + 1)
     iteration, model = progress.iteration, state.halves[0]
     correlation = options.first_iteration_cc and iteration == 1
@@ -230,8 +230,8 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
     estimate = None
     if not correlation:
-        volumes = projectors(state.halves, plan, options)
-        estimate = accuracy.estimate(plan, model, volumes[0], data.particles, state.poses, data.order[0], options)
+        (volume,) = projectors(state.halves[:1], plan, options)
+        estimate = accuracy.estimate(plan, model, volume, data.particles, state.poses, data.order[0], options)
         progress = replace(progress, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation)
     if iteration > 1:
         # a verdict must stand for two iterations, the first accuracy of a run is of a low-passed map; and the accuracy must have come to rest
@@ -243,7 +243,7 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
         if converged:
             console.lines(messages.convergence_lines())
             if estimate is not None:
-                progress = _cross_check(progress, plan, volumes, state, data, options, console)
+                progress = _cross_check(progress, plan, state, data, options, console)
         elif estimate is not None:
             sampling, progress = schedule.update_sampling(sampling, progress, options)
     else:
@@ -266,11 +266,12 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
     state = replace(state, halves=halves, sampling=sampling, progress=progress)
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
     progress = replace(progress, current_size=plan.current_size)
-    return replace(state, progress=progress), plan, projectors(halves, plan, options)
+    return replace(state, progress=progress), plan
 
 
-def _cross_check(progress: Progress, plan: Plan, volumes, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
+def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
     """Before the halves are joined: are orientations found again in the other half's map?"""
+    volumes = projectors(state.halves, plan, options)
     found = crosscheck.check(plan, state.halves, volumes, data.order, data.particles, data.cache, state.poses, options)
     console.line(found.line())
     return replace(progress, orientations_kept=found.share_kept)
@@ -293,7 +294,7 @@ def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
     return tuple(reconstruct.projector(model.map, plan.current_size // 2, options.padding, left_out) for model in halves)
 
 
-def _expectation(state: State, plan: Plan, volumes, data: Data, options: RefineOptions, console: Console, control: JobControl):
+def _expectation(state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl):
     """Both halves' E-step; returns (their sums, new poses)."""
     grid = Grid(plan.sampling)
     console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
@@ -307,7 +308,8 @@ def _expectation(state: State, plan: Plan, volumes, data: Data, options: RefineO
             bar.advance(count)
             control.check()
 
-        for model, volume, members, device in zip(state.halves, volumes, data.order, devices.of_halves(options), strict=True):
+        for model, members, device in zip(state.halves, data.order, devices.of_halves(options), strict=True):
+            (volume,) = projectors((model,), plan, options)  # one half at a time: a padded volume is large
             work = Expectation(plan, grid, model, devices.use(volume, device), data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
     return tuple(sums), new

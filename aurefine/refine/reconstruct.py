@@ -5,6 +5,7 @@ Only the sphere in use is ever held: transforms are pruned, one axis at a time, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,7 +83,7 @@ def inverse(data: torch.Tensor, box: int, padding: float) -> np.ndarray:
     return (real / (padding**3 * box)).numpy()
 
 
-@lru_cache(maxsize=6)
+@lru_cache(maxsize=2)
 def _square_radius(h: int) -> np.ndarray:
     """int32 [2h+1, 2h+1, h+1]: squared distance of each voxel from the centre."""
     axis = np.arange(-h, h + 1, dtype=np.int32) ** 2
@@ -93,11 +94,10 @@ def _sphere(h: int, radius: int) -> np.ndarray:
     return _square_radius(h) <= radius * radius
 
 
-@lru_cache(maxsize=4)
-def _shells(h: int, padding: float, rounded: bool) -> np.ndarray:
-    """int32 shell of each voxel in unpadded units, |k| / padding rounded or cut."""
-    radius = np.sqrt(_square_radius(h).astype(np.float32)) / np.float32(padding)
-    return (radius + (0.5 if rounded else 1e-5)).astype(np.int32)
+@lru_cache(maxsize=2)
+def _shells(h: int, padding: float) -> np.ndarray:
+    """int32 shell of each voxel in unpadded units, |k| / padding rounded."""
+    return (np.sqrt(_square_radius(h).astype(np.float32)) / np.float32(padding) + 0.5).astype(np.int32)
 
 
 @dataclass(eq=False)
@@ -120,36 +120,33 @@ class BackProjection:
         """Radius of the sphere in use, padded voxels."""
         return int(self.r_max * self.padding + 0.5)
 
-    @property
-    def shells(self) -> np.ndarray:
-        """Rounded unpadded shell of every voxel."""
-        return _shells(self.h, self.padding, True)
-
     def copy(self) -> BackProjection:
         """An independent copy."""
         return BackProjection(self.data.clone(), self.weight.clone(), self.r_max, self.padding, self.box)
 
 
 def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackProjection:
-    """Combine the copies of an accumulator, add Friedel mates on the x = 0 plane and apply the point group (ALGORITHM.md 3.4)."""
+    """Combine an accumulator (emptied by this), add Friedel mates on the x = 0 plane and apply the point group (ALGORITHM.md 3.4)."""
     sums = accumulator.combined().contiguous()
+    accumulator.data = sums[:0]  # its memory is not needed beside what follows
     plane = sums[:, :, 0, :]
     mate = plane.flip(0, 1) * torch.tensor([1.0, -1.0, 1.0, 1.0])
     mate[plane.shape[0] // 2, plane.shape[1] // 2] = 0  # the origin is its own mate and stays as it is
     plane += mate
     h = sums.shape[2] - 1
     radius = int(accumulator.r_max * accumulator.padding + 0.5)
-    if len(operators) > 1:
-        sums = torch.from_numpy(_symmetrise(sums.numpy().reshape(-1), h, radius, np.ascontiguousarray(operators[1:], np.float32)))
-    data = torch.view_as_complex(sums[..., :2].contiguous())
-    return BackProjection(data, sums[..., 2].contiguous(), accumulator.r_max, accumulator.padding, box)
+    data, weight = _symmetrise(sums.numpy().reshape(-1), h, radius, np.ascontiguousarray(operators[1:], np.float32))
+    return BackProjection(torch.view_as_complex(torch.from_numpy(data)), torch.from_numpy(weight), accumulator.r_max, accumulator.padding, box)
 
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _symmetrise(source, h, radius, operators):
-    """out(k) = in(k) + sum over operators of in(R k), trilinear, within the sphere; 4 floats (re, im, weight, -) a voxel."""
+    """out(k) = in(k) + sum over operators of in(R k), trilinear, within the sphere; source has 4 floats (re, im, weight, -) a voxel.
+
+    Returns (data float32 [2h+1, 2h+1, h+1, 2], weight float32 [2h+1, 2h+1, h+1]).
+    """
     size, width = 2 * h + 1, h + 1
-    out = np.zeros((size, size, width, 4), np.float32)
+    data, total = np.zeros((size, size, width, 2), np.float32), np.zeros((size, size, width), np.float32)
     stride_y, stride_z = 4 * width, 4 * width * size
     for iz in prange(size):
         for iy in range(size):
@@ -176,8 +173,8 @@ def _symmetrise(source, h, radius, operators):
                         re += left * source[i] + right * source[i + 4]
                         im += sign * (left * source[i + 1] + right * source[i + 5])
                         weight += left * source[i + 2] + right * source[i + 6]
-                out[iz, iy, ix, 0], out[iz, iy, ix, 1], out[iz, iy, ix, 2] = re, im, weight
-    return out
+                data[iz, iy, ix, 0], data[iz, iy, ix, 1], total[iz, iy, ix] = re, im, weight
+    return data, total
 
 
 def join_low_resolution(first: BackProjection, second: BackProjection, shell: int) -> None:
@@ -213,7 +210,7 @@ def _downsampled(half: BackProjection) -> tuple[np.ndarray, int]:
 def gold_standard_fsc(first: BackProjection, second: BackProjection) -> np.ndarray:
     """FSC of two halves' voxel averages, float64 [box/2+1]; 1 at shell 0, 0 beyond r_max (ALGORITHM.md 3.6)."""
     (one, q), (other, _) = _downsampled(first), _downsampled(second)
-    shell = _shells(q, 1.0, True)
+    shell = _shells(q, 1.0)
     shell = np.where((shell <= first.r_max), shell, first.box)
     out = np.zeros(first.box // 2 + 1)
     n = min(first.r_max + 1, len(out))
@@ -235,39 +232,93 @@ class Prior:
 def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joined: bool) -> Prior:
     """tau2 from the FSC: SSNR = f / (1 - f), tau2 = SSNR * sigma2 (ALGORITHM.md 3.8); `joined` when the sums hold both halves."""
     shells = half.box // 2 + 1
-    inside = _square_radius(half.h) < half.radius**2
-    shell, weight = half.shells[inside], half.weight.numpy()[inside] * half.padding**3
-    count = np.bincount(shell, minlength=shells)[:shells]
-    total = np.bincount(shell, weight, shells)[:shells]
-    sigma2 = np.divide(count, total, out=np.zeros(shells), where=total > 0)
+    count, total = _shell_sums(half.weight.numpy(), half.radius, half.padding, 0.5, shells)
+    sigma2 = np.divide(count, total * half.padding**3, out=np.zeros(shells), where=total > 0)
     f = np.maximum(fsc, 0.001)
     if joined:
         f = np.sqrt(2 * f / (1 + f))
     f = np.minimum(f, 0.999)
     ssnr = tau2_fudge * f / (1 - f)
     tau2 = ssnr * sigma2
-    least = np.divide(1.0, tau2_fudge * tau2, out=np.full(shells, np.inf), where=tau2 > 0)
-    covered = np.bincount(shell, weight >= least[np.minimum(shell, shells - 1)], shells)[:shells]
+    least = np.divide(1.0, tau2_fudge * tau2 * half.padding**3, out=np.full(shells, np.inf), where=tau2 > 0)
+    covered = _shells_covered(half.weight.numpy(), least, half.radius, half.padding)
     return Prior(tau2, ssnr, sigma2, covered / np.maximum(count, 1))
+
+
+@njit(cache=True)
+def _shell_sums(weight, radius, padding, rounding, shells):
+    """(number of voxels, sum of weights) of each unpadded shell floor(|k| / padding + rounding), within the sphere."""
+    count, total = np.zeros(shells), np.zeros(shells)
+    h = weight.shape[2] - 1
+    for iz in range(2 * h + 1):
+        for iy in range(2 * h + 1):
+            across = (iz - h) ** 2 + (iy - h) ** 2
+            for ix in range(h + 1):
+                if across + ix * ix >= radius * radius:
+                    break
+                shell = int(math.sqrt(across + ix * ix) / padding + rounding)
+                if shell < shells:
+                    count[shell] += 1
+                    total[shell] += weight[iz, iy, ix]
+    return count, total
+
+
+@njit(cache=True)
+def _shells_covered(weight, least, radius, padding):
+    """Number of voxels of each shell whose weight reaches `least` of the shell."""
+    covered = np.zeros(len(least))
+    h = weight.shape[2] - 1
+    for iz in range(2 * h + 1):
+        for iy in range(2 * h + 1):
+            across = (iz - h) ** 2 + (iy - h) ** 2
+            for ix in range(h + 1):
+                if across + ix * ix >= radius * radius:
+                    break
+                shell = int(math.sqrt(across + ix * ix) / padding + 0.5)
+                if shell < len(least) and weight[iz, iy, ix] >= least[shell]:
+                    covered[shell] += 1
+    return covered
+
+
+@njit(parallel=True, cache=True)
+def _regularised(weight, added, hopeless, floor, radius, padding, minimum_shell):
+    """Weights to divide by: plus `added` of the voxel's shell (a thousandfold of 1/weight where its tau2 is hopeless), at least `floor`."""
+    out = np.zeros_like(weight)
+    h = weight.shape[2] - 1
+    for iz in prange(2 * h + 1):
+        for iy in range(2 * h + 1):
+            across = (iz - h) ** 2 + (iy - h) ** 2
+            for ix in range(h + 1):
+                square = across + ix * ix
+                if square > radius * radius:
+                    break
+                distance = math.sqrt(square) / padding
+                shell, w = min(int(distance + 0.5), len(added) - 1), weight[iz, iy, ix]
+                if shell >= minimum_shell and square < radius * radius:
+                    if not hopeless[shell]:
+                        w += added[shell]
+                    elif w > 1e-20:
+                        w += 1 / (0.001 * w)
+                out[iz, iy, ix] = max(w, floor[min(int(distance + 1e-5), len(floor) - 1)])
+    return out
 
 
 def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, minimum_shell: int, gridding: int = 0) -> np.ndarray:
     """float32 map [box^3]: Wiener-filtered with the prior, or unregularised without one, with `gridding` iterations (ALGORITHM.md 3.9)."""
-    weight, radius, shells = half.weight.clone(), half.radius, half.box // 2 + 1
-    square, shell = _square_radius(half.h), np.minimum(half.shells, shells - 1)
+    shells, radius, padding = half.box // 2 + 1, half.radius, half.padding
+    added, hopeless = np.zeros(shells, np.float32), np.zeros(shells, bool)
     if prior is not None:
-        regularised = torch.from_numpy((square < radius * radius) & (half.shells >= minimum_shell))
-        strength = prior.tau2[shell] * tau2_fudge * half.padding**3
-        extra = torch.from_numpy(np.divide(1.0, strength, out=np.zeros_like(strength), where=prior.tau2[shell] >= 1e-20).astype(np.float32))
-        hopeless = torch.from_numpy(prior.tau2[shell] < 1e-20)
-        extra = torch.where(hopeless & (weight > 1e-20), 1 / (0.001 * weight.clamp(min=1e-20)), extra)
-        weight += extra * regularised
+        strength = prior.tau2 * tau2_fudge * padding**3
+        hopeless = prior.tau2 < 1e-20
+        added = np.divide(1.0, strength, out=np.zeros(shells), where=~hopeless).astype(np.float32)
+    raw = half.weight.numpy()
+    regularised = _regularised(raw, added, hopeless, np.zeros(shells, np.float32), radius, padding, minimum_shell)
     if gridding > 0:
-        data = half.data * density_compensation(weight, radius, padded_size(half.box, half.padding), gridding)
+        data = half.data * density_compensation(torch.from_numpy(regularised), radius, padded_size(half.box, padding), gridding)
     else:
-        weight = torch.maximum(weight, torch.from_numpy(_radial_floor(weight.numpy(), half)))
-        inside = torch.from_numpy(square <= radius * radius)
-        data = torch.where((weight > 0) & inside, half.data / weight.clamp(min=1e-30), torch.zeros_like(half.data))
+        floor = _radial_floor(regularised, half)
+        weight = torch.from_numpy(_regularised(raw, added, hopeless, floor, radius, padding, minimum_shell))
+        data = torch.where(weight > 0, half.data / weight.clamp(min=1e-30), torch.zeros(()))
     volume = inverse(data, half.box, half.padding)
     volume = mask.fill_outside(volume, mask.soft_edge(half.box, 3, half.box / 2, 3))
     return volume / _gridding_correction(half.box, padded_size(half.box, half.padding))
@@ -275,9 +326,7 @@ def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, mi
 
 def _radial_floor(weight: np.ndarray, half: BackProjection) -> np.ndarray:
     """A thousandth of the mean weight of each shell: voxels with less than that cannot be trusted to divide by."""
-    shell = _shells(half.h, half.padding, False)
-    inside = _square_radius(half.h) < half.radius**2
-    last = int(shell[inside].max())
-    count = np.bincount(shell[inside], minlength=last + 1)
-    mean = np.bincount(shell[inside], weight[inside], last + 1) / np.maximum(count, 1)
-    return (mean[np.minimum(shell, last)] / 1000).astype(np.float32)
+    count, total = _shell_sums(weight, half.radius, half.padding, 1e-5, half.box // 2 + 1)
+    used = np.flatnonzero(count)
+    mean = total[: used[-1] + 1] / np.maximum(count[: used[-1] + 1], 1)
+    return (mean / 1000).astype(np.float32)

@@ -20,6 +20,7 @@ from aurefine.symmetry import point_group
 _FINEST_STEP = 1.5  # Angstrom
 _SHARE_OF_ACCURACY = 0.75
 _MINIMUM_SHELL = 5
+_FAR_TOO_COARSE = 1.5
 _IMPROVED_ACCURACY = 0.95
 
 
@@ -49,10 +50,15 @@ def accuracy_improves(before: Progress, now: Progress) -> bool:
 
 
 def update_sampling(sampling: SamplingState, progress: Progress, options: RefineOptions) -> tuple[SamplingState, Progress]:
-    """Go to a finer grid when resolution or changes have stalled and the accuracy allows it (ALGORITHM.md 5.3)."""
+    """Go to a finer grid when resolution or changes have stalled and the accuracy allows it (ALGORITHM.md 5.3).
+
+    With finer-sampling-faster it does not wait for the stall when the resolution needs a finer step, or (not in RELION) when the step of
+    a local search is far coarser than the accuracy; but the change to local searches always waits.
+    """
     need = required_step(progress.current_resolution, options.particle_diameter)
-    by_resolution = options.sampling_from_resolution and need < sampling.fine_step and sampling.healpix_order + 1 != options.local_healpix_order
-    stalled = by_resolution or progress.iterations_without_resolution_gain >= 1
+    far_too_coarse = need < sampling.fine_step or (sampling.local and sampling.fine_step > _FAR_TOO_COARSE * progress.accuracy_rotation)
+    at_once = options.sampling_from_resolution and far_too_coarse and sampling.healpix_order + 1 != options.local_healpix_order
+    stalled = at_once or progress.iterations_without_resolution_gain >= 1
     settled = options.ignore_angle_changes or progress.iterations_without_large_changes >= 1
     if progress.has_fine_enough or not (stalled and settled):
         return sampling, progress

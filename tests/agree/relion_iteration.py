@@ -62,8 +62,7 @@ def ours(run: Path, n: int, as_relion: bool) -> Iteration:
         state = replace(state, halves=tuple(replace(half, pdf_direction=flat) for half in state.halves))
     order = np.flatnonzero(state.random_subset == 1), np.flatnonzero(state.random_subset == 2)
     data = loop.Data(loaded, ImageCache(loaded), order, Masks(), loop.use_threads(2))
-    volumes = loop.projectors(state.halves, plan, options)
-    sums, poses = loop._expectation(state, plan, volumes, data, options, Console(verbosity=0), JobControl())
+    sums, poses = loop._expectation(state, plan, data, options, Console(verbosity=0), JobControl())
     maximised = maximise(state.halves, sums, plan, Masks(), progress.current_resolution, options)
     return Iteration(plan, maximised, poses, state.random_subset)
 
