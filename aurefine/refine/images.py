@@ -14,7 +14,7 @@ from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
 from aurefine.refine.options import RefineOptions
 
-_READ_CHUNK = 2048
+_READ_CHUNK = 512
 
 
 class ImageCache:

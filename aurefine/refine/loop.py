@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ import torch
 from aurefine import particles as particles_room
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, messages, reconstruct, schedule, writer
+from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, memory, messages, reconstruct, schedule, writer
 from aurefine.refine.console import Console
 from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
@@ -169,22 +168,12 @@ def doubts(state: State, options: RefineOptions) -> list[str]:
     return reasons
 
 
-def _keep_memory() -> None:
-    """Have glibc keep freed blocks: batches of the same size come again and again, and fresh pages cost more than the arithmetic on them."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-    except OSError:  # another C library: its own rules hold
-        return
-    for parameter, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
-        library.mallopt(parameter, value)
-
-
 def use_threads(asked: int) -> int:
     """Threads for torch and Numba: those asked for, or all cores when --j is left at 1 (one process stands for all of RELION's)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(cores, numba.config.NUMBA_NUM_THREADS)
     threads = max(1, min(asked, cores)) if asked > 1 else cores
-    _keep_memory()
+    memory.keep_freed()
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
     return threads
@@ -309,6 +298,7 @@ def _expectation(state: State, plan: Plan, data: Data, options: RefineOptions, c
             control.check()
 
         for model, members, device in zip(state.halves, data.order, devices.of_halves(options), strict=True):
+            memory.give_back()
             (volume,) = projectors((model,), plan, options)  # one half at a time: a padded volume is large
             work = Expectation(plan, grid, model, devices.use(volume, device), data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
@@ -329,6 +319,7 @@ def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOpt
         console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
     console.line(messages.fsc_line())
     with console.progress(messages.maximisation_title(), 1) as bar:
+        memory.give_back()
         maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options)
         bar.advance(1)
     return maximised

@@ -9,7 +9,7 @@ import numpy as np
 
 from aurefine import fourier, mask
 from aurefine import fsc as fsc_room
-from aurefine.refine import reconstruct
+from aurefine.refine import memory, reconstruct
 from aurefine.refine.expectation import HalfSums
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan
@@ -41,7 +41,7 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
     first, second = halves = [reconstruct.collect(s.accumulator, operators, box) for s in sums]
-    separate = [half.copy() for half in halves] if plan.final else halves
+    separate = tuple(_unregularised(half, options) for half in halves) if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
         limit = max(options.join_halves_resolution, 1 / resolution)
         reconstruct.join_low_resolution(first, second, math.ceil(box * pixel_size / limit - 1e-9))
@@ -57,7 +57,7 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
     if plan.final:
         joined = _joined(halves)
         new = _with_map(updated[0], joined, fsc, plan, options, joined=True)
-        return Maximised((new,), tuple(_unregularised(half, options) for half in separate), masked)
+        return Maximised((new,), separate, masked)
     shared = options.join_random_halves
     used = [_joined(halves)] * len(halves) if shared else halves
     new_models = [_with_map(model, half, fsc, plan, options, joined=shared) for model, half in zip(updated, used, strict=True)]
@@ -70,16 +70,21 @@ def _gridding(options: RefineOptions) -> int:
 
 
 def _unregularised(half: BackProjection, options: RefineOptions) -> np.ndarray:
+    memory.give_back()
     return reconstruct.reconstruct(half, None, 1.0, 0, _gridding(options))
 
 
 def _joined(halves: list[BackProjection]) -> BackProjection:
+    """The sum of both halves, put in the place of the first: nothing needs them apart any more."""
     first, second = halves
-    return BackProjection(first.data + second.data, first.weight + second.weight, first.r_max, first.padding, first.box)
+    first.data += second.data
+    first.weight += second.weight
+    return first
 
 
 def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, options: RefineOptions, joined: bool) -> Model:
     """The model with its map reconstructed and its spectra set; after a correlation iteration the initial low-pass is applied again."""
+    memory.give_back()
     prior = reconstruct.prior_from_fsc(half, fsc, options.tau2_fudge_used, joined)
     volume = reconstruct.reconstruct(
         half, prior if options.map_regularisation else None, options.tau2_fudge_used, options.minimum_map_shells, _gridding(options)

@@ -65,18 +65,15 @@ def inverse(data: torch.Tensor, box: int, padding: float) -> np.ndarray:
     """float32 map [box^3] of a centred half transform complex64 [2h+1, 2h+1, h+1]; undoes the scaling of `projector`."""
     padded, h = padded_size(box, padding), data.shape[2] - 1
     rows = np.arange(-h, h + 1)
+    keep = np.flatnonzero(np.abs(rows) <= padded // 2)
     for dim in (0, 1):
-        shape = list(data.shape)
-        shape[dim] = padded
+        shape, view = list(data.shape), [1, 1, 1]
+        shape[dim], view[dim] = padded, -1
         full = torch.zeros(shape, dtype=torch.complex64)
-        keep = np.abs(rows) <= padded // 2
-        view = [1, 1, 1]
-        view[dim] = -1
-        full.index_add_(
-            dim, torch.from_numpy(rows[keep] % padded),
-            (data * _axis_phase(-rows, box, padded).view(view)).index_select(dim, torch.from_numpy(np.flatnonzero(keep))),
-        )  # fmt: skip
+        part = data.index_select(dim, torch.from_numpy(keep)).mul_(_axis_phase(-rows[keep], box, padded).view(view))
+        full.index_add_(dim, torch.from_numpy(rows[keep] % padded), part)
         data = torch.fft.ifft(full, dim=dim, norm="forward").narrow(dim, 0, box)
+        del full, part
     columns = min(h, padded // 2) + 1
     data = data[:, :, :columns] * _axis_phase(-np.arange(columns), box, padded)
     real = torch.fft.irfft(data, n=padded, dim=2, norm="forward").narrow(2, 0, box)
@@ -119,10 +116,6 @@ class BackProjection:
     def radius(self) -> int:
         """Radius of the sphere in use, padded voxels."""
         return int(self.r_max * self.padding + 0.5)
-
-    def copy(self) -> BackProjection:
-        """An independent copy."""
-        return BackProjection(self.data.clone(), self.weight.clone(), self.r_max, self.padding, self.box)
 
 
 def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackProjection:

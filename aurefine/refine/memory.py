@@ -1,0 +1,31 @@
+"""How freed memory is treated on glibc: kept between batches, given back between phases. Elsewhere the C library's own rules hold."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from functools import lru_cache
+
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # parameters of mallopt
+
+
+@lru_cache(maxsize=1)
+def _glibc() -> ctypes.CDLL | None:
+    name = ctypes.util.find_library("c")
+    library = ctypes.CDLL(name) if name else None
+    return library if library is not None and hasattr(library, "malloc_trim") else None
+
+
+def keep_freed() -> None:
+    """Keep freed blocks: batches of the same size come again and again, and fresh pages cost more than the arithmetic on them."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back() -> None:
+    """Return what is free to the system: the next phase wants blocks of other sizes, and holes of the last one would add to its peak."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
