@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from aurefine import ctf, mask
-from aurefine.errors import InputError
 from aurefine.fourier import PixelList, frequencies, round_half_away
 from aurefine.optics import OpticsGroup
+from aurefine.particle_checks import refuse_bad_images
 from aurefine.particles import ParticleSet
 from aurefine.refine.options import RefineOptions
 
@@ -34,7 +34,7 @@ class ImageCache:
         for start in range(0, len(members), _READ_CHUNK):
             rows = members[start : start + _READ_CHUNK]
             images = particles.read_images(rows)
-            _refuse_unusable(images, particles, rows)
+            refuse_bad_images(images, particles.path, particles.source_row[rows], particles.table["rlnImageName"][rows])
             if stack.dtype == torch.float16 and np.abs(images).max() > 1e4:
                 stack = stack.to(torch.float32)  # far off the usual unit variance: keep all digits
             stack[start : start + len(rows)] = torch.from_numpy(images)
@@ -43,20 +43,6 @@ class ImageCache:
     def read(self, group: int, indices: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         """float32 [k, box, box] images of particles `indices`, all of optics group `group`; they travel as they are stored."""
         return self.stacks[group][torch.from_numpy(self.row[indices])].to(device).to(torch.float32)
-
-
-def _refuse_unusable(images: np.ndarray, particles: ParticleSet, rows: np.ndarray) -> None:
-    """Raise InputError when an image has NaN, infinite or constant values: its likelihood would poison every sum."""
-    flat = images.reshape(len(images), -1)
-    not_finite = ~np.isfinite(flat).all(1)
-    blank = ~not_finite & (np.ptp(np.where(np.isfinite(flat), flat, 0), axis=1) == 0)
-    for bad, what in ((not_finite, "NaN or infinite pixels"), (blank, "the same value in every pixel")):
-        if bad.any():
-            names = ", ".join(particles.table["rlnImageName"][rows[bad][:3]])
-            raise InputError(
-                f"{int(bad.sum())} image(s) have {what}: {names}{' ...' if bad.sum() > 3 else ''}. "
-                "Every image must have finite, varying grey values: remove these particles from the STAR file or extract them again."
-            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,15 +50,8 @@ def accuracy_improves(before: Progress, now: Progress) -> bool:
 
 
 def update_sampling(sampling: SamplingState, progress: Progress, options: RefineOptions) -> tuple[SamplingState, Progress]:
-    """Go to a finer grid when resolution or changes have stalled and the accuracy allows it (ALGORITHM.md 5.3).
-
-    With finer-sampling-faster it does not wait for the stall when the resolution needs a finer step, or (not in RELION) when the step of
-    a local search is far coarser than the accuracy; but the change to local searches always waits.
-    """
-    need = required_step(progress.current_resolution, options.particle_diameter)
-    far_too_coarse = need < sampling.fine_step or (sampling.local and sampling.fine_step > _FAR_TOO_COARSE * progress.accuracy_rotation)
-    at_once = options.sampling_from_resolution and far_too_coarse and sampling.healpix_order + 1 != options.local_healpix_order
-    stalled = at_once or progress.iterations_without_resolution_gain >= 1
+    """Go to a finer grid when resolution or changes have stalled and the accuracy allows it (ALGORITHM.md 5.3)."""
+    stalled = _without_waiting(sampling, progress, options) or progress.iterations_without_resolution_gain >= 1
     settled = options.ignore_angle_changes or progress.iterations_without_large_changes >= 1
     if progress.has_fine_enough or not (stalled and settled):
         return sampling, progress
@@ -67,6 +60,21 @@ def update_sampling(sampling: SamplingState, progress: Progress, options: Refine
         smallest_changes_angles=999.0, smallest_changes_offsets=999.0, smallest_changes_classes=9999999,
     )  # fmt: skip
     return _finer(sampling, progress, options), progress
+
+
+def _without_waiting(sampling: SamplingState, progress: Progress, options: RefineOptions) -> bool:
+    """Whether finer-sampling-faster goes on although the resolution still improves.
+
+    In a global search as in RELION, when the resolution needs a finer step. Not in RELION: when the step is far coarser than the
+    accuracy, in local searches, and for the change to them once orientations move by less than a step.
+    """
+    if not options.sampling_from_resolution:
+        return False
+    last_global = sampling.healpix_order + 1 == options.local_healpix_order
+    needed = required_step(progress.current_resolution, options.particle_diameter) < sampling.fine_step
+    far_too_coarse = sampling.fine_step > _FAR_TOO_COARSE * progress.accuracy_rotation
+    at_rest = sampling.local or (last_global and progress.changes_angles < sampling.fine_step)
+    return (needed and not last_global) or (far_too_coarse and at_rest)
 
 
 def _finer(sampling: SamplingState, progress: Progress, options: RefineOptions) -> SamplingState:
