@@ -16,6 +16,7 @@ import torch
 from aurefine import euler, kernels
 from aurefine.fourier import PixelList, pixel_list
 from aurefine.kernels import Accumulator, Volume
+from aurefine.local_search import CUT_OFF
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
 from aurefine.refine import fine, fine_torch, select, select_torch
@@ -24,12 +25,13 @@ from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.state import Model, Poses
 
-_DENSE_SCORES = 24_000_000  # scores of the coarse pass held at a time (4 bytes each)
+_DENSE_SCORES = 16_000_000  # scores of the coarse pass held at a time (4 bytes each)
 _FINE_SCORES = 30_000_000  # scores of the fine pass held at a time (8 bytes each)
-_SHIFTED_PIXELS = 12_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
+_SHIFTED_PIXELS = 8_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
 _SCREEN_MARGIN = 20.0  # log-likelihood below the best at which a rotation is dropped from a local search's coarse pass
+_SCREEN_REACH = 4.0
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to pay
-_CHUNK_PIXELS = 4_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
+_CHUNK_PIXELS = 3_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
 @dataclass(eq=False)
@@ -124,7 +126,7 @@ class _GroupPass:
         self.fine_rows = _rows_of(self.fine_pixels, self.pixels)
         screen_size = 2 * (self.coarse_pixels.size // 4)
         self.screen_pixels = pixel_list(max(screen_size, 2), optics.box, optics.pixel_size)
-        self.screen_rows = _rows_of(self.screen_pixels, self.coarse_pixels) if screen_size >= _SMALLEST_SCREEN else None
+        self.screen_rows = _rows_of(self.screen_pixels, self.coarse_pixels) if self._screening_pays(screen_size) else None
         self.geometry = plan.geometry[group]
         shells = _model_shells(self.pixels, self.geometry.scale, model.box)
         sigma2 = model.sigma2_noise[group][shells] * owner.options.sigma2_fudge
@@ -137,6 +139,11 @@ class _GroupPass:
         self.strong = model.data_vs_prior[shells] > 3
         self.coarse_shift = plan.shift_radians(owner.grid.coarse_shifts, group)
         self.fine_shift = plan.shift_radians(owner.grid.fine_shifts.reshape(-1, 2), group)
+
+    def _screening_pays(self, size: int) -> bool:
+        """Whether half the frequencies can tell the rotations of a local search apart: its reach must be several times the accuracy."""
+        reach = CUT_OFF * self.owner.plan.sampling.sigma_angle
+        return size >= _SMALLEST_SCREEN and reach > _SCREEN_REACH * self.owner.model.accuracy_rotation
 
     # ------------------------------------------------------------------ one chunk
     def chunk(self, indices: np.ndarray, poses: Poses, updates: Poses, progress) -> None:

@@ -298,7 +298,8 @@ def _expectation(state: State, plan: Plan, data: Data, options: RefineOptions, c
             control.check()
 
         for model, members, device in zip(state.halves, data.order, devices.of_halves(options), strict=True):
-            memory.give_back()
+            if plan.final:
+                memory.give_back()  # the last iteration is the one whose peak counts
             (volume,) = projectors((model,), plan, options)  # one half at a time: a padded volume is large
             work = Expectation(plan, grid, model, devices.use(volume, device), data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
@@ -319,7 +320,6 @@ def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOpt
         console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
     console.line(messages.fsc_line())
     with console.progress(messages.maximisation_title(), 1) as bar:
-        memory.give_back()
         maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options)
         bar.advance(1)
     return maximised

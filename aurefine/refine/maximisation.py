@@ -40,6 +40,8 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
     """New models from old ones and the half-sets' sums; `resolution` is the current one in 1/Angstrom."""
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
+    if plan.final:
+        memory.give_back()
     first, second = halves = [reconstruct.collect(s.accumulator, operators, box) for s in sums]
     separate = tuple(_unregularised(half, options) for half in halves) if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
@@ -84,7 +86,8 @@ def _joined(halves: list[BackProjection]) -> BackProjection:
 
 def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, options: RefineOptions, joined: bool) -> Model:
     """The model with its map reconstructed and its spectra set; after a correlation iteration the initial low-pass is applied again."""
-    memory.give_back()
+    if plan.final:
+        memory.give_back()
     prior = reconstruct.prior_from_fsc(half, fsc, options.tau2_fudge_used, joined)
     volume = reconstruct.reconstruct(
         half, prior if options.map_regularisation else None, options.tau2_fudge_used, options.minimum_map_shells, _gridding(options)
