@@ -25,13 +25,13 @@ from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.state import Model, Poses
 
-_DENSE_SCORES = 16_000_000  # scores of the coarse pass held at a time (4 bytes each)
-_FINE_SCORES = 30_000_000  # scores of the fine pass held at a time (8 bytes each)
+_DENSE_SCORES = 12_000_000  # scores of the coarse pass held at a time (4 bytes each)
+_FINE_SCORES = 12_000_000  # scores of the fine pass held at a time (8 bytes each)
 _SHIFTED_PIXELS = 8_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
 _SCREEN_MARGIN = 20.0  # log-likelihood below the best at which a rotation is dropped from a local search's coarse pass
 _SCREEN_REACH = 4.0
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to pay
-_CHUNK_PIXELS = 3_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
+_CHUNK_PIXELS = 2_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
 @dataclass(eq=False)
