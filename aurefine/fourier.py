@@ -34,7 +34,6 @@ class PixelList:
     Attributes:
         size: image size m in pixels (even); box: full box n; pixel_size: Angstrom per pixel of the full box.
         x, y: int32 [p] integer frequencies in units of 1/(n pixel_size); shell: int32 [p].
-        rows: int32 [r, 3] (y, first x, start in the list) and a closing row with the length, so that pixels of a row are contiguous.
         flat: int64 [p] index into a flattened rfft2 output of shape (n, n/2 + 1).
         inside: bool [p], within the circle of radius m/2, where a projection has values.
     """
@@ -45,7 +44,6 @@ class PixelList:
     x: np.ndarray
     y: np.ndarray
     shell: np.ndarray
-    rows: np.ndarray
     flat: np.ndarray
     inside: np.ndarray
 
@@ -76,14 +74,10 @@ def pixel_list(size: int, box: int, pixel_size: float) -> PixelList:
     shell = round_half_away(np.hypot(x, y))
     keep = (shell <= size // 2) & ~((x == 0) & (y < 0))
     x, y, shell = x[keep], y[keep], shell[keep]
-    values, first = np.unique(y, return_index=True)
-    rows = np.zeros((len(values) + 1, 3), np.int32)
-    rows[:-1] = np.stack([values, x[first], first], 1)
-    rows[-1, 2] = len(x)
     flat = np.where(y >= 0, y, y + box) * (box // 2 + 1) + x
     inside = x * x + y * y <= (size // 2) ** 2
     as_int = lambda a: np.ascontiguousarray(a, np.int32)  # noqa: E731
-    return PixelList(size, box, pixel_size, as_int(x), as_int(y), as_int(shell), rows, flat.astype(np.int64), inside)
+    return PixelList(size, box, pixel_size, as_int(x), as_int(y), as_int(shell), flat.astype(np.int64), inside)
 
 
 @lru_cache(maxsize=8)
