@@ -13,7 +13,7 @@ from aurefine.jobs.refine3d_flags import FLAGS
 from aurefine.refine.options import RefineOptions, notes, validate
 
 if TYPE_CHECKING:
-    from aurefine.refine.pipeline import JobControl
+    from aurefine.job_control import JobControl
 
 NAME = "refine"
 SUMMARY = "Refine a 3D map to convergence from single particles, with RELION's own options and files."
@@ -133,7 +133,7 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
 
     With --pipeline_control the job's directory says how it ended, whatever happens.
     """
-    from aurefine.refine.pipeline import job_control
+    from aurefine.job_control import job_control
 
     with job_control(values.get("pipeline_control", "")) as control:
         if values.get("continue_from"):

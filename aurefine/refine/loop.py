@@ -13,6 +13,7 @@ import torch
 
 from aurefine import particles as particles_room
 from aurefine.errors import InputError
+from aurefine.job_control import JobControl
 from aurefine.particles import ParticleSet
 from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, memory, messages, reconstruct, schedule, writer
 from aurefine.refine.console import Console
@@ -20,7 +21,6 @@ from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
 from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.options import RefineOptions, validate_values
-from aurefine.refine.pipeline import JobControl
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out
 from aurefine.refine.state import Model, Poses, Progress, State
 

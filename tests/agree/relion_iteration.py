@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aurefine import euler, fsc, mrc, particles, star
+from aurefine.job_control import JobControl
 from aurefine.jobs import refine3d
 from aurefine.local_search import LocalCandidates
 from aurefine.refine import checkpoint, loop
@@ -15,7 +16,6 @@ from aurefine.refine.console import Console
 from aurefine.refine.images import ImageCache
 from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.model_reader import read_sampling
-from aurefine.refine.pipeline import JobControl
 from aurefine.refine.plan import Grid, Plan
 from aurefine.refine.state import Model, Poses
 from aurefine.sampling import Directions

@@ -27,7 +27,7 @@ class JobControl:
         """Raise JobAborted when the job is to stop; cheap enough for every batch."""
         if self._directory is not None and (self._directory / ABORT_NOW).exists():
             (self._directory / ABORT_NOW).unlink(missing_ok=True)
-            raise JobAborted(f"the job was stopped: {ABORT_NOW} appeared in {self._directory}. Go on with --continue and the last _optimiser.star.")
+            raise JobAborted(f"the job was stopped: {ABORT_NOW} appeared in {self._directory}..")
 
 
 @contextmanager
