@@ -20,21 +20,22 @@ class JobAborted(InputError):
 class JobControl:
     """Polls for the request to stop; without a job directory it never comes."""
 
-    def __init__(self, directory: str = "") -> None:
+    def __init__(self, directory: str = "", advice: str = "") -> None:
         self._directory = Path(directory) if directory else None
+        self._advice = advice or "go on with --continue and the last _optimiser.star."
 
     def check(self) -> None:
         """Raise JobAborted when the job is to stop; cheap enough for every batch."""
         if self._directory is not None and (self._directory / ABORT_NOW).exists():
             (self._directory / ABORT_NOW).unlink(missing_ok=True)
-            raise JobAborted(f"the job was stopped: {ABORT_NOW} appeared in {self._directory}..")
+            raise JobAborted(f"the job was stopped: {ABORT_NOW} appeared in {self._directory}. What is finished is kept: {self._advice}")
 
 
 @contextmanager
-def job_control(directory: str = "") -> Iterator[JobControl]:
+def job_control(directory: str = "", advice: str = "") -> Iterator[JobControl]:
     """Remove what an earlier run left in the job's directory, and leave RELION_JOB_EXIT_... there when the block ends.
 
-    An empty `directory` (no --pipeline_control) writes nothing. Errors pass through.
+    An empty `directory` (no --pipeline_control) writes nothing. `advice` says how a stopped job goes on. Errors pass through.
     """
     if not directory:
         yield JobControl()
@@ -45,7 +46,7 @@ def job_control(directory: str = "") -> Iterator[JobControl]:
         (folder / name).unlink(missing_ok=True)
     outcome = FAILURE
     try:
-        yield JobControl(directory)
+        yield JobControl(directory, advice)
         outcome = SUCCESS
     except (JobAborted, KeyboardInterrupt):
         outcome = ABORTED
