@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from aurefine import euler, fsc, mask, mrc, nufft, star, symmetry
 from aurefine.errors import InputError
+from aurefine.truth import at_places, has_places
 
 _MATES_AT_A_TIME = 4096
 
@@ -62,7 +63,9 @@ def pose_errors(estimated: str | Path, truth: str | Path, point_group: str = "C1
 
 def _read_pairs(estimated: Path, truth: Path) -> _Pairs:
     found, true = star.read_table(estimated, "particles"), star.read_table(truth, "particles")
-    if "rlnClassNumber" in true:
+    if has_places(true):
+        true = at_places(found, truth, estimated)
+    elif "rlnClassNumber" in true:
         true = true.select(true["rlnClassNumber"] == 1)
     row_of = {name: i for i, name in enumerate(found["rlnImageName"])}
     matched = [(row_of[name], i) for i, name in enumerate(true["rlnImageName"]) if name in row_of]

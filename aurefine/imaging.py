@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -46,6 +46,23 @@ class Imaging:
     float16: bool = False
     reference_resolution: float = 30.0
     seed: int = 0
+
+    def falling(self, frequency2: np.ndarray) -> np.ndarray:
+        """Shape of the coloured noise's power at squared frequencies (1/Angstrom^2)."""
+        return 1 / (1 + frequency2 * self.noise_length**2)
+
+    def mean_falling(self, pixel_size: float) -> float:
+        """Its mean over the square of frequencies that pixels of `pixel_size` hold: dividing by it gives unit variance there."""
+        axis = np.linspace(-1, 1, 201) / (2 * pixel_size)
+        return float(self.falling(axis[:, None] ** 2 + axis**2).mean())
+
+    def recorded_with(self, camera: Camera) -> Imaging:
+        """The same exposure with another first camera: noise per area and its colour stay, so shares per pixel change."""
+        old, new = self.cameras[0].pixel_size, camera.pixel_size
+        ratio = self.coloured_share / (1 - self.coloured_share) * self.mean_falling(new) / self.mean_falling(old)
+        white = 1 / (1 + ratio)
+        snr = self.snr * (new / old) ** 2 * white / (1 - self.coloured_share)
+        return replace(self, cameras=(camera, *self.cameras[1:]), snr=snr, coloured_share=1 - white)
 
 
 @dataclass(frozen=True)

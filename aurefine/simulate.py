@@ -87,32 +87,25 @@ def simulate(source: Source, folder: str | Path, imaging: Imaging) -> SimulatedS
     check(imaging, diameter)
     (folder / "Particles").mkdir(parents=True, exist_ok=True)
     truth = draw_truth(imaging)
-    scale = _signal_scale(source, imaging, truth, diameter)
+    scale = signal_scale(source, imaging, truth, diameter)
     for micrograph, images in _micrographs(source, imaging, truth, scale, diameter):
         rows = np.flatnonzero(truth.micrograph == micrograph)
         pixel_size = imaging.cameras[truth.camera[rows[0]]].pixel_size
         mrc.write_stack(folder / _stack_name(micrograph), images, pixel_size, float16=imaging.float16)
-    _write_maps(source, folder, imaging, scale)
+    write_maps(source, folder, imaging, scale, imaging.cameras[0])
     _write_star(folder / "particles.star", imaging, truth, with_poses=False)
     _write_star(folder / "truth.star", imaging, truth, with_poses=True)
     return SimulatedSet(folder / "particles.star", folder / "truth.star", folder / "truth.mrc", folder / "reference.mrc", diameter)
 
 
-def _noise_amplitude(imaging: Imaging, camera: Camera) -> np.ndarray:
-    """Square root of the noise power over that of white unit noise in the first camera, [box, box/2 + 1]."""
-    first = imaging.cameras[0]
-    nyquist = 1 / (2 * first.pixel_size)
-    # The mean of the falling part over the first camera's square of frequencies, so that its images have unit variance there.
-    axis = np.linspace(-nyquist, nyquist, 201)
-    falling = lambda frequency2: 1 / (1 + frequency2 * imaging.noise_length**2)  # noqa: E731
-    mean = falling(axis[:, None] ** 2 + axis**2).mean()
-    x, y = nufft.frequency_grid(camera.box, 2)
-    frequency2 = (x * x + y * y) / (camera.box * camera.pixel_size) ** 2
-    power = (1 - imaging.coloured_share) + imaging.coloured_share * falling(frequency2) / mean
-    return np.sqrt(power) * camera.pixel_size / first.pixel_size
+def noise_amplitude(imaging: Imaging, pixel_size: float, frequency2: np.ndarray) -> np.ndarray:
+    """Square root of the noise power over that of white unit noise in the first camera, at squared frequencies (1/Angstrom^2)."""
+    first = imaging.cameras[0].pixel_size
+    power = (1 - imaging.coloured_share) + imaging.coloured_share * imaging.falling(frequency2) / imaging.mean_falling(first)
+    return np.sqrt(power) * pixel_size / first
 
 
-def _signals(source: Source, imaging: Imaging, truth: Truth, rows: np.ndarray, camera: Camera) -> np.ndarray:
+def signals(source: Source, imaging: Imaging, truth: Truth, rows: np.ndarray, camera: Camera) -> np.ndarray:
     """Transforms [k, box, box/2 + 1] of noise-free particles: projected, moved off centre, and imaged by the CTF."""
     box, pixel_size = camera.box, camera.pixel_size
     transforms = source.transforms(euler.to_matrix(truth.angles[rows]), box, pixel_size, imaging.b_factor)
@@ -133,11 +126,11 @@ def _contrast(imaging: Imaging, truth: Truth, rows: np.ndarray, camera: Camera) 
     return ctf.evaluate(table, np.arange(len(rows)), optics, x.ravel() / width, y.ravel() / width).reshape(-1, *x.shape)
 
 
-def _signal_scale(source: Source, imaging: Imaging, truth: Truth, diameter: float) -> float:
+def signal_scale(source: Source, imaging: Imaging, truth: Truth, diameter: float) -> float:
     """Factor on the source that gives the asked ratio to unit noise, from up to 100 of the first camera's particles."""
     camera = imaging.cameras[0]
     rows = np.flatnonzero(truth.camera == 0)[:100]
-    images = nufft.to_image(_signals(source, imaging, truth, rows, camera))
+    images = nufft.to_image(signals(source, imaging, truth, rows, camera))
     inside = mask.radius_grid(camera.box, 2) <= diameter / 2 / camera.pixel_size
     return float(np.sqrt(imaging.snr / images[:, inside].var(axis=1).mean()))
 
@@ -155,9 +148,11 @@ def _micrographs(source: Source, imaging: Imaging, truth: Truth, scale: float, d
 def _images(source: Source, imaging: Imaging, truth: Truth, rows: np.ndarray, camera: Camera, scale: float) -> np.ndarray:
     """Noisy images [k, box, box] before normalisation; noise depends on the seed and the row alone."""
     strength = scale * truth.grey_scale[rows] * (truth.kind[rows] == "particle")
-    signal = _signals(source, imaging, truth, rows, camera) * strength[:, None, None]
+    signal = signals(source, imaging, truth, rows, camera) * strength[:, None, None]
     white = np.stack([np.random.default_rng([imaging.seed, 2, row]).normal(size=(camera.box,) * 2) for row in rows])
-    noise = fft.irfft2(fft.rfft2(white) * _noise_amplitude(imaging, camera), s=white.shape[1:])
+    x, y = nufft.frequency_grid(camera.box, 2)
+    amplitude = noise_amplitude(imaging, camera.pixel_size, (x * x + y * y) / (camera.box * camera.pixel_size) ** 2)
+    noise = fft.irfft2(fft.rfft2(white) * amplitude, s=white.shape[1:])
     return nufft.to_image(signal) + noise
 
 
@@ -175,9 +170,8 @@ def _with_outliers(images: np.ndarray, kind: np.ndarray) -> np.ndarray:
     return images
 
 
-def _write_maps(source: Source, folder: Path, imaging: Imaging, scale: float) -> None:
-    """truth.mrc at the first camera's pixel size and full bandwidth, reference.mrc low-passed."""
-    camera = imaging.cameras[0]
+def write_maps(source: Source, folder: Path, imaging: Imaging, scale: float, camera: Camera) -> None:
+    """truth.mrc in the camera's box, at its pixel size and full bandwidth; reference.mrc low-passed."""
     truth_map = (scale * source.density(camera.box, camera.pixel_size, imaging.b_factor)).astype(np.float32)
     mrc.write_map(folder / "truth.mrc", truth_map, camera.pixel_size)
     mrc.write_map(folder / "reference.mrc", fourier.low_pass(truth_map, camera.pixel_size, imaging.reference_resolution), camera.pixel_size)

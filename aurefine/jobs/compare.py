@@ -14,7 +14,8 @@ NAME = "compare"
 SUMMARY = "Compare a refinement's poses (--i, --truth) and its map (--map, --truth_map) with the truth."
 OPTIONS = (
     Option("poses", "--i", "Refined particles (_data.star)", "Poses", "", "file"),
-    Option("truth", "--truth", "True poses (truth.star)", "Poses", "", "file"),
+    Option("truth", "--truth", "True poses (truth.star; also that of micrographs)", "Poses", "", "file"),
+    Option("true_poses", "--write_truth", "File to write the particles of --i with their true poses to, and no more", "Poses", "", "file"),
     Option("symmetry", "--sym", "Point group", "Poses", "C1"),
     Option("map", "--map", "Refined map (.mrc)", "Map", "", "file"),
     Option("truth_map", "--truth_map", "True map (truth.mrc)", "Map", "", "file"),
@@ -30,6 +31,8 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     for one, other, flags in (("poses", "truth", "--i and --truth"), ("map", "truth_map", "--map and --truth_map")):
         if bool(given[one]) != bool(given[other]):
             raise InputError(f"aurefine compare: {flags} belong together; one of them is missing")
+    if given["true_poses"] and not given["poses"]:
+        raise InputError("aurefine compare: --write_truth needs the particles (--i) and the truth (--truth)")
     if not given["poses"] and not given["map"]:
         raise InputError("aurefine compare: nothing to compare; give --i with --truth, or --map with --truth_map, or all four")
     result = compare(given)
@@ -43,7 +46,12 @@ def compare(given: Mapping[str, Any]) -> dict[str, Any]:
     from aurefine.compare import map_file_fsc, pose_errors
 
     result: dict[str, Any] = {}
-    if given["poses"]:
+    if given["true_poses"]:
+        from aurefine.truth import write_true_poses
+
+        result["true_poses"] = count = write_true_poses(given["poses"], given["truth"], given["true_poses"])
+        print(f" True poses of {count} particles: {given['true_poses']}")
+    elif given["poses"]:
         poses = result["poses"] = pose_errors(given["poses"], given["truth"], given["symmetry"])
         print(f" Poses of {poses['particles']:.0f} particles, modulo {given['symmetry']} and a common motion of {poses['frame_angle']:.2f} degrees, "
               f"{poses['frame_shift']:.2f} A:\n   angles: median {poses['angle_median']:.2f}, 90 % within {poses['angle_p90']:.2f} degrees\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from aurefine.simulate import Source
 
 NAME = "simulate"
-SUMMARY = "Make particles with known poses, and the truth to compare with, from a generated molecule, an atomic model or a map."
+SUMMARY = "Make particles, or micrographs of particles, with known poses, and the truth to compare with, from a molecule, an atomic model or a map."
 OPTIONS = (
     Option("output", "--o", "Folder to write particles.star, truth.star, truth.mrc, reference.mrc and Particles/ into", "I/O", "", "file"),
     Option("model", "--model", "Atomic model (.cif, .pdb; needs gemmi); its axes are kept", "Molecule", "", "file"),
@@ -39,7 +40,11 @@ OPTIONS = (
     Option("astigmatism", "--astigmatism", "Largest astigmatism", "Image", 300.0, "float", unit="A"),
     Option("particles_per_micrograph", "--per_micrograph", "Particles per micrograph", "Image", 50, "int"),
     Option("grey_scale_spread", "--grey_scale_spread", "Relative spread of the micrographs' grey scale", "Image", 0.1, "float"),
-    Option("pure_noise", "--noise_particles", "Number of particles that are noise only", "Outliers", 0, "int"),
+    Option("micrographs", "--micrographs", "Write micrographs with coordinates and CTF values instead of particles; changes the defaults to "
+           "--box 360 --angpix 0.885; --snr is then that of the same exposure in pixels of 4.976 A", "Micrographs", False, "switch"),
+    Option("micrograph_size", "--micrograph_size", "Columns and rows of a micrograph", "Micrographs", "3838,3710"),
+    Option("map_box", "--map_box", "Box of truth.mrc and reference.mrc, as wide as --box; 0: the same as --box", "Micrographs", 0, "int"),
+    Option("pure_noise", "--noise_particles", "Number of particles (with --micrographs: of picks) that are noise only", "Outliers", 0, "int"),
     Option("blank", "--blank_particles", "Number of particles that are zero everywhere", "Outliers", 0, "int"),
     Option("not_a_number", "--nan_particles", "Number of particles with NaN pixels", "Outliers", 0, "int"),
     Option("float16", "--float16", "Write images in 16-bit floats", "Output", False, "switch"),
@@ -48,6 +53,8 @@ OPTIONS = (
 )
 _DIRECT = ("particles", "offset", "preferred", "snr", "b_factor", "voltage", "spherical_aberration", "amplitude_contrast", "astigmatism",
            "particles_per_micrograph", "grey_scale_spread", "pure_noise", "blank", "not_a_number", "float16", "reference_resolution", "seed")
+_SNR_PIXEL_SIZE = 4.976  # Angstrom: micrographs' --snr says how strong the exposure is, whatever their own pixel size
+_MICROGRAPH_DEFAULTS = {"box": "360", "pixel_size": "0.885"}
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
@@ -57,11 +64,46 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     if not values.get("output"):
         raise InputError("aurefine simulate: --o is missing; name the folder to write the particles into")
     given = {option.name: option.default for option in OPTIONS} | dict(values)
+    if given["micrographs"]:
+        return _run_micrographs({**given, **_MICROGRAPH_DEFAULTS, **values})
     made = simulate(_source(given), Path(given["output"]), _imaging(given))
-    symmetry = "" if given["model"] or given["map"] else f" --sym {given['symmetry']}"
     print(f" Particles: {made.particles} ({given['particles']} images)\n Truth: {made.truth}, {made.truth_map}\n Reference: {made.reference}\n"
-          f" Refine with: --particle_diameter {made.particle_diameter:.0f}{symmetry}")
+          f" Refine with: --particle_diameter {made.particle_diameter:.0f}{_symmetry(given)}")
     return 0
+
+
+def _run_micrographs(given: Mapping[str, Any]) -> int:
+    from aurefine.imaging import Camera
+    from aurefine.micrographs import Field, simulate_micrographs
+    from aurefine.refine.console import Console
+
+    imaging = _imaging(given)
+    camera = imaging.cameras[0]
+    imaging = replace(imaging, cameras=(Camera(_SNR_PIXEL_SIZE, camera.box), *imaging.cameras[1:])).recorded_with(camera)
+    field = Field(_size(given["micrograph_size"]), given["map_box"])
+    micrographs = -(-given["particles"] // max(1, given["particles_per_micrograph"]))
+    with Console().progress(f" Simulating {micrographs} micrographs ...", micrographs) as bar:
+        made = simulate_micrographs(_source(given), Path(given["output"]), imaging, field, lambda done, total: bar.update(done))
+    print(f" Micrographs: {made.micrographs} ({made.count} of them)\n Coordinates: {made.coordinates} ({given['particles']} particles)\n"
+          f" Truth: {made.truth}, {made.truth_map}\n Reference: {made.reference}\n MTF: {made.mtf}\n"
+          f" Extract with: --i {made.micrographs.name} --coord_list {made.coordinates.name} --extract_size {given['box']} (in {given['output']})\n"
+          f" Refine with: --particle_diameter {made.particle_diameter:.0f}{_symmetry(given)}")
+    return 0
+
+
+def _symmetry(given: Mapping[str, Any]) -> str:
+    return "" if given["model"] or given["map"] else f" --sym {given['symmetry']}"
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Columns and rows from `3838,3710`; a single number makes a square."""
+    try:
+        numbers = [int(part) for part in str(text).replace("x", ",").split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or min(numbers) < 16:
+        raise InputError(f"aurefine simulate: --micrograph_size {text}: columns and rows joined by a comma were expected, such as 3838,3710")
+    return numbers[0], numbers[-1]
 
 
 def _source(given: Mapping[str, Any]) -> Source:
