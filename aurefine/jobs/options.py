@@ -6,7 +6,7 @@ import argparse
 import difflib
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -42,7 +42,10 @@ class Option:
 
 @dataclass(frozen=True)
 class FormField:
-    """One row of a job's form in RELION's GUI and `job.star`: its key, label, tab, default and slider."""
+    """One row of a job's form in RELION's GUI and `job.star`: its key, label, tab, default and slider.
+
+    `flag` and what follows say how the row is read back from a command line (jobs/form.py); rows without a flag are not.
+    """
 
     key: str
     label: str
@@ -51,6 +54,13 @@ class FormField:
     kind: Literal["bool", "float", "text", "file", "choice"] = "text"
     range: tuple[float, float, float] | None = None
     choices: tuple[str, ...] = ()
+    flag: str = ""  # of a bool: the flag that is there when it is Yes
+    inverted: bool = False  # of a bool: the flag is there when it is No
+    absent: str | None = None  # the value when the flag is not there; None: the default (of a bool: the opposite of "flag is there")
+    from_flag: Callable[[str], str] | None = None  # the form's value from the flag's, where they differ
+    required: bool = False
+    since: int = 3  # RELION versions whose GUI has this row
+    until: int = 5
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,159 @@
+"""What RELION's GUI knows of a job: its form, the command line made of it and back, its directory, label and nodes (ALGORITHM.md 6.9, 10).
+
+A job module `jobs/<job>_form.py` declares a `JOB_TYPE`; `aurefine/project/job_types.py` lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aurefine.errors import InputError
+from aurefine.jobs.options import FormField, nearest_names
+
+Form = Mapping[str, str]
+YES = ("yes", "true", "1")
+
+# The rows that end every job's form; aurefine is one process, so the first ones are kept for RELION's GUI only.
+QUEUE = (
+    FormField("do_queue", "Submit to queue?", "Running", "No", "bool"),
+    FormField("queuename", "Queue name:", "Running", "openmpi"),
+    FormField("qsub", "Queue submit command:", "Running", "qsub"),
+    FormField("qsubscript", "Standard submission script:", "Running", "", "file"),
+    FormField("min_dedicated", "Minimum dedicated cores per node:", "Running", "1", "float", (1, 64, 1)),
+)
+NR_MPI = FormField("nr_mpi", "Number of MPI procs:", "Running", "1", "float", (1, 64, 1))
+NR_THREADS = FormField("nr_threads", "Number of threads:", "Running", "1", "float", (1, 64, 1), flag="--j")
+OTHER_ARGS = FormField("other_args", "Additional arguments:", "Running", "")
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A kind of job in a RELION project.
+
+    `to_arguments(form, directory)` is the command line, without the program's name, that RELION's GUI makes of a complete form;
+    `directory` ends in a slash. `outputs(form, directory)` gives name and RELION 5 label of each output node. `places` are the flags by
+    which the job is told where to write, and what follows the directory in their values. `inputs` maps flags to the label of the node
+    that they name. `continued(form, directory)` is the command line that goes on; None where a job cannot.
+    """
+
+    name: str  # the directory of its jobs
+    label: str  # RELION 4 and 5
+    code: int  # RELION 3
+    command: str  # `aurefine <command>` runs it
+    fields: tuple[FormField, ...]
+    to_arguments: Callable[[Form, str], list[str]]
+    outputs: Callable[[Form, str], list[tuple[str, str]]]
+    places: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    full_label: Callable[[Form], str] | None = None
+    continued: Callable[[Form, str], list[str]] | None = None
+    read_back: Callable[[dict[str, list[str]], Form], Form] | None = None  # rows that take more than one flag to find
+
+    def label_of(self, form: Form) -> str:
+        """The label that RELION 4 and 5 give this job, which may depend on its options."""
+        return self.full_label(form) if self.full_label else self.label
+
+    def defaults(self) -> dict[str, str]:
+        """The form as RELION's GUI first shows it."""
+        return {row.key: row.default for row in self.fields}
+
+    def complete(self, values: Form, source: str) -> dict[str, str]:
+        """`values` over the defaults, checked; rows of other RELION versions are kept. InputError names `source` and the row."""
+        form = {**self.defaults(), **values}
+        for row in self.fields:
+            if row not in QUEUE:  # what others fill in there does not matter here
+                form[row.key] = _checked(row, form[row.key].strip(), source)
+        return form
+
+    def arguments(self, values: Form, directory: str, source: str = "") -> list[str]:
+        """The command line of `values` (missing keys take their default), checked; InputError for a row that is empty or wrong."""
+        form = self.complete(values, source)
+        for row in self.fields:
+            if row.required and not form[row.key]:
+                raise InputError(f"{source}: {row.key} ({row.label.rstrip(':')}) is empty; give a value, as in {row.key}=...")
+        expanded = {key: os.path.expandvars(value) for key, value in form.items()}  # a shell does so for RELION's own jobs
+        return self.to_arguments(expanded, directory)
+
+    def override(self, values: Form, settings: Sequence[str], source: str) -> dict[str, str]:
+        """`values` changed by texts like `sym_name=D2`; InputError for a key that the form lacks."""
+        changed = dict(values)
+        known = [row.key for row in self.fields]
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            if not equals or key not in {*known, *values}:
+                near = nearest_names(key, known)
+                hint = f"did you mean {' or '.join(near)}?" if near else f"the options of {self.name} are {', '.join(known)}"
+                raise InputError(f"{source}: {setting!r} is not an option of the form ({self.name}, KEY=VALUE); {hint}")
+            changed[key] = value
+        return changed
+
+    def form_from(self, arguments: Sequence[str], directory: str) -> dict[str, str]:
+        """The form that shows this command line in RELION's GUI; flags that the form cannot say go to `other_args`."""
+        given = {flag: words for flag, words in flags(arguments).items() if flag != "--pipeline_control"}
+        form = self.defaults()
+        form.update({row.key: _row_from(row, given) for row in self.fields if row.flag})
+        form.update(self.read_back(given, form) if self.read_back else {})
+        try:
+            said = flags(self.to_arguments(form, directory))
+        except (InputError, ValueError):
+            said = {row.flag: [] for row in self.fields}
+        extra = [part for flag, values in given.items() if flag not in said and flag not in self.places for part in (flag, *values)]
+        if "other_args" in form:
+            form["other_args"] = shlex.join(extra)
+        return form
+
+
+def yes(form: Form, key: str) -> bool:
+    """Whether a Yes/No row is Yes."""
+    return form[key].strip().lower() in YES
+
+
+def other_arguments(form: Form) -> list[str]:
+    """The words of "Additional arguments"; InputError for an open quote."""
+    try:
+        return shlex.split(form["other_args"])
+    except ValueError as error:
+        raise InputError(f"other_args {form['other_args']!r}: a quote is not closed") from error
+
+
+def flags(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Flag -> the words that follow it; a negative number is no flag, `--flag=value` is taken apart."""
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            current = found.setdefault(flag, [])
+            current += [value] if equals else []
+        else:
+            current.append(argument)
+    return found
+
+
+def _row_from(row: FormField, given: Mapping[str, list[str]]) -> str:
+    there = row.flag in given
+    text = " ".join(given.get(row.flag, ()))
+    if there and row.from_flag:
+        return row.from_flag(text)
+    if row.kind == "bool":
+        return "Yes" if there != row.inverted else (row.absent or "No")
+    if not there:
+        return row.default if row.absent is None else row.absent
+    return text
+
+
+def _checked(row: FormField, text: str, source: str) -> str:
+    where = f"{source}: {row.key} ({row.label.rstrip(':')})"
+    if row.kind == "bool" and text.lower() not in (*YES, "no", "false", "0"):
+        raise InputError(f"{where} is {text!r}, but Yes or No was expected")
+    if row.kind == "choice" and text not in row.choices:
+        raise InputError(f"{where} is {text!r}, but one of {', '.join(row.choices)} was expected")
+    if row.kind == "float":
+        try:
+            float(text)
+        except ValueError as error:
+            raise InputError(f"{where} is {text!r}, but a number was expected") from error
+    return text
