@@ -6,11 +6,12 @@ centred transform carries the sign (-1)^(x+y(+z)); index i of a full axis is fre
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
+from scipy import fft
 
 
 def frequencies(n: int) -> np.ndarray:
@@ -104,11 +105,18 @@ def pixels_per_shell(box: int) -> np.ndarray:
 
 def transform_map(volume: np.ndarray) -> np.ndarray:
     """Forward transform of a map [n, n, n], divided by n^3, origin at the corner: complex64 [n, n, n/2+1]."""
-    return torch.fft.rfftn(torch.from_numpy(np.ascontiguousarray(volume, np.float32)), norm="forward").numpy()
+    values = np.ascontiguousarray(volume, np.float32)
+    torch = sys.modules.get("torch")  # the faster one, but a second to import: jobs that start without it go on without it
+    if torch is None:
+        return fft.rfftn(values, norm="forward", workers=-1)
+    return torch.fft.rfftn(torch.from_numpy(values), norm="forward").numpy()
 
 
 def inverse_map(transform: np.ndarray, n: int) -> np.ndarray:
     """Inverse of `transform_map`: float32 [n, n, n]."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return fft.irfftn(transform, s=(n, n, n), norm="forward", workers=-1).astype(np.float32, copy=False)
     return torch.fft.irfftn(torch.from_numpy(transform), s=(n, n, n), norm="forward").numpy().astype(np.float32, copy=False)
 
 
