@@ -17,6 +17,9 @@ JOBS = {
     "refine": ("aurefine.jobs.refine3d", "refine a 3D map to convergence (3D auto-refine); takes RELION's own flags"),
     "simulate": ("aurefine.jobs.simulate", "make particles with known poses from a model, a map or a generated molecule"),
     "compare": ("aurefine.jobs.compare", "compare poses and maps with the truth"),
+    "select": ("aurefine.jobs.select", "select particles or micrographs by class, column, image statistics or distance"),
+    "star": ("aurefine.jobs.star_tools", "print, plot, join, split and change STAR files; relion_star_handler's flags"),
+    "reconstruct": ("aurefine.jobs.reconstruct", "make a map of particles at given poses, without aligning them"),
     "report": ("aurefine.jobs.report", "draw one picture of a run, finished or not, aurefine's or RELION's"),
 }
 EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
