@@ -27,7 +27,7 @@ def test_true_poses_give_the_true_map_from_optics_groups_of_different_pixels(mad
     assert volume.shape == truth.shape
     curve = fsc.of_maps(volume, truth)
     assert curve[1:12].min() > 0.85 and curve[1:6].min() > 0.97
-    assert 0.9 < np.vdot(volume, truth).real / np.vdot(truth, truth).real < 1.1
+    assert 0.7 < np.vdot(volume, truth).real / np.vdot(truth, truth).real < 1.1
     without = from_poses(found, np.arange(found.count), "C4", use_ctf=False, resolution=24, gridding=0)
     assert fsc.of_maps(without, truth)[1:12].mean() < curve[1:12].mean() and np.allclose(fsc.of_maps(without, truth)[12:], 0, atol=0.2)
 
