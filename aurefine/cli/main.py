@@ -20,8 +20,11 @@ JOBS = {
     "select": ("aurefine.jobs.select", "select particles or micrographs by class, column, image statistics or distance"),
     "star": ("aurefine.jobs.star_tools", "print, plot, join, split and change STAR files; relion_star_handler's flags"),
     "reconstruct": ("aurefine.jobs.reconstruct", "make a map of particles at given poses, without aligning them"),
+    "run": ("aurefine.jobs.run", "run a job as the next one of a RELION project; also RELION's job.star"),
+    "jobs": ("aurefine.jobs.list_jobs", "list the jobs of a RELION project, and how they stand"),
     "report": ("aurefine.jobs.report", "draw one picture of a run, finished or not, aurefine's or RELION's"),
 }
+_CONTROL = "--pipeline_control"
 EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -65,16 +68,30 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(name: str, job: ModuleType, arguments: list[str]) -> int:
+    from aurefine.job_control import job_control
     from aurefine.jobs.options import help_text, parse
 
+    if hasattr(job, "command_line"):  # its words are not only flags
+        return int(job.command_line(arguments, JOBS))
     program = f"aurefine {name}"
     if not arguments or "-h" in arguments or "--help" in arguments:
         print(help_text(program, job.SUMMARY, job.OPTIONS))
         return 0 if arguments else EXIT_INPUT_ERROR
-    values, notes = parse(program, job.SUMMARY, job.OPTIONS, arguments)
-    for note in notes:
-        print(f" Note: {note}.")
-    return int(job.run(values, arguments) or 0)
+    known = any(option.flag == _CONTROL for option in job.OPTIONS)
+    directory, others = _pipeline_control(arguments)
+    with job_control(directory):  # also a job whose flags are wrong has failed
+        values, notes = parse(program, job.SUMMARY, job.OPTIONS, arguments if known else others)
+        for note in notes:
+            print(f" Note: {note}.")
+        return int(job.run(values, arguments) or 0)
+
+
+def _pipeline_control(arguments: list[str]) -> tuple[str, list[str]]:
+    """The directory of the files that say how the job ended, a flag that every job takes, and the other arguments."""
+    if _CONTROL not in arguments[:-1]:
+        return "", arguments
+    position = arguments.index(_CONTROL)
+    return arguments[position + 1], arguments[:position] + arguments[position + 2 :]
 
 
 def _overview() -> str:

@@ -15,6 +15,7 @@ from aurefine.jobs.options import FormField, nearest_names
 
 Form = Mapping[str, str]
 YES = ("yes", "true", "1")
+FILE_LABELS = {".mrc": "DensityMap.mrc", ".mrcs": "Image2DStack.mrc", ".star": "ParticleGroupMetadata.star"}  # nodes by their extension
 
 # The rows that end every job's form; aurefine is one process, so the first ones are kept for RELION's GUI only.
 QUEUE = (
@@ -36,7 +37,7 @@ class JobType:
     `to_arguments(form, directory)` is the command line, without the program's name, that RELION's GUI makes of a complete form;
     `directory` ends in a slash. `outputs(form, directory)` gives name and RELION 5 label of each output node. `places` are the flags by
     which the job is told where to write, and what follows the directory in their values. `inputs` maps flags to the label of the node
-    that they name. `continued(form, directory)` is the command line that goes on; None where a job cannot.
+    that they name ("": by the file's extension). `continued(form, directory)` is the command line that goes on; None where a job cannot.
     """
 
     name: str  # the directory of its jobs

@@ -1,0 +1,96 @@
+"""Which process runs a job: enough to tell later, on the same machine, whether it is still alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aurefine.atomic import write_bytes
+
+FILE = ".aurefine_process"
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """A process by machine, number and start: numbers are used again, starts are not (`start` is "" where the system does not tell)."""
+
+    host: str
+    boot: str
+    pid: int
+    start: str
+
+    @staticmethod
+    def of(pid: int) -> ProcessRecord:
+        """The record of a process of this machine."""
+        return ProcessRecord(platform.node(), _boot(), pid, _start(pid))
+
+    @staticmethod
+    def own() -> ProcessRecord:
+        """The record of this process."""
+        return ProcessRecord.of(os.getpid())
+
+    @staticmethod
+    def parse(text: str) -> ProcessRecord | None:
+        """The record in the last line of `text`; None where there is none."""
+        lines = text.strip().splitlines()
+        try:
+            return ProcessRecord(**json.loads(lines[-1])) if lines else None
+        except (ValueError, TypeError):
+            return None
+
+    @staticmethod
+    def load(directory: str | Path) -> ProcessRecord | None:
+        """The record that `save` left in a job's directory."""
+        try:
+            return ProcessRecord.parse((Path(directory) / FILE).read_text())
+        except OSError:
+            return None
+
+    def text(self) -> str:
+        """One line that `parse` reads."""
+        return json.dumps(asdict(self)) + "\n"
+
+    def save(self, directory: str | Path) -> None:
+        """Leave the record in a job's directory."""
+        write_bytes(Path(directory) / FILE, self.text().encode())
+
+    def alive(self) -> bool | None:
+        """Whether the process runs; None where that cannot be told from here (another machine)."""
+        if self.host != platform.node():
+            return None
+        if self.boot != _boot():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True  # somebody else's process of that number
+        return _start(self.pid) == self.start and not _is_zombie(self.pid)
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> list[str]:
+    """State and what follows it in /proc/PID/stat; empty where there is no such file."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _start(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 else ""
+
+
+def _is_zombie(pid: int) -> bool:
+    return _stat(pid)[:1] == ["Z"]

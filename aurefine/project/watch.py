@@ -1,0 +1,115 @@
+"""Run a job as a process of its own whose output goes to `run.out` and `run.err`, and show there what is added to them.
+
+The job writes its files itself: it lives on when the terminal that watches it is lost or killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from aurefine.project.job_directory import ERR, OUT
+from aurefine.project.process_record import ProcessRecord
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 60.0  # for a job that was asked to stop
+
+
+@dataclass(frozen=True)
+class Result:
+    """Exit code (128 + signal where one ended the job), and whether the user stopped it."""
+
+    code: int
+    stopped: bool
+
+
+class _Stopped(Exception):
+    """SIGTERM came."""
+
+
+def run(command: Sequence[str], root: Path, folder: Path) -> Result:
+    """Run `aurefine <command>` in `root` until it ends, showing what it prints; Ctrl-C and SIGTERM are passed on to it as a Ctrl-C."""
+    shown = [_Tail(folder / OUT, sys.stdout), _Tail(folder / ERR, sys.stderr)]
+    stopped = False
+    with open(folder / OUT, "ab") as out, open(folder / ERR, "ab") as err, _terminations_raise():
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        job = subprocess.Popen(
+            [sys.executable, "-m", "aurefine", *command], cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
+            start_new_session=True,  # a Ctrl-C comes once, from here
+        )  # fmt: skip
+        try:
+            ProcessRecord.of(job.pid).save(folder)
+            _show_until_end(job, shown)
+        except (KeyboardInterrupt, _Stopped):
+            stopped = True
+            _stop(job, shown)
+    code = job.returncode
+    return Result(128 - code if code < 0 else code, stopped)
+
+
+def _show_until_end(job: subprocess.Popen[bytes], shown: Sequence[_Tail]) -> None:
+    while job.poll() is None:
+        for tail in shown:
+            tail.show()
+        time.sleep(_POLL_SECONDS)
+    for tail in shown:
+        tail.show()
+
+
+def _stop(job: subprocess.Popen[bytes], shown: Sequence[_Tail]) -> None:
+    """Ask the job to stop, give it time to write its files, end it otherwise or when asked again."""
+    print("\n Stopping the job (again to end it at once) ...", flush=True)
+    with suppress(KeyboardInterrupt, _Stopped):
+        job.send_signal(signal.SIGINT)
+        end = time.monotonic() + _GRACE_SECONDS
+        while job.poll() is None and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+    if job.poll() is None:
+        job.kill()
+    job.wait()
+    for tail in shown:
+        tail.show()
+
+
+@contextmanager
+def _terminations_raise() -> Iterator[None]:
+    """SIGTERM, which batch systems send, ends the wait as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: the caller looks after signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Tail:
+    """Shows what is added to a file from now on."""
+
+    def __init__(self, path: Path, stream: TextIO) -> None:
+        self._path, self._stream = path, stream
+        self._position = path.stat().st_size
+
+    def show(self) -> None:
+        with open(self._path, "rb") as file:
+            file.seek(self._position)
+            added = file.read()
+        if added:
+            self._position += len(added)
+            self._stream.write(added.decode("utf-8", "replace"))
+            self._stream.flush()
