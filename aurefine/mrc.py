@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from aurefine import __version__
 from aurefine.atomic import atomic_file
 from aurefine.errors import InputError
 
-__all__ = ["Header", "Stack", "read_header", "read_map", "write_map", "write_stack"]
+__all__ = ["Header", "Stack", "StackWriter", "read_header", "read_map", "stack_writer", "write_map", "write_stack"]
 
 _HEADER_BYTES = 1024
 _KINDS = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -97,12 +99,14 @@ class Stack:
         return images
 
 
-def write_map(path: str | Path, array: np.ndarray, pixel_size: float, space_group: int = 1) -> None:
-    """Write a volume [z, y, x] as float32 with a header like RELION's; atomic, InputError when it cannot be written."""
+def write_map(path: str | Path, array: np.ndarray, pixel_size: float, space_group: int = 1, float16: bool = False) -> None:
+    """Write a volume [z, y, x] as float32 (or float16, mode 12) with a header like RELION's; atomic, InputError when it cannot be written."""
     values = np.ascontiguousarray(array, dtype=np.float32)
     if values.ndim != 3:
         raise ValueError(f"a map needs three axes [z, y, x], not {values.shape}")
-    _write(path, values, pixel_size, values.shape[0], space_group)
+    if float16 and values.size:
+        _refuse_beyond_float16(path, float(np.nanmax(np.abs(values))))
+    _write(path, values, pixel_size, values.shape[0], space_group, float16)
 
 
 def write_stack(path: str | Path, images: np.ndarray, pixel_size: float, float16: bool = False) -> None:
@@ -110,9 +114,74 @@ def write_stack(path: str | Path, images: np.ndarray, pixel_size: float, float16
     values = np.ascontiguousarray(images, dtype=np.float32)
     if values.ndim != 3:
         raise ValueError(f"a stack needs three axes [n, y, x], not {values.shape}")
-    if float16 and values.size and np.nanmax(np.abs(values)) > np.finfo(np.float16).max:
-        raise InputError(f"{path}: values beyond 65504 cannot be stored as float16; normalise the images, or write float32")
+    if float16 and values.size:
+        _refuse_beyond_float16(path, float(np.nanmax(np.abs(values))))
     _write(path, values, pixel_size, 1, 0, float16)
+
+
+class StackWriter:
+    """Images of a stack, appended batch by batch; see `stack_writer`."""
+
+    def __init__(self, path: str | Path, handle: BinaryIO, count: int, sides: tuple[int, int], float16: bool) -> None:
+        self._path, self._handle, self._float16 = path, handle, float16
+        self._shape = (count, *sides)
+        self._written = 0
+        self._offset: float | None = None  # near the mean: squares of the values themselves would cancel
+        self._sum = self._squares = 0.0
+        self._smallest, self._largest = np.inf, -np.inf
+
+    def append(self, images: np.ndarray) -> None:
+        """Write images [k, y, x]; InputError for values that float16 cannot hold, ValueError for another shape or too many."""
+        values = np.ascontiguousarray(images, dtype=np.float32)
+        if values.shape[1:] != self._shape[1:] or self._written + len(values) > self._shape[0]:
+            raise ValueError(f"{self._path}: images {values.shape} after {self._written} do not make a stack {self._shape}")
+        for image in values:  # one image at a time stays in the processor's cache
+            flat = image.ravel()
+            self._smallest, self._largest = min(self._smallest, float(flat.min())), max(self._largest, float(flat.max()))
+            if self._offset is None:
+                self._offset = float(flat.mean())
+            rest = flat - np.float32(self._offset)
+            self._sum += float(rest.sum())
+            self._squares += float(np.square(rest, out=rest).sum())
+        if self._float16:
+            _refuse_beyond_float16(self._path, max(-self._smallest, self._largest))
+        self._handle.write((values.astype("<f2") if self._float16 else values.astype("<f4", copy=False)).data)
+        self._written += len(values)
+
+    def header(self, pixel_size: float) -> bytes:
+        """The finished stack's header; ValueError while images are missing."""
+        if self._written != self._shape[0]:
+            raise ValueError(f"{self._path}: {self._written} of {self._shape[0]} images were written")
+        size = float(np.prod(self._shape, dtype=np.float64))
+        mean = self._sum / size
+        spread = np.sqrt(max(0.0, self._squares / size - mean**2))
+        mode = _MODE_FLOAT16 if self._float16 else _MODE_FLOAT32
+        statistics = (self._smallest, self._largest, mean + (self._offset or 0.0), spread)
+        return _header(self._shape, mode, pixel_size, 1, 0, statistics)
+
+
+@contextmanager
+def stack_writer(
+    path: str | Path, count: int, box: int | tuple[int, int], pixel_size: float, float16: bool = False
+) -> Iterator[StackWriter]:
+    """Write a stack of `count` images without holding them all: `with stack_writer(...) as stack: stack.append(images)`.
+
+    `box` is the side of the images, or their (height, width). The file appears when the block ends, whole (count images) or not at all;
+    errors as for `write_stack`.
+    """
+    sides = box if isinstance(box, tuple) else (box, box)
+    _check_size(path, (count, *sides), pixel_size)
+    with atomic_file(path) as handle:
+        handle.write(bytes(_HEADER_BYTES))
+        stack = StackWriter(path, handle, count, sides, float16)
+        yield stack
+        handle.seek(0)
+        handle.write(stack.header(pixel_size))
+
+
+def _refuse_beyond_float16(path: str | Path, largest: float) -> None:
+    if largest > float(np.finfo(np.float16).max):
+        raise InputError(f"{path}: values beyond 65504 cannot be stored as float16; normalise the images, or write float32")
 
 
 def _unreadable(path: str | Path, error: OSError) -> InputError:
@@ -178,8 +247,11 @@ def _runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:
     yield from zip(edges[:-1], edges[1:], strict=True)
 
 
-def _header_bytes(values: np.ndarray, mode: int, pixel_size: float, sampling_z: int, space_group: int) -> bytes:
-    sections, rows, columns = values.shape
+def _header(
+    shape: tuple[int, ...], mode: int, pixel_size: float, sampling_z: int, space_group: int, statistics: tuple[float, float, float, float]
+) -> bytes:
+    """A header; `statistics` are minimum, maximum, mean and standard deviation."""
+    sections, rows, columns = shape
     words = np.zeros(256, dtype="<i4")
     real = words.view("<f4")
     words[0:4] = columns, rows, sections, mode
@@ -187,27 +259,32 @@ def _header_bytes(values: np.ndarray, mode: int, pixel_size: float, sampling_z: 
     real[10:13] = np.array([columns, rows, sampling_z]) * pixel_size
     real[13:16] = 90.0
     words[16:19] = 1, 2, 3
-    real[19:22] = values.min(), values.max(), values.mean(dtype=np.float64)
+    real[19:22] = statistics[:3]
     words[22] = space_group
     words[27] = 20140  # the format's version
     words[52:54] = np.frombuffer(b"MAP \x44\x41\x00\x00", dtype="<i4")
-    real[54] = values.std(dtype=np.float64)
+    real[54] = statistics[3]
     words[55] = 1
     label = f"aurefine {__version__}   {datetime.now():%d-%b-%y  %H:%M:%S}".ljust(80).encode("ascii")
     words[56:76] = np.frombuffer(label[:80], dtype="<i4")
     return words.tobytes()
 
 
+def _check_size(path: str | Path, shape: tuple[int, ...], pixel_size: float) -> None:
+    if 0 in shape:
+        raise ValueError(f"{path}: refusing to write an image file without a pixel, shape {shape}")
+    if not (np.isfinite(pixel_size) and pixel_size > 0):
+        raise ValueError(f"{path}: pixel size must be a positive number of Angstrom, not {pixel_size}")
+
+
 def _write(
     path: str | Path, values: np.ndarray, pixel_size: float, sampling_z: int, space_group: int, float16: bool = False
 ) -> None:
-    if values.size == 0:
-        raise ValueError(f"{path}: refusing to write an image file without a pixel, shape {values.shape}")
-    if not (np.isfinite(pixel_size) and pixel_size > 0):
-        raise ValueError(f"{path}: pixel size must be a positive number of Angstrom, not {pixel_size}")
+    _check_size(path, values.shape, pixel_size)
     mode = _MODE_FLOAT16 if float16 else _MODE_FLOAT32
     dtype = np.dtype("<" + _KINDS[mode])
     with atomic_file(path) as handle:
-        handle.write(_header_bytes(values, mode, pixel_size, sampling_z, space_group))
+        statistics = (values.min(), values.max(), values.mean(dtype=np.float64), values.std(dtype=np.float64))
+        handle.write(_header(values.shape, mode, pixel_size, sampling_z, space_group, statistics))
         for part in np.array_split(values, max(1, values.nbytes >> 26)):  # keeps the converted copy small
             handle.write(part.astype(dtype, copy=False).tobytes())

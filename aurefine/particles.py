@@ -16,7 +16,7 @@ from aurefine.image_source import ImageSource, find_bad_images, normalisation_wa
 from aurefine.optics import OpticsGroup
 from aurefine.particle_checks import Columns, check_boxes, pixel_size_warnings
 
-__all__ = ["CtfTable", "ImageSource", "OpticsGroup", "ParticleSet", "find_bad_images", "load", "normalisation_warning"]
+__all__ = ["CtfTable", "ImageSource", "OpticsGroup", "ParticleSet", "find_bad_images", "load", "normalisation_warning", "without_job_prefix"]
 
 _JOB_PREFIX = re.compile(r"^(?:.*/)?[A-Za-z0-9_]+/job\d{3,}/")  # MotionCorr/job002/ and the like
 _SUBSET_ADVICE = "remove the column to get new random half-sets, or give every particle 1 or 2"
@@ -158,6 +158,11 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
     )
 
 
+def without_job_prefix(name: str) -> str:
+    """A micrograph's name without the job's folder that it lies in: `Movies/a.mrc` of `MotionCorr/job002/Movies/a.mrc`."""
+    return _JOB_PREFIX.sub("", name) or name
+
+
 def _sorted_tables(path: str) -> tuple[star.Table | None, star.Table, np.ndarray]:
     """Optics table (None in files before 3.1), particles sorted by micrograph name, and their rows in the file."""
     tables = star.read(path)
@@ -191,7 +196,7 @@ def _groups(table: star.Table) -> tuple[tuple[str, ...], np.ndarray]:
     if "rlnMicrographName" not in table:
         return ("group_1",), np.zeros(table.count, dtype=np.int64)
     names, index = _numbered(table["rlnMicrographName"])
-    short = np.array([_JOB_PREFIX.sub("", name) or name for name in names], dtype=object)
+    short = np.array([without_job_prefix(name) for name in names], dtype=object)
     merged, regrouped = _numbered(short)
     return merged, regrouped[index]
 

@@ -15,6 +15,7 @@ from aurefine.errors import InputError
 # job -> (module with SUMMARY, OPTIONS and run, what it does); imported only when asked for, so that help is quick
 JOBS = {
     "refine": ("aurefine.jobs.refine3d", "refine a 3D map to convergence (3D auto-refine); takes RELION's own flags"),
+    "extract": ("aurefine.jobs.extract", "extract particles from micrographs, or extract refined particles again; takes RELION's own flags"),
     "simulate": ("aurefine.jobs.simulate", "make particles with known poses from a model, a map or a generated molecule"),
     "compare": ("aurefine.jobs.compare", "compare poses and maps with the truth"),
     "select": ("aurefine.jobs.select", "select particles or micrographs by class, column, image statistics or distance"),
