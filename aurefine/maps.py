@@ -14,26 +14,31 @@ def even_box(size: float, round_up: bool = False) -> int:
     return box + (1 if round_up else -1) if box % 2 else box
 
 
-def fourier_rescale(volume: np.ndarray, new_box: int, images: bool = False) -> np.ndarray:
+def fourier_rescale(volume: np.ndarray, new_box: int, images: bool = False, *, single: bool = False, odd: bool = False) -> np.ndarray:
     """Resample a volume [n, n, n], or with `images` a stack [k, n, n], to `new_box` pixels by cropping or padding the Fourier transform.
 
     Real-space amplitudes are kept and the centre n/2 becomes new_box/2. Cropping keeps every frequency up to new_box/2; padding copies
     only the sphere (circle) inscribed in the old transform. Returns float32. ValueError for unequal sides or an odd or empty box.
+    `single` computes in single precision. `odd` lets the old box be odd: the corner then keeps its place, and the centre moves by a
+    fraction of a pixel, as in RELION.
     """
     axes = _axes(volume, images)
     box = volume.shape[-1]
-    if new_box < 2 or new_box % 2 or box % 2:
+    if new_box < 2 or new_box % 2 or (box % 2 and not odd):
         raise ValueError(f"boxes must be even, got {box} and {new_box}")
     if new_box == box:
         return np.array(volume, dtype=np.float32)
-    transform = fft.rfftn(np.asarray(volume, dtype=np.float64), axes=axes, norm="forward")
+    transform = fft.rfftn(np.asarray(volume, dtype=np.float32 if single else np.float64), axes=axes, norm="forward")
     resized = _crop(transform, axes, new_box) if new_box < box else _pad(transform, axes, box, new_box)
-    return fft.irfftn(resized, s=[new_box] * len(axes), axes=axes, norm="forward").astype(np.float32)
+    return fft.irfftn(resized, s=[new_box] * len(axes), axes=axes, norm="forward").astype(np.float32, copy=False)
 
 
-def window(volume: np.ndarray, new_box: int, images: bool = False) -> np.ndarray:
-    """Crop, or pad with zeros, a volume [n, n, n], or with `images` a stack [k, n, n], about the centre pixel n // 2; the type is kept."""
-    axes = _axes(volume, images)
+def window(volume: np.ndarray, new_box: int, images: bool = False, any_shape: bool = False) -> np.ndarray:
+    """Crop, or pad with zeros, a volume [n, n, n], or with `images` a stack [k, n, n], about the centre pixel n // 2; the type is kept.
+
+    `any_shape` lets the old sides differ.
+    """
+    axes = ((1, 2) if images else (0, 1, 2)) if any_shape else _axes(volume, images)
     shape = list(volume.shape)
     source, target = [slice(None)] * 3, [slice(None)] * 3
     for axis in axes:

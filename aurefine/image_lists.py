@@ -1,0 +1,117 @@
+"""Outputs of a job on images: maps, stacks written batch by batch, pictures, and the STAR list of the new images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from aurefine import mrc, star
+from aurefine.errors import InputError
+from aurefine.image_files import ImageInput
+
+_BOX_LABELS = ("rlnImagePixelSize", "rlnMicrographPixelSize")
+
+
+def file_outputs(images: ImageInput, suffix: str) -> list[Path]:
+    """Where the new file of each listed file goes: beside it, with `_suffix` before its ending."""
+    return [_suffixed(file.path, suffix) for file in images.files]
+
+
+def list_output(images: ImageInput, output: str) -> Path:
+    """The STAR file of the new images: beside a stack of that name, or the list's own name with `_output` before its ending."""
+    if output.lower().endswith(".mrcs"):
+        return Path(output).with_suffix(".star")
+    if Path(output).name != output:
+        raise InputError(f"--o {output}: for a STAR list this is a text put before each file's ending (or the name of one stack, ending in .mrcs)")
+    return _suffixed(images.path, output)
+
+
+def _suffixed(path: str, suffix: str) -> Path:
+    return Path(path).with_name(f"{Path(path).stem}_{suffix}{Path(path).suffix}")
+
+
+def write_images(
+    path: Path, batches: Iterator[tuple[np.ndarray, float]], count: int, is_map: bool, float16: bool, picture: Mapping[str, float]
+) -> tuple[tuple[int, ...], float]:
+    """Write batches of (values, pixel size) as one map, stack or picture; returns the shape of a section and the pixel size.
+
+    Stacks are written as they come, whole or not at all. `picture`: black, white and sigma_contrast of a PNG. InputError when the images
+    differ in size or pixel size, or cannot be written.
+    """
+    first, pixel_size = next(batches)
+    shape = first.shape[1:]
+    if path.suffix.lower() == ".png":
+        _write_picture(path, first, is_map, picture)
+    elif is_map and path.suffix.lower() != ".mrcs":
+        mrc.write_map(path, first, pixel_size, float16=float16)
+    elif len(first) == count or is_map:
+        mrc.write_stack(path, first, pixel_size, float16)
+    else:
+        with mrc.stack_writer(path, count, shape, pixel_size, float16) as stack:
+            for values, own in chain([(first, pixel_size)], batches):
+                if values.shape[1:] != shape or abs(own - pixel_size) > 1e-3 * pixel_size:
+                    raise InputError(
+                        f"{path}: images of {shape[1]} x {shape[0]} pixels of {pixel_size:g} A and of {values.shape[2]} x {values.shape[1]} "
+                        f"pixels of {own:g} A cannot be in one stack; give --o without .mrcs to keep the stacks apart"
+                    )
+                stack.append(values)
+    return shape, pixel_size
+
+
+def _write_picture(path: Path, values: np.ndarray, is_map: bool, picture: Mapping[str, float]) -> None:
+    if is_map:
+        raise InputError(f"{path}: a picture shows one image, not a map; choose an image, as in 000001@stack.mrcs")
+    from matplotlib import image as matplotlib_image  # slow to import
+
+    black, white = picture["black"], picture["white"]
+    if picture["sigma_contrast"] > 0:
+        half = picture["sigma_contrast"] * float(values.std())
+        black, white = float(values.mean()) - half, float(values.mean()) + half
+    elif black == white:
+        black, white = float(values.min()), float(values.max())
+    matplotlib_image.imsave(path, values[0], vmin=black, vmax=white, cmap="gray")
+
+
+def renamed(images: ImageInput, outputs: Sequence[Path], results: Sequence[tuple[float, int]], path: Path) -> None:
+    """Write the STAR list of the new images: their names, and pixel size (Angstrom) and box of their optics groups.
+
+    `results` holds pixel size and box of each output; images are numbered in the order of the list's rows.
+    """
+    table = images.tables[images.main]
+    names = table[images.label].copy()
+    one_stack = len(outputs) == 1 and outputs[0].suffix.lower() == ".mrcs" and path == outputs[0].with_suffix(".star")
+    start = 0
+    for place, file in enumerate(images.files):
+        if one_stack:
+            target, first = outputs[0].as_posix(), start
+            start += len(file.rows)
+        else:
+            target, first = _suffixed(file.name, outputs[place].stem[len(Path(file.path).stem) + 1 :]).as_posix(), 0
+        plain = not one_stack and (file.is_map or "@" not in str(names[file.rows[0]]))
+        names[file.rows] = [target if plain else f"{first + number:06d}@{target}" for number in range(1, len(file.rows) + 1)]
+    tables = {**images.tables, images.main: table.with_columns({images.label: names})}
+    if "optics" in tables:
+        tables["optics"] = _optics(images, [results[0]] * len(images.files) if one_stack else results)
+    star.write(path, tables)
+
+
+def _optics(images: ImageInput, results: Sequence[tuple[float, int]]) -> star.Table:
+    """The optics groups with the pixel size and the box of their new images."""
+    optics, table = images.tables["optics"], images.tables[images.main]
+    if "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in table:
+        return optics
+    columns = {label: optics[label].astype(float) for label in _BOX_LABELS if label in optics}
+    label = next(iter(columns), "")  # a micrograph's pixel size stays that of the micrographs when particles have their own
+    boxes = optics["rlnImageSize"].copy() if "rlnImageSize" in optics else None
+    for file, (pixel_size, box) in zip(images.files, results):
+        for group in np.unique(table["rlnOpticsGroup"][file.rows]):
+            row = optics["rlnOpticsGroup"] == group
+            if label:
+                columns[label][row] = pixel_size
+            if boxes is not None:
+                boxes[row] = box
+    changed = {label: columns[label]} if label else {}
+    return optics.with_columns({**changed, **({"rlnImageSize": boxes} if boxes is not None else {})})

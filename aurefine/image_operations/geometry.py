@@ -1,0 +1,111 @@
+"""Maps and images moved, turned, mirrored, resized and averaged over their symmetry, with linear interpolation (ALGORITHM.md 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aurefine import maps
+from aurefine.image_operations.filters import padded_to_square
+
+_SNAP = 1e-6  # fractions of a pixel nearer than this to a whole number are whole
+
+
+def flip(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mirrored along one axis (0, 1, 2 of the array): the first pixel becomes the last."""
+    return np.ascontiguousarray(np.flip(values, axis))
+
+
+def invert_hand(values: np.ndarray) -> np.ndarray:
+    """Mirrored in x about the centre pixel n // 2, so that the origin of symmetry stays; the plane at the edge wraps around."""
+    return np.roll(values[:, :, ::-1], 1 if values.shape[2] % 2 == 0 else 0, axis=2)
+
+
+def shift(values: np.ndarray, offset: Sequence[float]) -> np.ndarray:
+    """Move the content by `offset` pixels along each axis of the array (0 along the first for images), linearly interpolated; float32.
+
+    What comes from outside is zero, as are pixels whose neighbours lie partly outside.
+    """
+    result = values.astype(np.float32)
+    for axis, distance in enumerate(offset):
+        if abs(distance) >= _SNAP:
+            result = _shift_axis(result, axis, float(distance))
+    return result
+
+
+def _shift_axis(values: np.ndarray, axis: int, distance: float) -> np.ndarray:
+    length = values.shape[axis]
+    whole = int(np.floor(distance))
+    fraction = distance - whole
+    if min(fraction, 1 - fraction) < _SNAP:
+        whole, fraction = round(distance), 0.0
+    result = np.zeros_like(values)
+    first, last = max(0, whole + (fraction > 0)), min(length, length + whole)  # pixels whose source lies inside
+    if first >= last:
+        return result
+
+    def part(start: int, stop: int) -> tuple[slice, ...]:
+        return (*[slice(None)] * axis, slice(start, stop))
+
+    near = values[part(first - whole, last - whole)]
+    target = result[part(first, last)]
+    if fraction:
+        np.multiply(near, np.float32(1 - fraction), out=target)
+        target += np.float32(fraction) * values[part(first - whole - 1, last - whole - 1)]
+    else:
+        target[...] = near
+    return result
+
+
+def centre_of_mass(values: np.ndarray) -> np.ndarray:
+    """Centre of the positive density of a map [z, y, x] or an image [y, x], in pixels from the centre n // 2 along each axis; float64.
+
+    NaN where no pixel is positive.
+    """
+    positive = np.maximum(values, 0)
+    axes = range(values.ndim)
+    profiles = [positive.sum(axis=tuple(other for other in axes if other != axis), dtype=np.float64) for axis in axes]
+    total = profiles[0].sum()
+    if total <= 0:
+        return np.full(values.ndim, np.nan)
+    return np.array([profile @ (np.arange(len(profile)) - len(profile) // 2) / total for profile in profiles])
+
+
+def rescale(values: np.ndarray, pixel_size: float, new_pixel_size: float, images: bool = False) -> tuple[np.ndarray, float]:
+    """Resample to the even box nearest to the new pixel size (Angstrom); returns the map or images, and their true pixel size.
+
+    Images that are not square are padded with zeros to a square and cut again to even sides. ValueError for a volume that is not a cube.
+    """
+    height, width = values.shape[1:]
+    side = max(height, width)
+    new = maps.even_box(side * pixel_size / new_pixel_size)
+    if images and height != width:
+        resampled = maps.fourier_rescale(padded_to_square(values, 0.0), new, images=True, single=True, odd=True)
+        new_height, new_width = (new if length == side else maps.even_box(length * new / side) for length in (height, width))
+        resampled = _cut(resampled, new_height, new_width)
+    else:
+        resampled = maps.fourier_rescale(values, new, images=images, single=True, odd=True)
+    return resampled, pixel_size * side / new
+
+
+def _cut(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = images.shape[1] // 2 - height // 2, images.shape[2] // 2 - width // 2
+    return np.ascontiguousarray(images[:, top : top + height, left : left + width])
+
+
+def window(values: np.ndarray, new_box: int, images: bool = False) -> np.ndarray:
+    """Cut, or pad with zeros, all sides (of images: both) to `new_box` pixels about the centre n // 2."""
+    return maps.window(values, new_box, images, any_shape=True)
+
+
+def symmetrise(volume: np.ndarray, symmetry: str) -> np.ndarray:
+    """Average of a map [z, y, x] over the operators of a point group in RELION's setting; float32.
+
+    Density is interpolated linearly and is zero outside the box. InputError for an unknown group.
+    """
+    from aurefine.image_operations.interpolate import average_rotated
+    from aurefine.symmetry import point_group
+
+    operators = point_group(symmetry).operators
+    return average_rotated(np.ascontiguousarray(volume, np.float32), np.ascontiguousarray(operators, np.float64))

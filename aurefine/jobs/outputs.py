@@ -1,0 +1,22 @@
+"""Output files of the jobs: never replaced unasked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aurefine.errors import InputError
+from aurefine.jobs.options import Option
+
+OVERWRITE = Option("overwrite", "--overwrite", "Replace output files that are there already", "I/O", False, "switch")
+
+
+def free(path: str | Path, overwrite: bool) -> Path:
+    """The path of an output, its folder made where that is missing; InputError when there is a file already that may not be replaced."""
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise InputError(f"{path}: there is such a file already; choose another --o, or allow its replacement with --overwrite")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path}: {target.parent} is a file, so that no folder of that name can be made; choose another --o") from error
+    return target
