@@ -60,9 +60,9 @@ def draw_fsc(axes: Axes, report: RunReport, fsc_truth: np.ndarray | None = None)
         axes.axhline(0.5, color=ORANGE, linewidth=0.8, linestyle=":")
         axes.plot(_frequency(len(fsc_truth), report), fsc_truth, color=ORANGE, linewidth=1.8, linestyle="--", label="map and truth (0.5)")
     axes.set(xlim=(0, frequency[-1]), ylim=(-0.08, 1.04), xlabel="resolution (Å)", title="Fourier shell correlation")
-    _label_resolutions(axes, frequency[-1])
+    label_resolutions(axes, frequency[-1])
     axes.legend(loc="lower left", fontsize=8, frameon=False)
-    _tidy(axes)
+    tidy(axes)
 
 
 def draw_resolution(axes: Axes, report: RunReport) -> None:
@@ -78,9 +78,9 @@ def draw_resolution(axes: Axes, report: RunReport) -> None:
     axes.axhline(nyquist, color=GREY, linewidth=0.8, linestyle="--")
     axes.text(0.02, nyquist, f"Nyquist {1 / nyquist:.1f} Å", color=GREY, fontsize=8, va="bottom", transform=axes.get_yaxis_transform())
     axes.set(xlim=(-0.4, max(last, 1) + 0.6), ylim=(0, 1.12 * nyquist), xlabel="iteration", ylabel="resolution (Å)", title="Resolution by iteration")
-    _label_resolutions(axes, nyquist, vertical=True)
+    label_resolutions(axes, nyquist, vertical=True)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
-    _tidy(axes, whole_iterations=True)
+    tidy(axes, whole_iterations=True)
 
 
 def draw_angles(axes: Axes, report: RunReport) -> None:
@@ -95,7 +95,7 @@ def draw_angles(axes: Axes, report: RunReport) -> None:
     axes.set(xlabel="iteration", ylabel="angle (°)", title="Angular search")
     axes.legend(loc="upper right", fontsize=8, frameon=False)
     axes.margins(y=0.18)
-    _tidy(axes, whole_iterations=True)
+    tidy(axes, whole_iterations=True)
 
 
 def draw_orientations(axes: Axes, colour_bar: Axes, report: RunReport) -> None:
@@ -196,7 +196,7 @@ def _title(figure: Figure, report: RunReport) -> None:
     figure.text(0.055, 0.917, line, fontsize=10.5, color="#333333")
 
 
-def _label_resolutions(axes: Axes, highest: float, vertical: bool = False) -> None:
+def label_resolutions(axes: Axes, highest: float, vertical: bool = False) -> None:
     """Ticks at round resolutions (Angstrom) on an axis of spatial frequency, none closer than a ninth of the axis."""
     ticks: list[float] = []
     for value in (100, 50, 30, 20, 15, 12, 10, 9, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1.0):
@@ -206,7 +206,8 @@ def _label_resolutions(axes: Axes, highest: float, vertical: bool = False) -> No
     axis.set_ticks([1 / value for value in ticks], labels=[f"{value:g}" for value in ticks])
 
 
-def _tidy(axes: Axes, whole_iterations: bool = False) -> None:
+def tidy(axes: Axes, whole_iterations: bool = False) -> None:
+    """The house style of axes: two spines, small letters."""
     from matplotlib.ticker import MaxNLocator
 
     axes.spines[["top", "right"]].set_visible(False)

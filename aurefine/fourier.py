@@ -89,6 +89,13 @@ def shell_index_3d(n: int) -> np.ndarray:
     return round_half_away(np.sqrt(z * z + y * y + x * x)).astype(np.int32)
 
 
+@lru_cache(maxsize=2)
+def radius_squared_3d(n: int) -> np.ndarray:
+    """int32 [n, n, n/2+1]: squared integer frequency of each voxel of an rfftn of an n^3 map."""
+    f = frequencies(n).astype(np.int32) ** 2
+    return f[:, None, None] + f[None, :, None] + f[None, None, : n // 2 + 1]
+
+
 def shell_mean(values: np.ndarray, shell: np.ndarray, n_shells: int) -> np.ndarray:
     """Mean of `values` over the elements of each shell 0 .. n_shells-1 (0 where a shell is empty); float64."""
     flat = np.minimum(shell.ravel(), n_shells)
@@ -129,8 +136,7 @@ def power_spectrum(volume: np.ndarray) -> np.ndarray:
 def low_pass(volume: np.ndarray, pixel_size: float, resolution: float, width: int = 2) -> np.ndarray:
     """Low-pass a map with a raised cosine of `width` shells whose half-height lies at `resolution` (Angstrom); ALGORITHM.md 2.2."""
     n = volume.shape[0]
-    f = frequencies(n).astype(np.float32)
-    radius = np.sqrt(f[:, None, None] ** 2 + f[None, :, None] ** 2 + np.arange(n // 2 + 1, dtype=np.float32)[None, None, :] ** 2)
+    radius = np.sqrt(radius_squared_3d(n), dtype=np.float32)
     edge = n * pixel_size / resolution - width / 2
     weight = 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - edge) / width, 0, 1))
     return inverse_map(transform_map(volume) * weight.astype(np.float32), n)

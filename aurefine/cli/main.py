@@ -23,6 +23,9 @@ JOBS = {
     "reconstruct": ("aurefine.jobs.reconstruct", "make a map of particles at given poses, without aligning them"),
     "run": ("aurefine.jobs.run", "run a job as the next one of a RELION project; also RELION's job.star"),
     "jobs": ("aurefine.jobs.list_jobs", "list the jobs of a RELION project, and how they stand"),
+    "postprocess": ("aurefine.jobs.postprocess", "resolution, sharpening and local resolution of a map from its half maps"),
+    "image_handler": ("aurefine.jobs.image_handler", "filter, resample, move, combine and measure maps and images; takes RELION's own flags"),
+    "mask_create": ("aurefine.jobs.mask_create", "make a soft mask from a map, with a threshold found by itself where none is given"),
     "report": ("aurefine.jobs.report", "draw one picture of a run, finished or not, aurefine's or RELION's"),
 }
 _CONTROL = "--pipeline_control"

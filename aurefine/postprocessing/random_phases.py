@@ -1,0 +1,93 @@
+"""Randomised phases beyond a resolution, drawn as RELION draws them: with the same seed its curves come out again (ALGORITHM.md 1.1, 9.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aurefine import fourier
+
+_ORDER = 31  # of the recurrence behind the C library's rand(): s(i) = s(i - 31) + s(i - 3) modulo 2^32
+_LAG = 3
+_DISCARDED = 310 + _ORDER  # the generator warms up, and its table itself is never given out
+_RAND_MAX = 2147483647
+_LOW_BITS = np.uint64(0xFFFFFFFF)
+
+
+class CRandom:
+    """The numbers of the GNU C library's rand() after srand(seed) (its additive feedback generator, as its manual describes it)."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = _first_state(seed)
+        self._take(_DISCARDED)
+
+    def uniform(self, count: int) -> np.ndarray:
+        """float64 [count], rand() / RAND_MAX: 0 to 1."""
+        return (self._take(count) >> 1) / _RAND_MAX
+
+    def _take(self, count: int) -> np.ndarray:
+        """The next `count` raw values, uint32, computed as many stretches of the sequence side by side."""
+        length = max(_ORDER, int(np.ceil(np.sqrt(count + _ORDER))))
+        stretches = -(-(count + _ORDER) // length)
+        table = np.empty((length, stretches), dtype=np.uint32)
+        table[:_ORDER] = _starts(self._state, length, stretches)
+        for i in range(_ORDER, length):
+            np.add(table[i - _ORDER], table[i - _LAG], out=table[i])
+        sequence = table.T.ravel()
+        self._state = sequence[count : count + _ORDER].copy()
+        return sequence[:count]
+
+
+def _first_state(seed: int) -> np.ndarray:
+    """The 31 values from which the recurrence starts: a Park-Miller sequence of the seed, 0 counting as 1."""
+    values = [(seed & 0xFFFFFFFF) or 1]
+    for _ in range(_ORDER - 1):
+        values.append(16807 * values[-1] % _RAND_MAX)
+    return np.array(values[_LAG:] + values[:_LAG], dtype=np.uint32)
+
+
+def _starts(state: np.ndarray, length: int, stretches: int) -> np.ndarray:
+    """uint32 [31, stretches]: the state at the start of every stretch of `length` values."""
+    step = np.eye(_ORDER, k=1, dtype=np.uint64)
+    step[-1, 0] = step[-1, _ORDER - _LAG] = 1
+    jump = _power(step, length)
+    starts = np.empty((_ORDER, stretches), dtype=np.uint64)
+    current = state.astype(np.uint64)
+    for index in range(stretches):
+        starts[:, index] = current
+        current = (jump @ current) & _LOW_BITS
+    return starts.astype(np.uint32)
+
+
+def _power(matrix: np.ndarray, exponent: int) -> np.ndarray:
+    """A matrix power modulo 2^32 (sums wrap modulo 2^64, which is a multiple)."""
+    result = np.eye(len(matrix), dtype=np.uint64)
+    while exponent:
+        if exponent & 1:
+            result = (result @ matrix) & _LOW_BITS
+        matrix = (matrix @ matrix) & _LOW_BITS
+        exponent >>= 1
+    return result
+
+
+def randomise(transform: np.ndarray, from_radius: int, random: CRandom) -> np.ndarray:
+    """The map [n, n, n] of a half-complex transform whose phases are random from `from_radius` pixels of frequency on, amplitudes kept.
+
+    Phases are drawn in the array's order, one for each element at or beyond the radius (not its rounded shell), as RELION does.
+    """
+    n = len(transform)
+    beyond = fourier.radius_squared_3d(n) >= from_radius**2
+    angle = (2 * np.pi * random.uniform(int(np.count_nonzero(beyond)))).astype(np.float32)
+    changed = transform.copy()
+    amplitude = np.abs(transform[beyond])
+    values = np.empty(len(angle), dtype=np.complex64)
+    values.real, values.imag = amplitude * np.cos(angle), amplitude * np.sin(angle)
+    changed[beyond] = values
+    for column in {0, n // 2} if n % 2 == 0 else {0}:
+        changed[:, :, column] = _hermitian(changed[:, :, column])
+    return fourier.inverse_map(changed, n)
+
+
+def _hermitian(plane: np.ndarray) -> np.ndarray:
+    """The part of a plane of a half-complex transform that a real map can have: its mean with its own conjugate mirror image."""
+    mirrored = np.roll(plane[::-1, ::-1], 1, axis=(0, 1))
+    return 0.5 * (plane + mirrored.conj())

@@ -1,0 +1,120 @@
+"""Sharpening of the summed map: MTF, FSC weighting, B-factor by Guinier's plot, low-pass (ALGORITHM.md 9.2; Rosenthal and Henderson 2003)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aurefine import fourier
+from aurefine.postprocessing.inputs import Mtf
+from aurefine.postprocessing.options import PostprocessOptions
+
+_NOTHING = -99.0  # what RELION writes for the logarithm of an empty shell
+_VANISHED = 1e-4  # FSC from which on nothing is kept
+
+
+@dataclass
+class Guinier:
+    """Logarithms of the mean amplitude by shell after each step, and the fitted line (slope in square Angstrom)."""
+
+    resolution_squared: np.ndarray  # 1/Angstrom^2
+    steps: dict[str, np.ndarray] = field(default_factory=dict)
+    fitted: bool = False
+    slope: float = 0.0
+    intercept: float = 0.0
+    correlation: float = 0.0  # squared, as RELION reports it
+
+
+class Spectrum:
+    """The transform of a map of `box` voxels with its frequency grid, changed in place step by step."""
+
+    def __init__(self, transform: np.ndarray, pixel_size: float) -> None:
+        self.values = transform
+        self.box = len(transform)
+        self.pixel_size = pixel_size
+        self.radius = np.sqrt(fourier.radius_squared_3d(self.box), dtype=np.float32)
+        self.shell = fourier.shell_index_3d(self.box)
+
+    @property
+    def n_shells(self) -> int:
+        """Shells 0 to Nyquist."""
+        return self.box // 2 + 1
+
+    def log_amplitudes(self) -> np.ndarray:
+        """Natural logarithm of the mean amplitude by shell."""
+        mean = fourier.shell_mean(np.abs(self.values), self.shell, self.n_shells)
+        return np.log(mean, out=np.full(self.n_shells, _NOTHING), where=mean > 0)
+
+    def weight_shells(self, weights: np.ndarray) -> None:
+        """Multiply each shell by its weight; corners beyond Nyquist's shell become zero."""
+        padded = np.append(weights, 0).astype(np.float32)
+        self.values *= padded[np.minimum(self.shell, self.n_shells)]
+
+    def divide_by_mtf(self, mtf: Mtf, detector_pixel_size: float) -> None:
+        """Divide by the detector's MTF up to Nyquist of the map; frequencies from the last row but one on take the last value, as in RELION."""
+        frequency = self.radius / np.float32(self.box)
+        at_detector = frequency * (detector_pixel_size / self.pixel_size)
+        value = np.interp(at_detector, mtf.frequency, mtf.value)
+        value[at_detector >= mtf.frequency[-2]] = mtf.value[-1]
+        value[frequency >= 0.5] = 1.0
+        self.values /= value.astype(np.float32)
+
+    def apply_bfactor(self, bfactor: float) -> None:
+        """Multiply by exp(-B/4 s^2); what lies beyond Nyquist's sphere becomes zero."""
+        scale = -bfactor / 4 / (self.box * self.pixel_size) ** 2
+        factor = np.exp(np.float32(scale) * self.radius**2)
+        factor[self.radius > self.box // 2] = 0
+        self.values *= factor
+
+    def low_pass(self, resolution: float, width: int) -> None:
+        """A raised cosine of `width` shells about the shell nearest to `resolution` (Angstrom)."""
+        middle = float(fourier.round_half_away(self.box * self.pixel_size / resolution))
+        self.values *= 0.5 + 0.5 * np.cos(np.pi * np.clip((self.radius - (middle - width / 2)) / width, 0, 1), dtype=np.float32)
+
+
+def fsc_weights(curve: np.ndarray) -> np.ndarray:
+    """sqrt(2 FSC / (1 + FSC)) by shell, zero from the first shell on where the FSC has vanished."""
+    gone = np.flatnonzero(curve < _VANISHED)
+    weights = np.sqrt(np.maximum(2 * curve / (1 + np.maximum(curve, -0.5)), 0))
+    if len(gone):
+        weights[gone[0] :] = 0
+    return weights
+
+
+def sharpen(spectrum: Spectrum, curve: np.ndarray, resolution: float, mtf: Mtf | None, options: PostprocessOptions) -> tuple[Guinier, float]:
+    """Take a map's spectrum through all steps asked for; returns the Guinier plot and the B-factor that was applied (square Angstrom)."""
+    guinier = Guinier((np.arange(spectrum.n_shells) / (spectrum.box * spectrum.pixel_size)) ** 2)
+    guinier.steps["Original"] = spectrum.log_amplitudes()
+    if mtf is not None:
+        detector = options.mtf_pixel_size if options.mtf_pixel_size > 0 else spectrum.pixel_size
+        spectrum.divide_by_mtf(mtf, detector)
+        guinier.steps["MTFCorrected"] = spectrum.log_amplitudes()
+    if not options.skip_fsc_weighting:
+        spectrum.weight_shells(fsc_weights(curve))
+        guinier.steps["Weighted"] = spectrum.log_amplitudes()
+    bfactor = options.adhoc_bfactor
+    if options.auto_bfactor:
+        fit(guinier, options)
+        bfactor = 4 * guinier.slope
+    if bfactor != 0:
+        spectrum.apply_bfactor(bfactor)
+    if bfactor != 0 or options.auto_bfactor:
+        guinier.steps["Sharpened"] = spectrum.log_amplitudes()
+    if options.low_pass != 0:
+        spectrum.low_pass(resolution if options.low_pass < 0 else options.low_pass, options.filter_edge_width)
+    return guinier, bfactor
+
+
+def fit(guinier: Guinier, options: PostprocessOptions) -> None:
+    """A straight line through the last curve of the plot, from --autob_lowres to --autob_highres, empty shells left out."""
+    squared, logarithm = guinier.resolution_squared, list(guinier.steps.values())[-1]
+    finest = np.inf if options.auto_highres <= 0 else 1 / options.auto_highres**2
+    used = (squared >= 1 / options.auto_lowres**2) & (squared <= finest) & (logarithm > _NOTHING)
+    guinier.fitted = True
+    if np.count_nonzero(used) < 2:
+        return
+    x, y = squared[used] - squared[used].mean(), logarithm[used] - logarithm[used].mean()
+    guinier.slope = float((x * y).sum() / (x * x).sum())
+    guinier.intercept = float(logarithm[used].mean() - guinier.slope * squared[used].mean())
+    guinier.correlation = float((x * y).sum() ** 2 / max((x * x).sum() * (y * y).sum(), 1e-300))
