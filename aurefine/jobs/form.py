@@ -57,9 +57,9 @@ class JobType:
         """The label that RELION 4 and 5 give this job, which may depend on its options."""
         return self.full_label(form) if self.full_label else self.label
 
-    def defaults(self) -> dict[str, str]:
-        """The form as RELION's GUI first shows it."""
-        return {row.key: row.default for row in self.fields}
+    def defaults(self, generation: int = 5) -> dict[str, str]:
+        """The form as RELION's GUI first shows it; what RELION `generation` (3, 4 or 5) did not have yet is off."""
+        return {row.key: "No" if row.kind == "bool" and row.since > generation else row.default for row in self.fields}
 
     def complete(self, values: Form, source: str) -> dict[str, str]:
         """`values` over the defaults, checked; rows of other RELION versions are kept. InputError names `source` and the row."""

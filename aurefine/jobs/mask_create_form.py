@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from aurefine.errors import InputError
 from aurefine.jobs.form import NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, other_arguments, yes
 from aurefine.jobs.options import FormField
+
+
+def _percent(fraction: str) -> str:
+    try:
+        return f"{float(fraction) * 100:g}"
+    except ValueError as error:
+        raise InputError(f"--z_percentage {fraction!r}: a number was expected") from error
+
 
 FORM = (
     FormField("fn_in", "Input 3D map:", "I/O", "", "file", flag="--i", required=True),
@@ -13,7 +22,7 @@ FORM = (
     FormField("extend_inimask", "Extend binary map this many pixels:", "Mask", "3", "float", (0, 20, 1), flag="--extend_inimask"),
     FormField("width_mask_edge", "Add a soft-edge of this many pixels:", "Mask", "3", "float", (0, 20, 1), flag="--width_soft_edge"),
     FormField("do_helix", "Mask a 3D helix?", "Helix", "No", "bool", flag="--helix"),
-    FormField("helical_z_percentage", "Central Z length (%):", "Helix", "30", "float", (5, 80, 1)),
+    FormField("helical_z_percentage", "Central Z length (%):", "Helix", "30", "float", (5, 80, 1), flag="--z_percentage", from_flag=_percent),
     NR_THREADS,
     *QUEUE,
     OTHER_ARGS,

@@ -26,9 +26,9 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     """The command line (without the program's name) that RELION's GUI makes of a complete form, in its order (ALGORITHM.md 10.6)."""
     parts = ["--mask", form["fn_mask"], "--i", form["fn_in"], "--o", f"{directory}postprocess"]
     parts += ["--angpix", form["angpix"]]
+    parts += ["--mtf", form["fn_mtf"], "--mtf_angpix", form["mtf_angpix"]] if form["fn_mtf"] else []
     parts += ["--auto_bfac", "--autob_lowres", form["autob_lowres"]] if yes(form, "do_auto_bfac") else []
     parts += ["--adhoc_bfac", form["adhoc_bfac"]] if yes(form, "do_adhoc_bfac") else []
-    parts += ["--mtf", form["fn_mtf"], "--mtf_angpix", form["mtf_angpix"]] if form["fn_mtf"] else []
     parts += ["--skip_fsc_weighting", "--low_pass", form["low_pass"]] if yes(form, "do_skip_fsc_weighting") else []
     return parts + other_arguments(form)
 

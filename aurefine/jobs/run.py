@@ -65,7 +65,7 @@ def command_line(arguments: Sequence[str], jobs: Jobs) -> int:
         return _run_existing(project, what, rest, given, jobs)
     if given.get("go_on"):
         raise InputError(f"--continue {what}: the directory of a job was expected, such as Refine3D/job019")
-    return _run_new(project, _from_words(what, rest, jobs), given, jobs)
+    return _run_new(project, _from_words(what, rest, jobs, project.read().generation), given, jobs)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
@@ -83,7 +83,7 @@ def _is_directory_of_job(what: str) -> bool:
     return "/" in what.rstrip("/") or (Path(what) / job_directory.JOB).is_file()
 
 
-def _from_words(what: str, rest: Sequence[str], jobs: Jobs) -> Planned:
+def _from_words(what: str, rest: Sequence[str], jobs: Jobs, generation: int) -> Planned:
     """A type of job and either its own flags, or KEY=VALUE of its form (flags that follow go to the form's additional arguments)."""
     settings = list(takewhile(lambda word: not word.startswith("--"), rest))
     own_flags = list(rest[len(settings) :])
@@ -99,7 +99,7 @@ def _from_words(what: str, rest: Sequence[str], jobs: Jobs) -> Planned:
     if own_flags and not settings:
         form = job_type.form_from(own_flags, f"{job_type.name}/job000/")
         return Planned(JobStar(job_type, form), tuple(own_flags), source)
-    return Planned(JobStar(job_type, _with(job_type.defaults(), settings, own_flags, source, job_type)), None, source)
+    return Planned(JobStar(job_type, _with(job_type.defaults(generation), settings, own_flags, source, job_type)), None, source)
 
 
 def _is_other_job(name: str, jobs: Jobs) -> bool:
@@ -114,7 +114,6 @@ def _from_file(path: str, rest: Sequence[str]) -> Planned:
     if job.is_continue:
         print(f" Note: {path} is of a job that was continued; a new job starts from the beginning.")
         values = {**values, "fn_cont": ""} if "fn_cont" in values else values
-    values = {**job.job_type.defaults(), **values}
     return Planned(JobStar(job.job_type, values), None, path)
 
 
@@ -164,7 +163,7 @@ def _run_existing(project: Project, what: str, rest: Sequence[str], given: Mappi
 def _from_directory(path: str, rest: Sequence[str]) -> Planned:
     job = job_star.read(path)
     settings = list(takewhile(lambda word: not word.startswith("--"), rest))
-    values = {**job.job_type.defaults(), **_with(job.values, settings, rest[len(settings) :], path, job.job_type)}
+    values = _with(job.values, settings, rest[len(settings) :], path, job.job_type)
     return Planned(replace(job, values=values), None, path)
 
 

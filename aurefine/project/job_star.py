@@ -15,7 +15,7 @@ from aurefine.star import Table
 
 @dataclass(frozen=True)
 class JobStar:
-    """A job's type and its form; `values` maps the form's keys to texts, in whichever version they were written."""
+    """A job's type and its form; `values` maps the form's keys to texts: all of the form's, and those that only other versions of RELION have."""
 
     job_type: JobType
     values: dict[str, str]
@@ -37,7 +37,8 @@ def read(path: str | Path) -> JobStar:
     if names is None or values is None:
         raise InputError(f"{path}: data_joboptions_values lacks _rlnJobOptionVariable or _rlnJobOptionValue; give the job.star that RELION wrote")
     form = {str(name): str(value) for name, value in zip(names, values, strict=True)}
-    return JobStar(_type(job, path), form, bool(job.value("rlnJobIsContinue", 0)))
+    job_type = _type(job, path)
+    return JobStar(job_type, {**job_type.defaults(5 if "rlnJobTypeLabel" in job else 3), **form}, bool(job.value("rlnJobIsContinue", 0)))
 
 
 def _type(job: Table, path: str | Path) -> JobType:
@@ -67,7 +68,7 @@ def _read_run_job(path: str | Path) -> JobStar:
         raise InputError(f"{path}: job_type {rows.get('job_type', '')!r} is not a number; give the run.job that RELION wrote")
     job_type = job_types.by_code(int(rows["job_type"]), str(path))
     values = {field.key: rows[_bare(field.label)] for field in job_type.fields if _bare(field.label) in rows}
-    return JobStar(job_type, values, rows.get("is_continue", "") == "true")
+    return JobStar(job_type, {**job_type.defaults(3), **values}, rows.get("is_continue", "") == "true")
 
 
 def _bare(label: str) -> str:
