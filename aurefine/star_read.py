@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,58 +13,64 @@ import numpy as np
 from aurefine.errors import InputError
 from aurefine.star_labels import LABEL_TYPES
 
-_HEAD = re.compile(r"\s*data_(\S*)[ \t]*(?:#.*)?")
+_HEAD = re.compile(rb"\s*data_(\S*)[ \t]*(?:#.*)?")
 _TOKEN = re.compile(r'"([^"\n]*)"(?=\s|$)|\'([^\'\n]*)\'(?=\s|$)|(\S+)', re.MULTILINE)
-_CHUNK = 1 << 18  # characters tokenised at a time: stays in cache, and bounds the memory that millions of rows take
+_CHUNK = 1 << 18  # bytes tokenised at a time: stays in cache, and bounds the memory that millions of rows take
+_LONG = 1 << 21  # from this many bytes on, compiled code (star_parse.py) pays for being loaded
+_LONG_CHUNK = 1 << 22
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 def read_blocks(path: str | Path) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
     """Name, columns and "is a list" of each block; InputError for a missing file or malformed text."""
-    text = _load(path)
-    heads = list(_heads(text))
-    if not heads or "\0" in text[:4096]:
+    data = _load(path)
+    heads = list(_heads(data))
+    if not heads or b"\0" in data[:4096]:
         raise InputError(f"{path}: not a STAR file (no line starts with 'data_'); give the .star file that RELION wrote")
     seen: set[str] = set()
-    for (start, stop, name), end in zip(heads, [*(head[0] for head in heads[1:]), len(text)], strict=True):
+    for (start, stop, name), end in zip(heads, [*(head[0] for head in heads[1:]), len(data)], strict=True):
         if name in seen:
-            raise InputError(f"{path}, line {_line_number(text, start)}: the block data_{name} occurs twice; remove one of them")
+            raise InputError(f"{path}, line {_line_number(data, start)}: the block data_{name} occurs twice; remove one of them")
         seen.add(name)
-        yield name, *_BlockReader(str(path), text, name, stop, end).block()
+        yield name, *_BlockReader(str(path), data, name, stop, end).block()
 
 
-def _heads(text: str) -> Iterator[tuple[int, int, str]]:
+def _heads(data: bytes) -> Iterator[tuple[int, int, str]]:
     """Start, end and name of each `data_` line."""
-    position = 0 if text.startswith("data_") else text.find("\ndata_")
+    position = 0 if data.startswith(b"data_") else data.find(b"\ndata_")
     while position >= 0:
-        line = position + (text[position] == "\n")
-        stop = text.find("\n", line)
-        stop = len(text) if stop < 0 else stop
-        match = _HEAD.fullmatch(text, line, stop)
+        line = position + (data[position : position + 1] == b"\n")
+        stop = data.find(b"\n", line)
+        stop = len(data) if stop < 0 else stop
+        match = _HEAD.fullmatch(data, line, stop)
         if match:  # otherwise a row whose first value starts with data_
-            yield line, stop, match.group(1)
-        position = text.find("\ndata_", stop)
+            yield line, stop, _decoded(match.group(1))
+        position = data.find(b"\ndata_", stop)
 
 
-def _load(path: str | Path) -> str:
+def _load(path: str | Path) -> bytes:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the name, and that you are in the RELION project's folder") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    text = data.decode("ascii") if data.isascii() else data.decode("utf-8", "surrogateescape")
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def _line_number(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
+def _decoded(data: bytes) -> str:
+    return data.decode("ascii") if data.isascii() else data.decode("utf-8", "surrogateescape")
+
+
+def _line_number(data: bytes, position: int) -> int:
+    return data.count(b"\n", 0, position) + 1
 
 
 class _BlockReader:
-    """Reads text[start:end], the inside of one data block; keeps positions so that errors can name the line."""
+    """Reads data[start:end], the inside of one data block; keeps positions so that errors can name the line."""
 
-    def __init__(self, path: str, text: str, name: str, start: int, end: int) -> None:
-        self.path, self.text, self.name, self.start, self.end = path, text, name, start, end
+    def __init__(self, path: str, data: bytes, name: str, start: int, end: int) -> None:
+        self.path, self.data, self.name, self.start, self.end = path, data, name, start, end
 
     def block(self) -> tuple[dict[str, np.ndarray], bool]:
         labels: list[str] = []
@@ -95,9 +103,9 @@ class _BlockReader:
     def _lines(self) -> Iterator[tuple[int, str]]:
         position = self.start
         while position < self.end:
-            stop = self.text.find("\n", position, self.end)
+            stop = self.data.find(b"\n", position, self.end)
             stop = self.end if stop < 0 else stop
-            yield position, self.text[position:stop]
+            yield position, _decoded(self.data[position:stop])
             position = stop + 1
 
     def _add_label(self, content: str, is_loop: bool, labels: list[str], values: list[str], position: int) -> None:
@@ -112,17 +120,27 @@ class _BlockReader:
 
     def _loop_columns(self, labels: list[str], body: int) -> dict[str, np.ndarray]:
         parts: list[list[np.ndarray]] = [[] for _ in labels]
-        for position, chunk in self._chunks(body):
-            words = self._row_words(chunk, len(labels), position)
-            for index, label in enumerate(labels):
-                parts[index].append(self._numbers(label, words[index :: len(labels)], position))
+        for columns in self._columns_of_chunks(labels, body):
+            for part, column in zip(parts, columns, strict=True):
+                part.append(column)
         return {label: _join(part, label) for label, part in zip(labels, parts, strict=True)}
 
-    def _chunks(self, position: int) -> Iterator[tuple[int, str]]:
+    def _columns_of_chunks(self, labels: list[str], body: int) -> Iterator[list[np.ndarray]]:
+        if self.end - body <= _LONG:
+            yield from (self._chunk_columns(labels, *piece) for piece in self._chunks(body, _CHUNK))
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:  # compiled code runs beside Python's
+            yield from pool.map(lambda piece: _fast_columns(labels, piece[1]) or self._chunk_columns(labels, *piece), self._chunks(body, _LONG_CHUNK))
+
+    def _chunk_columns(self, labels: list[str], position: int, chunk: bytes) -> list[np.ndarray]:
+        words = self._row_words(_decoded(chunk), len(labels), position)
+        return [self._numbers(label, words[index :: len(labels)], position) for index, label in enumerate(labels)]
+
+    def _chunks(self, position: int, size: int) -> Iterator[tuple[int, bytes]]:
         """Pieces of the rows, cut at line ends."""
         while position < self.end:
-            stop = self.end if self.end - position <= _CHUNK else self.text.find("\n", position + _CHUNK, self.end) + 1 or self.end
-            yield position, self.text[position:stop]
+            stop = self.end if self.end - position <= size else self.data.find(b"\n", position + size, self.end) + 1 or self.end
+            yield position, self.data[position:stop]
             position = stop
 
     def _row_words(self, chunk: str, width: int, position: int) -> list[str]:
@@ -139,10 +157,10 @@ class _BlockReader:
 
     def _complain_about_rows(self, position: int, width: int) -> None:
         offset = position
-        for line in self.text[position : self.end].split("\n"):
-            found = len(_split(line))
-            if found not in (0, width) and not line.lstrip().startswith("#"):
-                cut = " (the file ends here: it is truncated)" if offset + len(line) + 1 >= len(self.text) else ""
+        for line in self.data[position : self.end].split(b"\n"):
+            found = len(_split(_decoded(line)))
+            if found not in (0, width) and not line.lstrip().startswith(b"#"):
+                cut = " (the file ends here: it is truncated)" if offset + len(line) + 1 >= len(self.data) else ""
                 raise self._error(offset, f"the row has {found} values but the table has {width} columns{cut}; restore or repair this file")
             offset += len(line) + 1
         raise self._error(position, f"the rows from here on do not have {width} values each; are quotes missing?")
@@ -169,8 +187,8 @@ class _BlockReader:
         return self._error(position, f"{label} must be {expected}")
 
     def _row_position(self, position: int, row: int) -> int:
-        for line in self.text[position : self.end].split("\n"):
-            if line.strip() and not line.lstrip().startswith("#"):
+        for line in self.data[position : self.end].split(b"\n"):
+            if line.strip() and not line.lstrip().startswith(b"#"):
                 row -= 1
                 if row < 0:
                     break
@@ -178,7 +196,21 @@ class _BlockReader:
         return position
 
     def _error(self, position: int, message: str) -> InputError:
-        return InputError(f"{self.path}, line {_line_number(self.text, position)} (data_{self.name}): {message}")
+        return InputError(f"{self.path}, line {_line_number(self.data, position)} (data_{self.name}): {message}")
+
+
+def _fast_columns(labels: list[str], chunk: bytes) -> list[np.ndarray] | None:
+    """Columns of plain rows by compiled code; None where the chunk needs (or its mistakes need) a closer look."""
+    from aurefine import star_parse  # numba takes a second to load, which short files need not wait for
+
+    if not chunk.isascii():
+        return None
+    types = [LABEL_TYPES.get(label, str) for label in labels]
+    kinds = {str: star_parse.TEXT, float: star_parse.FLOAT}
+    columns = star_parse.parse_rows(chunk, [kinds.get(kind, star_parse.WHOLE) for kind in types])
+    if columns is None:
+        return None
+    return [_as_flags(column) if kind is bool else column for kind, column in zip(types, columns, strict=True)]
 
 
 def _split(text: str) -> list[str]:
@@ -195,8 +227,12 @@ def _convert(kind: type, words: list[str]) -> np.ndarray:
         column = np.fromiter(map(int, words), np.int64, len(words))
     except ValueError:
         column = _loose_integers(words)
-    flags = kind is bool and bool(np.isin(column, (0, 1)).all())  # some of RELION's flags also say -1
-    return column.astype(bool) if flags else column
+    return _as_flags(column) if kind is bool else column
+
+
+def _as_flags(column: np.ndarray) -> np.ndarray:
+    """Flags as bool; some of RELION's also say -1, and stay numbers."""
+    return column.astype(bool) if np.isin(column, (0, 1)).all() else column
 
 
 def _loose_integers(words: list[str]) -> np.ndarray:

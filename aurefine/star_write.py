@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from aurefine.star_labels import LABEL_TYPES
 
 _FLOAT_FORMATS = np.array(["%12.6f", "%12.5f", "%12.6e", "%12.5e"], dtype=object)  # plain, plain negative, exponent, exponent negative
 _ROWS_AT_A_TIME = 50_000
+_THREADS = min(4, os.cpu_count() or 1)
+_MANY_CELLS = 200_000  # from here on, compiled code (star_format.py) pays for being loaded
 
 
 def table_text(name: str, columns: dict[str, np.ndarray], is_list: bool, version: int) -> Iterator[str]:
@@ -65,7 +69,48 @@ def _loop_lines(columns: dict[str, np.ndarray]) -> Iterator[str]:
     for number, label in enumerate(columns, start=1):
         yield f"_{label} #{number} \n"
     count = len(next(iter(columns.values()))) if columns else 0
-    for start in range(0, count, _ROWS_AT_A_TIME):
-        part = slice(start, start + _ROWS_AT_A_TIME)
-        cells = [format_column(label, column[part]) for label, column in columns.items()]
-        yield "".join([" ".join(row) + " \n" for row in zip(*cells, strict=True)])
+    parts = [{label: np.asarray(column[start : start + _ROWS_AT_A_TIME]) for label, column in columns.items()}
+             for start in range(0, count, _ROWS_AT_A_TIME)]  # fmt: skip
+    if count * len(columns) <= _MANY_CELLS:
+        yield from map(_lines, parts)
+        return
+    with ThreadPoolExecutor(_THREADS) as pool:  # compiled code runs beside Python's; a few parts ahead bound the memory
+        for start in range(0, len(parts), _THREADS):
+            yield from pool.map(lambda part: _fast_lines(part) or _lines(part), parts[start : start + _THREADS])
+
+
+def _lines(columns: dict[str, np.ndarray]) -> str:
+    cells = [format_column(label, column) for label, column in columns.items()]
+    return "".join([" ".join(row) + " \n" for row in zip(*cells, strict=True)])
+
+
+def _fast_lines(columns: dict[str, np.ndarray]) -> str | None:
+    """The lines by compiled code; None for columns of a kind that it does not know."""
+    from aurefine import star_format  # numba takes a second to load, which short files need not wait for
+
+    prepared: list[np.ndarray | bytes | list[bytes]] = []
+    texts = []
+    for label, values in columns.items():
+        kind = LABEL_TYPES.get(label, _own_kind(values))
+        if kind is str or values.dtype.kind in "OUS":
+            texts.append((len(prepared), label))
+            prepared.append(_joined(values))
+        elif values.dtype.kind not in "iufb" or (kind is not float and values.dtype.kind in "fu"):
+            return None
+        else:
+            prepared.append(values.astype(np.float64 if kind is float else np.int64))
+    rows = len(next(iter(columns.values())))
+    lines = star_format.format_rows(prepared, rows, format_floats)
+    if lines is None:  # words that need quotes
+        for place, label in texts:
+            prepared[place] = [cell.encode("utf-8", "surrogateescape") for cell in format_column(label, columns[label])]
+        lines = star_format.format_rows(prepared, rows, format_floats)
+    return None if lines is None else lines.decode("utf-8", "surrogateescape")
+
+
+def _joined(values: np.ndarray) -> bytes:
+    """Words in lines; nothing (which is not plain) where there are values of another kind."""
+    try:
+        return "\n".join(values.tolist()).encode("ascii")
+    except (TypeError, UnicodeEncodeError):
+        return b""
