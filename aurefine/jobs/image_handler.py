@@ -18,6 +18,7 @@ from aurefine.job_control import JobControl, job_control
 from aurefine.jobs import image_handler_reports as reports
 from aurefine.jobs.image_handler_flags import OPTIONS, check, needs_pixel_size, notes, operations
 from aurefine.jobs.outputs import free
+from aurefine.threads import thread_count
 
 NAME = "image_handler"
 SUMMARY = "Filter, resample, cut, move, mirror, symmetrise, combine and measure maps, images, stacks and STAR lists of them."
@@ -29,19 +30,14 @@ __all__ = ["NAME", "OPTIONS", "SUMMARY", "run"]
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     """Do what `values` ask for; returns the exit code. Raises InputError for a user's mistake."""
     given = {option.name: option.default for option in OPTIONS if option.effect == "used"} | dict(values)
-    with job_control(given["pipeline_control"], "run it again.") as control, fft.set_workers(_threads(given["threads"])):
+    threads = thread_count(given["threads"])
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))  # read when numba is first imported
+    with job_control(given["pipeline_control"], "run it again.") as control, fft.set_workers(threads):
         check(given)
         for note in notes(given):
             print(f" Note: {note}.")
         _handle(given, control)
     return 0
-
-
-def _threads(asked: int) -> int:
-    """Threads of the transforms and of compiled loops."""
-    count = asked if asked > 0 else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(count))  # read when numba is first imported
-    return count
 
 
 def _handle(given: Mapping[str, Any], control: JobControl) -> None:
