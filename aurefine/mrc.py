@@ -93,8 +93,11 @@ class Stack:
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             number = int(wanted.max()) + 1 if wanted.max() >= self.count else int(wanted.min()) + 1
             raise InputError(f"{self.path}: image {number} was asked for, but the stack holds {self.count} images")
+        runs = list(_runs(wanted))
+        if len(runs) == 1:  # as for a micrograph: without a copy
+            return _read_sections(self.header, int(wanted[0]), len(wanted))
         images = np.empty((len(wanted), self.height, self.width), dtype=np.float32)
-        for start, stop in _runs(wanted):
+        for start, stop in runs:
             images[start:stop] = _read_sections(self.header, int(wanted[start]), stop - start)
         return images
 

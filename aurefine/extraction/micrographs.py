@@ -180,4 +180,4 @@ def header_pixel_sizes(names: Mapping[str, float]) -> list[str]:
         return []
     name, stated, expected = wrong[0]
     others = f" (and {len(wrong) - 1} others)" if len(wrong) > 1 else ""
-    return [f"{name}{others}: the header says {stated:g} A/pixel, the STAR file {expected:g}; the STAR file is believed"]
+    return [f"{name}{others}: the header says {stated:g} A/pixel; {expected:g} of the STAR file or --angpix is used"]

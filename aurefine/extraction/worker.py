@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -24,7 +24,7 @@ from aurefine.fourier import frequencies
 from aurefine.optics import OpticsGroup
 from aurefine.particles import CtfTable
 
-_BATCH_PIXELS = 1 << 20  # of windows in work at a time: a few images, so that they stay in the processor's cache
+_BATCH_PIXELS = 1 << 19  # of windows in work at a time: a few images, so that they stay in the processor's cache
 _CTF_LOCK = Lock()  # the compiled CTF runs on every core by itself and may not be entered twice
 
 
@@ -74,14 +74,14 @@ class Worker:
 
     def _with_ctf(self, task: Task) -> Task:
         """The task with the microscope of each particle, for the CTF."""
-        from_micrographs = self.refined is None or self.options.keep_micrograph_ctfs
-        optics, path = (self.micrographs.optics, self.micrographs.path) if self.refined is None or from_micrographs else (
-            self.refined.optics, self.refined.path)  # fmt: skip
+        parameters = tables.ctf_of(task.table, task.micrograph.name)
+        own = None if self.options.keep_micrograph_ctfs else self.refined
+        optics, path = (self.micrographs.optics, self.micrographs.path) if own is None else (own.optics, own.path)
         groups = {
             number: tables.microscope(optics, number, path, task.pixel_size, self.options.ctf_box)
             for number in np.unique(task.table["rlnOpticsGroup"]).tolist()
         }
-        return task.with_ctf(tables.ctf_of(task.table, task.micrograph.name), groups)
+        return replace(task, ctf=parameters, microscopes=groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +96,6 @@ class Task:
     pixel_size: float  # Angstrom, of the micrograph
     ctf: CtfTable | None = None
     microscopes: dict[int, OpticsGroup] | None = None
-
-    def with_ctf(self, parameters: CtfTable, microscopes: dict[int, OpticsGroup]) -> Task:
-        """The same task with what the CTF needs."""
-        return Task(self.micrograph, self.options, self.image, self.table, self.position, self.pixel_size, parameters, microscopes)
 
     def write(self) -> tuple[star.Table, int]:
         """Write the stack, then its table `_extract.star`: where that is, the stack is whole.
