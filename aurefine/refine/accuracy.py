@@ -38,9 +38,7 @@ def _ladder(steps) -> np.ndarray:
     return np.array(values)
 
 
-def estimate(
-    plan: Plan, model: Model, volume: Volume, particles: ParticleSet, poses: Poses, members: np.ndarray, options: RefineOptions
-) -> Accuracy:
+def estimate(plan: Plan, model: Model, volume: Volume, particles: ParticleSet, poses: Poses, members: np.ndarray, options: RefineOptions) -> Accuracy:
     """Mean error of rotation and translation at which the expected log-likelihood drops by -ln 0.01, over the first 100 of `members`."""
     chosen = members[:_PARTICLES]
     turns, shifts, spectrum = [], [], np.zeros(model.box // 2 + 1)
@@ -52,9 +50,7 @@ def estimate(
         spectrum += by_shell
         shifts.append(signal.shift_errors(_ladder(_SHIFT_STEPS)) * particles.optics[group].pixel_size)
     total = spectrum.sum()
-    return Accuracy(
-        float(np.concatenate(turns).mean()), float(np.concatenate(shifts).mean()), spectrum / total if total > 0 else spectrum
-    )
+    return Accuracy(float(np.concatenate(turns).mean()), float(np.concatenate(shifts).mean()), spectrum / total if total > 0 else spectrum)
 
 
 class _Signal:

@@ -69,10 +69,6 @@ def check(
 def _global_plan(plan: Plan, model: Model, options: RefineOptions) -> Plan:
     """The same iteration with a global search of moderate fineness, without perturbation, over the offsets in use."""
     now = plan.sampling
-    sampling = SamplingState(
-        _ORDER, now.symmetry, max(now.offset_range, now.offset_step), now.offset_step, limit_tilt=now.limit_tilt, oversampling=1
-    )
-    sizes = tuple(
-        image_sizes(options, geometry, plan.current_size, sampling.coarse_step, model.box, model.pixel_size) for geometry in plan.geometry
-    )
+    sampling = SamplingState(_ORDER, now.symmetry, max(now.offset_range, now.offset_step), now.offset_step, limit_tilt=now.limit_tilt, oversampling=1)
+    sizes = tuple(image_sizes(options, geometry, plan.current_size, sampling.coarse_step, model.box, model.pixel_size) for geometry in plan.geometry)
     return replace(plan, sampling=sampling, image_sizes=sizes, correlation=False, final=False)

@@ -135,7 +135,5 @@ def totals(samples: Samples, centre: np.ndarray, shifts: np.ndarray) -> tuple[np
     Args: centre float64 [n, 2] offset of each image, shifts float64 [t, 2] the samples' shifts, in one unit.
     """
     particle, slices = np.zeros(len(centre)), np.zeros(len(samples.slice_ptr) - 1)
-    square = _totals(
-        samples.slice_ptr, samples.run_particle, samples.run_ptr, samples.shift, samples.weight, centre, shifts, particle, slices
-    )
+    square = _totals(samples.slice_ptr, samples.run_particle, samples.run_ptr, samples.shift, samples.weight, centre, shifts, particle, slices)
     return particle, slices, square

@@ -1,0 +1,223 @@
+"""The coarse pass of the E-step: which coarse orientations and shifts explain each image well enough to be looked at more finely.
+
+Three ways lead there, and all end in the same list of significant pairs (ALGORITHM.md 4.8):
+* dense: every image against the whole grid, two matrix products (global searches);
+* listed: every image against its own list of orientations, a fused kernel (local searches);
+* both are screened first where images are large enough: all those orientations are compared at half the frequencies (screen.py), and
+  only those near the best one at all of them. RELION's own idea of two passes, once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from aurefine import kernels
+from aurefine.fourier import PixelList, pixel_list
+from aurefine.optics import OpticsGroup
+from aurefine.refine import screen
+from aurefine.refine.images import Prepared
+from aurefine.refine.plan import slice_matrices
+from aurefine.refine.select import NEVER
+from aurefine.refine.state import Poses
+
+if TYPE_CHECKING:
+    from aurefine.refine.expectation import Expectation
+
+DENSE_SCORES = 12_000_000  # scores held at a time (4 bytes each)
+_SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to tell anything
+_LISTED_COST = 25  # how many times dearer an orientation is in a list than in the matrix product
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    """Significant coarse pairs of particles `rows` of the chunk, particle by particle: ptr int64 [n + 1], rotation int64, shift int64 and
+    log prior float32 of every pair."""
+
+    rows: np.ndarray
+    ptr: np.ndarray
+    rotation: np.ndarray
+    shift: np.ndarray
+    log_prior: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: list[Coarse]) -> Coarse:
+        """One batch of consecutive ones: the more particles share a rotation, the fewer projections are made."""
+        count = np.concatenate([np.diff(part.ptr) for part in parts])
+        whole = lambda name: np.concatenate([getattr(part, name) for part in parts])  # noqa: E731
+        ptr = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        return cls(whole("rows"), ptr, whole("rotation"), whole("shift"), whole("log_prior"))
+
+    def part(self, start: int, stop: int) -> Coarse:
+        """Particles start to stop."""
+        pairs = slice(self.ptr[start], self.ptr[stop])
+        ptr = self.ptr[start : stop + 1] - self.ptr[start]
+        return Coarse(self.rows[start:stop], ptr, self.rotation[pairs], self.shift[pairs], self.log_prior[pairs])
+
+
+class _Listed(NamedTuple):
+    """Orientations to look at, particle by particle: ptr int64 [n + 1], coarse rotation int64 and log prior float32 of each."""
+
+    ptr: np.ndarray
+    rotation: np.ndarray
+    log_prior: np.ndarray
+
+    def part(self, start: int, stop: int) -> _Listed:
+        """Particles start to stop."""
+        mine = slice(self.ptr[start], self.ptr[stop])
+        return _Listed(self.ptr[start : stop + 1] - self.ptr[start], self.rotation[mine], self.log_prior[mine])
+
+
+class CoarsePass:
+    """The coarse pass for the images of one optics group; `run` takes operands at the pixels `pixels`."""
+
+    def __init__(self, owner: Expectation, group: int, optics: OpticsGroup, pixels: PixelList) -> None:
+        self.owner, self.grid, self.plan, self.model = owner, owner.grid, owner.plan, owner.model
+        self.group, self.optics, self.pixels = group, optics, pixels
+        self.geometry = owner.plan.geometry[group]
+        self.shifts = owner.plan.shift_radians(owner.grid.coarse_shifts, group)
+        size = 2 * int(0.5 * screen.FREQUENCIES * pixels.size)
+        self.screened = size >= _SMALLEST_SCREEN and not owner.plan.correlation
+        self.screen_pixels = pixel_list(max(size, 2), optics.box, optics.pixel_size)
+        self.screen_rows = torch.from_numpy(rows_of(self.screen_pixels, pixels)).to(owner.device)
+
+    def run(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses) -> Iterator[Coarse]:
+        """Yield the significant coarse pairs of the chunk, batch by batch; images complex64, power float32 [particles, pixels]."""
+        log_offset = self._offset_prior(prepared.centre)
+        if self.plan.sampling.local:
+            near = self.grid.near(poses.angles[prepared.indices])
+            count = np.diff(near.ptr)
+            prior = near.log_prior + np.repeat(np.log(np.maximum(count, 1)), count).astype(np.float32)
+            yield from self._listed(_Listed(near.ptr, near.coarse_index, prior), images, power, log_offset, self.screened)
+            return
+        log_rotation = np.repeat(_log_or_never(self.model.pdf_direction * len(self.grid.directions)), self.grid.n_psi)
+        if self.screened and self.owner.device.type == "cpu":  # a GPU's matrix product is faster than what comes after a screening
+            listed = self._survivors_of_all(images, power, log_rotation, log_offset)
+            if len(listed.rotation) * _LISTED_COST < len(images) * self.grid.coarse_count:
+                yield from self._listed(listed, images, power, log_offset, False)
+                return
+        yield from self._dense(images, power, log_rotation, log_offset)
+
+    def _offset_prior(self, centre: np.ndarray) -> np.ndarray:
+        """float32 [n, shifts] log prior of the coarse offsets (unperturbed), with its mean weight divided out."""
+        grid, model, a = self.grid, self.model, self.optics.pixel_size
+        total = centre[:, None, :] * a + grid.coarse_shifts_unperturbed[None]
+        if self.plan.relion_offset_prior:  # ALGORITHM.md 4.7, QUIRK: Angstrom added to pixels
+            total = (centre[:, None, :] + grid.coarse_shifts_unperturbed[None]) * a
+        ranges = np.array([self.owner.options.offset_range_x, self.owner.options.offset_range_y])
+        log_prior = -(total**2 / (2 * np.where(ranges > 0, (ranges / 3) ** 2, model.sigma2_offset))).sum(-1)
+        return (log_prior - np.log(np.exp(log_prior - log_prior.max(1, keepdims=True)).mean(1, keepdims=True))
+                - log_prior.max(1, keepdims=True)).astype(np.float32)  # fmt: skip
+
+    # ------------------------------------------------------------------ the whole grid
+    def _dense(self, images: torch.Tensor, power: torch.Tensor, log_rotation: np.ndarray, log_offset: np.ndarray) -> Iterator[Coarse]:
+        rotations, shifts = self.grid.coarse_count, len(self.shifts)
+        split = lambda k: (k % rotations, k // rotations)  # noqa: E731
+        for rows, cross, half_power in self._products(images, power, self.pixels):
+            if self.plan.correlation:
+                cross /= torch.sqrt(2 * half_power + 1e-30)[:, None, :]
+            else:
+                self.owner.select.add_dense_priors(self.owner.native(cross), self.owner.native(half_power), log_rotation, log_offset[rows])
+            values, ptr = self.owner.native(cross).reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations * shifts
+            yield self._significant_pairs(rows, values, ptr, split, log_rotation, log_offset[rows])
+
+    def _products(self, images: torch.Tensor, power: torch.Tensor, pixels: PixelList):
+        """Yield (rows, Re<shifted image, slice> float32 [rows, shifts, rotations], half the weighted power of the slices [rows, rotations])."""
+        volume, device = self.owner.volume, self.owner.device
+        rotations = self.grid.coarse_rotations
+        planes = kernels.project_planes(volume, slice_matrices(rotations, volume, self.geometry), pixels)
+        projections, squares = planes.flatten(1), planes.square().sum(1)
+        phases = kernels.shift_phases(torch.as_tensor(self.shifts, device=device), pixels)
+        shifts = len(phases)
+        batch = max(1, self.owner.room * DENSE_SCORES // (len(rotations) * shifts))
+        scores = torch.empty((min(batch, len(images)) * shifts, len(rotations)), device=device)
+        for start in range(0, len(images), batch):
+            rows = np.arange(start, min(start + batch, len(images)))
+            shifted = images[start : start + batch, None, :] * phases
+            operand = torch.cat([shifted.real, shifted.imag], -1).flatten(0, 1)
+            product = kernels.matrix_product(operand, projections, self.plan.reduced_precision, scores[: len(operand)])
+            yield rows, product.view(len(rows), shifts, len(rotations)), 0.5 * (power[start : start + batch] @ squares.T)
+
+    # ------------------------------------------------------------------ each particle's own list
+    def _listed(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray, screened: bool) -> Iterator[Coarse]:
+        shifts = len(self.shifts)
+        split = lambda k: (k // shifts, k % shifts)  # noqa: E731
+        for start, stop in batches(np.diff(listed.ptr) * shifts, self.owner.room * DENSE_SCORES):
+            rows, part = np.arange(start, stop), listed.part(start, stop)
+            if screened:
+                part = self._survivors_of_list(part, images[start:stop], power[start:stop], log_offset[rows])
+            values, block_ptr = self._scores(part.ptr, part.rotation, images[start:stop], power[start:stop], self.pixels)
+            if not self.plan.correlation:
+                self.owner.select.add_block_priors(values, block_ptr, part.ptr, part.log_prior, log_offset[rows])
+            coarse = self._significant_pairs(rows, values, block_ptr, split, None, log_offset[rows])
+            place = np.repeat(part.ptr[:-1], np.diff(coarse.ptr)) + coarse.rotation
+            yield Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, (coarse.log_prior + part.log_prior[place]).astype(np.float32))
+
+    def _scores(self, ptr: np.ndarray, index: np.ndarray, images: torch.Tensor, power: torch.Tensor, pixels: PixelList):
+        """(log-likelihoods, block ptr) of every listed rotation at every coarse shift, particle by particle."""
+        used, pair_slice = screen.distinct(index)
+        slices = slice_matrices(self.grid.rotation_of(used), self.owner.volume, self.geometry)
+        shifts = len(self.shifts)
+        return kernels.score(
+            self.owner.volume, slices, ptr, pair_slice, images, power, np.arange(len(ptr), dtype=np.int64) * shifts,
+            np.tile(np.arange(shifts, dtype=np.int32), len(ptr) - 1), self.shifts, pixels, self.plan.correlation,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ screening
+    def _at_half(self, values: torch.Tensor) -> torch.Tensor:
+        return values[:, self.screen_rows].contiguous()
+
+    def _survivors_of_all(self, images: torch.Tensor, power: torch.Tensor, log_rotation: np.ndarray, log_offset: np.ndarray) -> _Listed:
+        """The rotations of the whole grid that are near each particle's best one."""
+        rotations, parts, count = self.grid.coarse_count, [], [np.zeros(1, np.int64)]
+        for rows, cross, half_power in self._products(self._at_half(images), self._at_half(power), self.screen_pixels):
+            best = screen.best_over_shifts(self.owner.native(cross), self.owner.native(half_power), log_rotation, log_offset[rows])
+            ptr, kept = screen.near_best(best.reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations)
+            parts.append(kept % rotations)
+            count.append(np.diff(ptr))
+        rotation = np.concatenate(parts)
+        return _Listed(np.cumsum(np.concatenate(count)), rotation, log_rotation[rotation])
+
+    def _survivors_of_list(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray) -> _Listed:
+        """The listed rotations that are near each particle's best one."""
+        values, block_ptr = self._scores(listed.ptr, listed.rotation, self._at_half(images), self._at_half(power), self.screen_pixels)
+        self.owner.select.add_block_priors(values, block_ptr, listed.ptr, listed.log_prior, log_offset)
+        values = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
+        ptr, kept = screen.near_best(values.reshape(-1, len(self.shifts)).max(1), listed.ptr)
+        return _Listed(ptr, listed.rotation[kept], listed.log_prior[kept])
+
+    # ------------------------------------------------------------------ what is significant
+    def _significant_pairs(self, rows, values, ptr, split, log_rotation, log_offset) -> Coarse:
+        """Reduce log weights to significant (rotation, shift) pairs, particle by particle."""
+        index, pair_ptr = self.owner.select.indices(values, ptr, self.owner.choose(values, ptr))
+        rotation, shift = split(index)
+        particle = np.repeat(np.arange(len(ptr) - 1), np.diff(pair_ptr))
+        prior = log_offset[particle, shift] + (0 if log_rotation is None else log_rotation[rotation])
+        if self.plan.correlation:
+            prior = np.zeros(len(rotation))
+        return Coarse(rows, pair_ptr, rotation, shift, prior.astype(np.float32))
+
+
+def batches(sizes: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of consecutive blocks whose sizes sum to at most `limit` (one block at the least)."""
+    total = np.concatenate([[0], np.cumsum(sizes)])
+    start = 0
+    while start < len(sizes):
+        stop = max(start + 1, int(np.searchsorted(total, total[start] + limit, "right")) - 1)
+        yield start, stop
+        start = stop
+
+
+def rows_of(part: PixelList, whole: PixelList) -> np.ndarray:
+    """Positions of a smaller list's pixels in a larger one of the same box."""
+    position = {key: k for k, key in enumerate(zip(whole.x.tolist(), whole.y.tolist(), strict=True))}
+    return np.array([position[key] for key in zip(part.x.tolist(), part.y.tolist(), strict=True)], np.int64)
+
+
+def _log_or_never(probability: np.ndarray) -> np.ndarray:
+    """float32 logarithm with excluded entries far below everything."""
+    return np.where(probability > 0, np.log(np.maximum(probability, 1e-300)), NEVER).astype(np.float32)
