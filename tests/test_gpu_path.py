@@ -57,8 +57,7 @@ def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch)
     work, run = _run(plan, volume, state, data, options, DEVICE)
     if DEVICE == "cpu":  # take the GPU's way on the CPU
         monkeypatch.setattr(kernels, "_backend", lambda device: cuda)
-        monkeypatch.setattr(expectation, "_native", lambda values: values)
-        work.select, work.fine = select_torch, fine_torch
+        work.select, work.fine, work.native = select_torch, fine_torch, lambda values: values
     found, found_poses = run()
     for name in Poses.__dataclass_fields__:
         np.testing.assert_allclose(getattr(found_poses, name), getattr(poses, name), rtol=1e-3, atol=1e-3, err_msg=name)

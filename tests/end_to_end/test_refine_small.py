@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import aurefine
-from aurefine import compare, molecule, mrc, particles, simulate, star
+from aurefine import compare, job_control, molecule, mrc, particles, simulate, star
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.jobs.options import parse
 from aurefine.jobs.refine3d import OPTIONS, build
-from aurefine.refine import pipeline, writer
+from aurefine.refine import writer
 
 BOX, PIXEL_SIZE, COUNT, SYMMETRY = 32, 7.08, 150, "D2"
 COMMAND = (
@@ -83,7 +83,7 @@ def test_the_resolution_is_not_better_than_the_truth_allows(run: Run) -> None:
 
 def test_every_file_of_every_iteration_is_there(run: Run) -> None:
     expected = {"run_data.star", "run_optimiser.star", "run_sampling.star", "run_model.star", "run_class001.mrc", "run_class001_angdist.bild"}
-    expected |= {"run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc", pipeline.SUCCESS}
+    expected |= {"run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc", job_control.SUCCESS}
     per_half = ("model.star", "class001.mrc", "class001_angdist.bild")
     for iteration in range(run.last_iteration + 1):
         base = f"run_it{iteration:03d}"
@@ -167,7 +167,7 @@ def test_a_job_that_is_told_to_stop_says_so_and_can_go_on(run: Run, monkeypatch:
 
     def write_and_ask_to_stop(root: str, iteration: int, *further) -> str:
         if iteration == 1:
-            Path("stopped", pipeline.ABORT_NOW).touch()
+            Path("stopped", job_control.ABORT_NOW).touch()
         return real(root, iteration, *further)
 
     monkeypatch.setattr(writer, "write_iteration", write_and_ask_to_stop)
@@ -175,7 +175,7 @@ def test_a_job_that_is_told_to_stop_says_so_and_can_go_on(run: Run, monkeypatch:
     assert main(command) == 2
     assert "the job was stopped" in capsys.readouterr().err
     left = set(os.listdir("stopped"))
-    assert pipeline.ABORTED in left and pipeline.SUCCESS not in left and pipeline.ABORT_NOW not in left
+    assert job_control.ABORTED in left and job_control.SUCCESS not in left and job_control.ABORT_NOW not in left
     assert "run_it001_optimiser.star" in left and not any("it002" in name for name in left)
 
 
