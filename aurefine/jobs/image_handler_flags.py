@@ -107,7 +107,9 @@ OPTIONS = (*_IO, *_ARITHMETIC, *_PER_IMAGE, *_WITHOUT_EFFECT)
 _FLIPS = {"flip_x": "X", "flip_y": "Y", "flip_z": "Z", "invert_hand": "hand", "flip_xy": "XY", "flip_minus_xy": "mXY"}
 _OPERANDS = ("multiply", "divide", "add", "subtract", "optimise_mask", "adjust_power", "fourier_filter")
 _CONSTANTS = {"multiply_constant": 1.0, "divide_constant": 1.0, "add_constant": 0.0, "subtract_constant": 0.0}
+_EXCLUSIVE = ("multiply", "divide", "add", "subtract", "adjust_power", "fourier_filter")
 _FLAGS = {option.name: option.flag for option in OPTIONS}
+_DEFAULTS = {option.name: option.default for option in OPTIONS}
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -133,11 +135,15 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def notes(given: Mapping[str, Any]) -> list[str]:
-    """Where all of several operations are done of which RELION 3.1 does the first alone."""
-    groups = ([name for name, neutral in _CONSTANTS.items() if given[name] != neutral] + [name for name in _OPERANDS[:4] if given[name]],
-              [name for name in _FLIPS if given[name]])  # fmt: skip
-    return [f"{', '.join(_FLAGS[name] for name in group)} are done one after the other; RELION 3.1 does the first of them only"
-            for group in groups if len(group) > 1]  # fmt: skip
+    """Where all of several operations are done of which RELION 3.1 does the first alone: flips, then constants, then operands."""
+    flips = [name for name in _FLIPS if given[name]]
+    asked = flips + [name for name, neutral in _CONSTANTS.items() if given[name] != neutral]
+    asked += [name for name in _EXCLUSIVE if given[name]]
+    if flips:
+        asked += [name for name in ("bfactor", "laplacian_diameter", "lowpass", "highpass") if given[name] != _DEFAULTS[name]]
+    if len(asked) < 2:
+        return []
+    return [f"{', '.join(_FLAGS[name] for name in asked)} are all done here; RELION 3.1 does {_FLAGS[asked[0]]} alone"]
 
 
 def operations(given: Mapping[str, Any], images: ImageInput) -> Operations:
