@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from relion import machine
+from relion import machine, measure
 
 from aurefine import mrc, star
 
@@ -74,13 +71,7 @@ def run_once(program: str, cores: int, folder: Path) -> dict[str, Any]:
     words = command(program, cores, output)
     if words is None:
         return {"program": program, "cores": cores, "absent": "the program is not on the PATH"}
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    load = os.getloadavg()[0]
-    start = time.perf_counter()
-    with (folder / f"{output}.log").open("w") as log:
-        status = subprocess.run(words, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
-    wall = time.perf_counter() - start
-    result = {"program": program, "cores": cores, "wall_s": round(wall, 2), "exit_status": status, "load_at_start": round(load, 2)}
+    result = {"program": program, "cores": cores, **measure(words, folder, folder / f"{output}.log")}
     kept = folder / f"{output}.mrcs"
     stack = next((folder / output).rglob("mic000.mrcs"), None)
     if stack is not None:

@@ -113,15 +113,16 @@ def _finished(options: ExtractOptions, micrographs: Sequence[Micrograph]) -> dic
 
 def _kept(micrograph: Micrograph, options: ExtractOptions) -> star.Table | None:
     """The table of a finished micrograph; None where its stack is not what the table says, so that it is done again."""
-    tables_found = star.read(f"{micrograph.root}_extract.star")
-    table = next((table for table in tables_found.values() if "rlnImageName" in table), None)
-    if table is None or not Path(f"{micrograph.root}.mrcs").exists():
+    try:
+        found = star.read(f"{micrograph.root}_extract.star")
+        header = mrc.read_header(f"{micrograph.root}.mrcs")
+    except InputError:  # lost or damaged since
         return None
-    header = mrc.read_header(f"{micrograph.root}.mrcs")
+    table = next((table for table in found.values() if "rlnImageName" in table), None)
     if header.columns != options.final_box:
         raise InputError(f"{micrograph.root}.mrcs: finished with boxes of {header.columns} pixels, but now {options.final_box} are asked for; "
                          "go on with the same options, replace everything with --overwrite, or name another folder with --part_dir")  # fmt: skip
-    return table if header.sections == table.count else None
+    return table if table is not None and header.sections == table.count else None
 
 
 def _run(worker: Worker, finished: dict[str, star.Table], control: JobControl, console: Console) -> list[Outcome]:

@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 from scipy import fft
 
-from aurefine import ctf, mrc, star
+from aurefine import ctf, maps, mrc, star
 from aurefine.errors import InputError
 from aurefine.extraction import tables, windows
 from aurefine.extraction.coordinates import X, Y
@@ -166,6 +166,4 @@ class Task:
 
 def centred(images: np.ndarray, box: int) -> np.ndarray:
     """Images [n, old, old] cropped or padded with zeros about their centre to `box` pixels."""
-    from aurefine.maps import window
-
-    return images if images.shape[-1] == box else np.ascontiguousarray(window(images, box, images=True))
+    return images if images.shape[-1] == box else np.ascontiguousarray(maps.window(images, box, images=True))
