@@ -79,14 +79,21 @@ def execute(project: Project, process: Process, command: Sequence[str]) -> int:
     """Run a job that has its directory, showing what it prints, until it ends; returns its exit code (128 + signal where one ended it)."""
     folder = project.root / process.name
     job_directory.write_note(folder, shlex.join(["aurefine", *command]))
-    result = watch.run(command, project.root, folder)
-    if job_directory.outcome(folder) is None:
-        job_directory.mark(folder, _status(result))
+    result = watch.Result(1, False)
+    try:
+        result = watch.run(command, project.root, folder)
+    finally:
+        if job_directory.outcome(folder) is None:
+            job_directory.mark(folder, _status(result))
+        _finish(project, process)
+    return result.code
+
+
+def _finish(project: Project, process: Process) -> None:
     try:
         refresh(project)
     except InputError as error:
         print(f" Warning: the pipeline still says that {process.name} runs, `aurefine jobs` will set it right. {error}")
-    return result.code
 
 
 def _status(result: watch.Result) -> str:
@@ -106,12 +113,10 @@ def _next_directory(root: Path, pipeline: Pipeline, job: str) -> str:
 
 def _placed(job_type: JobType, arguments: Sequence[str], directory: str) -> list[str]:
     """The user's command line with its outputs in the job's directory, first of all where they were not said."""
-    places = {flag: directory + ending for flag, ending in job_type.places.items()}
-    kept: list[str] = []
-    for flag, values in flags(arguments).items():
-        if flag not in (*places, "--pipeline_control"):
-            kept += [flag, *values]
-    return [part for flag, value in places.items() for part in (flag, value)] + kept
+    given = {flag: values for flag, values in flags(arguments).items() if flag != "--pipeline_control"}
+    places = {flag: [directory + ending] for flag, ending in job_type.places.items()}
+    missing = {flag: values for flag, values in places.items() if flag not in given}
+    return [part for flag, values in {**missing, **given}.items() for part in (flag, *places.get(flag, values))]
 
 
 def _resolved(pipeline: Pipeline, command: list[str]) -> list[str]:

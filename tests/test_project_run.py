@@ -1,0 +1,295 @@
+"""`aurefine run` makes jobs of a RELION project: directory, logs, notes, exit files and pipeline are right however the job ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from aurefine import job_control, star
+from aurefine.cli.main import main
+from aurefine.project import job_star, labels, watch
+from aurefine.project.pipeline import Pipeline
+from aurefine.project.process_record import FILE as RECORD
+from aurefine.project.process_record import ProcessRecord
+from aurefine.project.project import Project
+
+SELECT = ["Select", "--i", "in/particles.star", "--select", "rlnDefocusU", "--minval", "15000", "--maxval", "25000"]
+PARTICLES = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnDefocusU #2\n" + "".join(f"{i:06d}@a.mrcs {i * 10000}\n" for i in range(1, 5))
+
+
+@pytest.fixture(params=["5", "3.1"])
+def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A new project of RELION 5 and one of 3.1, entered."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "particles.star").write_text(PARTICLES)
+    return Project.create(".", request.param)
+
+
+@pytest.fixture
+def new_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A new project of RELION 5, entered."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "particles.star").write_text(PARTICLES)
+    return Project.create(".", "5")
+
+
+def run(*words: str) -> int:
+    return main(["run", *words])
+
+
+def statuses(project: Project) -> dict[str, str]:
+    return {process.name: process.status for process in project.read().processes}
+
+
+def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let jobs run a shell script in aurefine's place."""
+    path = (folder / "program").resolve()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(watch.sys, "executable", str(path))
+
+
+def test_a_job_becomes_the_next_of_its_project(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*SELECT) == 0
+    assert statuses(project) == {"Select/job001/": labels.SUCCEEDED}
+    assert star.read_table("Select/job001/particles.star", "particles").count == 1
+    folder = Path("Select/job001")
+    assert {path.name for path in folder.iterdir()} >= {
+        "job.star", "job_pipeline.star", "default_pipeline.star", "note.txt", "run.out", "run.err", "RELION_JOB_EXIT_SUCCESS"
+    }  # fmt: skip
+    note = (folder / "note.txt").read_text()
+    assert "++++ with the following command(s): \naurefine select --o Select/job001/particles.star --i in/particles.star" in note
+    assert (folder / "run.out").read_text() in capsys.readouterr().out
+    graph = project.read()
+    assert graph.inputs("Select/job001/") == ["in/particles.star"]
+    assert graph.outputs("Select/job001/") == ["Select/job001/particles.star"]
+    kind = graph.nodes()["Select/job001/particles.star"]
+    assert kind == ("3" if graph.generation == 3 else "ParticleGroupMetadata.star.relion")
+    assert Path(".Nodes", kind, "Select/job001/particles.star").is_file()
+    assert not Path(".relion_lock").exists()
+
+
+def test_the_gui_sees_the_options_that_were_given(project: Project) -> None:
+    run(*SELECT)
+    job = job_star.read("Select/job001/job.star")
+    assert (job.job_type.name, job.values["do_select_values"], job.values["select_label"]) == ("Select", "Yes", "rlnDefocusU")
+    assert (job.values["select_minval"], job.values["other_args"]) == ("15000", "")
+
+
+def test_a_job_star_runs_as_a_new_job(new_project: Project) -> None:
+    assert run(*SELECT) == 0
+    assert run("Select/job001/job.star", "select_minval=5000") == 0
+    assert statuses(new_project) == {"Select/job001/": labels.SUCCEEDED, "Select/job002/": labels.SUCCEEDED}
+    assert star.read_table("Select/job002/particles.star", "particles").count == 2
+
+
+def test_the_rows_of_the_form_can_be_given(new_project: Project) -> None:
+    rows = ["do_select_values=Yes", "select_label=rlnDefocusU", "select_minval=35000", "select_maxval=99999"]
+    assert run("Select", "fn_data=in/particles.star", *rows) == 0
+    assert star.read_table("Select/job001/particles.star", "particles").count == 1
+
+
+def test_a_job_that_fails_is_shown_as_failed(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/particles.star").unlink()
+    assert run(*SELECT) == 2
+    assert statuses(project) == {"Select/job001/": labels.FAILED}
+    assert Path("Select/job001/RELION_JOB_EXIT_FAILURE").exists()
+    assert "in/particles.star: there is no such file" in Path("Select/job001/run.err").read_text()
+    assert "in/particles.star: there is no such file" in capsys.readouterr().err
+
+
+def test_a_job_that_is_killed_is_shown_as_failed(new_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(Path(), monkeypatch, "echo started; kill -9 $$; sleep 60")
+    assert run(*SELECT) == 128 + signal.SIGKILL
+    assert statuses(new_project) == {"Select/job001/": labels.FAILED}
+    assert Path("Select/job001/RELION_JOB_EXIT_FAILURE").exists()
+    assert Path("Select/job001/run.out").read_text() == "started\n"
+
+
+def test_a_job_that_was_killed_together_with_its_watcher_is_later_shown_as_failed(new_project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--schedule", *SELECT) == 0
+    with new_project.edit("test") as graph:
+        graph.set_status("Select/job001/", labels.RUNNING)
+    process = subprocess.Popen(["sleep", "60"])
+    ProcessRecord.of(process.pid).save("Select/job001")
+    assert main(["jobs"]) == 0
+    assert statuses(new_project) == {"Select/job001/": labels.RUNNING}
+    process.kill()
+    process.wait()
+    assert main(["jobs"]) == 0
+    assert "Failed" in capsys.readouterr().out
+    assert statuses(new_project) == {"Select/job001/": labels.FAILED}
+    assert Path("Select/job001/RELION_JOB_EXIT_FAILURE").exists()
+
+
+def test_a_job_of_relion_or_of_another_machine_is_left_running(new_project: Project) -> None:
+    run("--schedule", *SELECT)
+    with new_project.edit("test") as graph:
+        graph.set_status("Select/job001/", labels.RUNNING)
+    main(["jobs"])
+    assert statuses(new_project) == {"Select/job001/": labels.RUNNING}
+    Path("Select/job001", RECORD).write_text(ProcessRecord("another machine", "", 1, "").text())
+    main(["jobs"])
+    assert statuses(new_project) == {"Select/job001/": labels.RUNNING}
+    Path("Select/job001", job_control.SUCCESS).touch()
+    Path("Select/job001/particles.star").write_text(PARTICLES)
+    main(["jobs"])
+    assert statuses(new_project) == {"Select/job001/": labels.SUCCEEDED}
+
+
+def test_a_job_that_is_stopped_is_shown_as_aborted(new_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(Path(), monkeypatch, "trap 'echo asked; exit 130' INT; echo started; while true; do sleep 0.1; done")
+
+    def stop() -> None:
+        out = Path("Select/job001/run.out")
+        for _ in range(600):
+            if out.exists() and "started" in out.read_text():
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    assert run(*SELECT) == 130
+    assert "asked" in Path("Select/job001/run.out").read_text()
+    assert statuses(new_project) == {"Select/job001/": labels.ABORTED}
+    assert Path("Select/job001/RELION_JOB_EXIT_ABORTED").exists()
+
+
+def test_two_jobs_that_start_at_once_get_two_numbers(new_project: Project) -> None:
+    command = [sys.executable, "-m", "aurefine", "run", *SELECT]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [each.wait(timeout=120) for each in both] == [0, 0]
+    assert statuses(new_project) == {"Select/job001/": labels.SUCCEEDED, "Select/job002/": labels.SUCCEEDED}
+    assert new_project.read().counter == 3
+
+
+def test_a_directory_that_is_there_is_never_written_into(new_project: Project) -> None:
+    Path("Select/job001").mkdir(parents=True)
+    Path("Select/job001/particles.star").write_text("precious")
+    assert run(*SELECT) == 0
+    assert statuses(new_project) == {"Select/job002/": labels.SUCCEEDED}
+    assert Path("Select/job001/particles.star").read_text() == "precious"
+
+
+def test_a_scheduled_job_runs_where_it_was_scheduled(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--schedule", "--alias", "good", *SELECT) == 0
+    assert statuses(project) == {"Select/job001/": labels.SCHEDULED}
+    assert list(Path(".Nodes").rglob("good/particles.star"))  # the next job can be pointed at it
+    assert Path("Select/good").resolve() == Path("Select/job001").resolve()
+    assert run("Select/good") == 0
+    assert statuses(project) == {"Select/job001/": labels.SUCCEEDED}
+    assert run("Select/job001") == 2
+    assert "run it again as a new job" in capsys.readouterr().err
+
+
+def test_aliases_in_command_lines_become_the_jobs(new_project: Project) -> None:
+    assert run("--alias", "good", *SELECT) == 0
+    assert run("Select", "--i", "Select/good/particles.star", *SELECT[3:]) == 0
+    assert new_project.read().inputs("Select/job002/") == ["Select/job001/particles.star"]
+
+
+def test_stale_exit_files_are_removed_when_a_job_starts(new_project: Project) -> None:
+    run("--schedule", *SELECT)
+    for name in (job_control.FAILURE, job_control.ABORT_NOW):
+        Path("Select/job001", name).touch()
+    assert run("Select/job001") == 0
+    assert {path.name for path in Path("Select/job001").glob("RELION_JOB*")} == {job_control.SUCCESS}
+
+
+def test_nodes_that_a_job_reports_itself_are_added(new_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = ("rlnPipeLineNodeName", "rlnPipeLineNodeTypeLabel")
+    star.write("reported.star", [star.Table.from_rows("output_nodes", labelled, [("Select/job001/more.star", "ParticleGroupMetadata.star")])])
+    program(Path(), monkeypatch, "cp reported.star Select/job001/RELION_OUTPUT_NODES.star; touch Select/job001/RELION_JOB_EXIT_SUCCESS")
+    assert run(*SELECT) == 0
+    assert "Select/job001/more.star" in new_project.read().outputs("Select/job001/")
+
+
+def test_other_jobs_of_ours_are_shown_as_external(project: Project) -> None:
+    assert run("star", "--i", "in/particles.star", "--operate", "rlnDefocusU", "--multiply_by", "2") == 0
+    assert statuses(project) == {"External/job001/": labels.SUCCEEDED}
+    assert star.read_table("External/job001/particles.star", "particles")["rlnDefocusU"].tolist() == [20000, 40000, 60000, 80000]
+    assert job_star.read("External/job001/job.star").values["fn_exe"] == "aurefine star"
+
+
+def test_a_refinement_goes_on_from_its_last_iteration(new_project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--schedule", "refine", "--i", "in/particles.star", "--ref", "r.mrc", "--j", "3") == 0
+    capsys.readouterr()
+    assert run("--continue", "--show", "Refine3D/job001") == 2
+    assert "nothing to go on from" in capsys.readouterr().err
+    for number in (2, 11):
+        Path(f"Refine3D/job001/run_it{number:03d}_optimiser.star").touch()
+    assert run("--show", "--continue", "Refine3D/job001", "--force_converge") == 0
+    line = capsys.readouterr().out
+    assert line.startswith("aurefine refine --continue Refine3D/job001/run_it011_optimiser.star --o Refine3D/job001/run ")
+    assert "--j 3 --force_converge --pipeline_control Refine3D/job001/" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "which job?"),
+        (["--alias"], "which job?"),
+        (["Refine4D", "--i", "x"], "no job type 'Refine4D'"),
+        (["Refine3D", "--particle_diametr", "3"], "Did you mean --particle_diameter"),
+        (["Refine3D"], "fn_img .* is empty"),
+        (["Refine3D", "sym=D2"], "not an option of the form"),
+        (["Select/job009"], "no such job"),
+        (["--continue", "Select", "--i", "x"], "the directory of a job was expected"),
+        (["--continue", "Select/job001"], "cannot go on"),
+        (["Select/job001"], "not scheduled but Succeeded"),
+        (["missing/job.star"], "cannot be read"),
+        (["in/particles.star"], "not a job.star"),
+        (["--alias", "job7", *SELECT], "choose another name"),
+        (["--alias", "a b", *SELECT], "may not hold ' '"),
+        (["--alias", "taken", *SELECT], "choose another --alias"),
+        (["--new_project", "5", *SELECT], "a RELION project already"),
+        (["star", "x", "--i", "y"], "does not follow a flag"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_message_and_adds_no_job(new_project: Project, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert run("--alias", "taken", *SELECT) == 0
+    before = Path("default_pipeline.star").read_bytes()
+    capsys.readouterr()
+    assert run(*(words or ["--show"])) == 2
+    printed = capsys.readouterr().err.strip()
+    assert re.search(message, printed), printed
+    assert "\n" not in printed
+    assert Path("default_pipeline.star").read_bytes() == before
+    assert sorted(path.name for path in Path().glob("*/job*")) == ["job001"]
+
+
+def test_outside_a_project_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*SELECT) == 2
+    assert main(["jobs"]) == 2
+    assert "no RELION project" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_job_whose_flags_are_wrong_leaves_its_exit_file(tmp_path: Path) -> None:
+    assert main(["compare", "--nonsense", "1", "--pipeline_control", str(tmp_path / "job") + "/"]) == 2
+    assert (tmp_path / "job" / job_control.FAILURE).exists()
+
+
+def test_the_list_says_how_jobs_stand(new_project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--alias", "good", *SELECT)
+    run("--schedule", *SELECT)
+    capsys.readouterr()
+    assert main(["jobs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["job", "alias", "state", "started"]
+    assert lines[1].split()[:3] == ["Select/job001/", "Select/good/", "Succeeded"]
+    assert lines[2].split() == ["Select/job002/", "Scheduled"]
+    assert main(["jobs", "--unfinished"]) == 0
+    assert "job001" not in capsys.readouterr().out
+    assert isinstance(new_project.read(), Pipeline)
