@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ class ImageSource:
     stacks: tuple[Stack, ...]
     stack_index: np.ndarray  # [n]
     image_index: np.ndarray  # [n]
+    sign: np.ndarray | None = None  # [n] 1, or -1 for images that are to be inverted
 
     @property
     def count(self) -> int:
@@ -33,7 +34,8 @@ class ImageSource:
 
     def select(self, rows: np.ndarray) -> ImageSource:
         """The images of some particles, by mask or index array."""
-        return ImageSource(self.stacks, self.stack_index[rows], self.image_index[rows])
+        sign = None if self.sign is None else self.sign[rows]
+        return replace(self, stack_index=self.stack_index[rows], image_index=self.image_index[rows], sign=sign)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Images as float32 [k, y, x] in the order asked for, all of one size; stacks are read in parallel.
@@ -56,9 +58,11 @@ class ImageSource:
         if len(edges) <= 2:
             if len(rows):
                 fill(0, len(rows))
-            return images
-        with ThreadPoolExecutor(min(_THREADS, len(edges) - 1)) as pool:
-            list(pool.map(fill, edges[:-1].tolist(), edges[1:].tolist()))
+        else:
+            with ThreadPoolExecutor(min(_THREADS, len(edges) - 1)) as pool:
+                list(pool.map(fill, edges[:-1].tolist(), edges[1:].tolist()))
+        if self.sign is not None:
+            images *= self.sign[rows, None, None].astype(np.float32)
         return images
 
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from aurefine import cryosparc, star
 from aurefine import optics as optics_room
-from aurefine import star
 from aurefine.errors import InputError
 from aurefine.image_source import ImageSource, find_bad_images, normalisation_warning, open_images
 from aurefine.optics import OpticsGroup
@@ -121,13 +121,15 @@ class ParticleSet:
 
 
 def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
-    """Read a particle STAR file of RELION 3.0 to 5 and check it against its image stacks.
+    """Read a particle STAR file of RELION 3.0 to 5, or a .cs file of cryoSPARC, and check it against its image stacks.
 
     Rows are stably sorted by micrograph name; missing columns get RELION's defaults; older files are converted (ALGORITHM.md 2.1).
     Raises InputError, naming the file, the row and the field, for anything that would end or spoil a refinement later.
     """
-    optics, table, source_row = _sorted_tables(str(path))
+    optics, table, source_row, notes = _sorted_tables(str(path))
     images = open_images(table["rlnImageName"], path, "rlnImageName", source_row)
+    if cryosparc.SIGN in table:
+        images = replace(images, sign=table[cryosparc.SIGN].astype(float))
     if optics is None:
         header = images.stacks[images.stack_index[0]].header
         optics, table = optics_room.from_old_columns(table, str(path), header.pixel_size if header.states_pixel_size else None)
@@ -154,7 +156,7 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
         source_row=source_row,
         images=images,
         reconstruct_images=_reconstruct_images(table, path, source_row),
-        warnings=pixel_size_warnings(groups, optics_index, images, str(path)),
+        warnings=(*pixel_size_warnings(groups, optics_index, images, str(path)), *notes),
     )
 
 
@@ -163,9 +165,9 @@ def without_job_prefix(name: str) -> str:
     return _JOB_PREFIX.sub("", name) or name
 
 
-def _sorted_tables(path: str) -> tuple[star.Table | None, star.Table, np.ndarray]:
-    """Optics table (None in files before 3.1), particles sorted by micrograph name, and their rows in the file."""
-    tables = star.read(path)
+def _sorted_tables(path: str) -> tuple[star.Table | None, star.Table, np.ndarray, list[str]]:
+    """Optics table (None in files before 3.1), particles sorted by micrograph name, their rows in the file, and notes."""
+    tables, notes = cryosparc.read(path) if cryosparc.is_cryosparc(path) else (star.read(path), [])
     name = next((name for name in ("particles", "images", "") if name in tables and "rlnImageName" in tables[name]), None)
     if name is None:
         blocks = ", ".join(f"data_{found}" for found in tables)
@@ -177,7 +179,7 @@ def _sorted_tables(path: str) -> tuple[star.Table | None, star.Table, np.ndarray
     if "rlnMicrographName" in table:
         micrograph = _numbered(table["rlnMicrographName"], sort=True)[1]
         order = np.argsort(micrograph, kind="stable")
-    return tables.get("optics"), table.select(order), order + 1
+    return tables.get("optics"), table.select(order), order + 1, notes
 
 
 def _numbered(names: np.ndarray, sort: bool = False) -> tuple[tuple[str, ...], np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aurefine import optics, star
+from aurefine import cryosparc, optics, star
 from aurefine.errors import InputError
 from aurefine.star import Table
 from aurefine.star_labels import LABEL_TYPES
@@ -84,12 +84,12 @@ def known_label(label: str) -> str:
 
 
 def load(path: str | Path, table: str = "", convert: bool = True) -> Document:
-    """Read a STAR file; `table` names the main table, else it is found.
+    """Read a STAR file, or a .cs file of cryoSPARC; `table` names the main table, else it is found.
 
     With `convert`, optics groups are numbered in their order and RELION 3.0's columns become an optics table, as RELION 3.1 does on reading.
     Raises InputError when the main table cannot be told or is not there.
     """
-    tables = star.read(path)
+    tables = cryosparc.read(path)[0] if cryosparc.is_cryosparc(path) else star.read(path)
     main = _main_table(str(path), tables, plain_table(table))
     document = Document(str(path), tables, main)
     return _converted(document) if convert and main != "optics" else document
