@@ -9,8 +9,9 @@ import torch
 
 from aurefine import ctf, euler, fourier, kernels, symmetry
 from aurefine.particles import ParticleSet
+from aurefine.refine.backprojection import collect
 from aurefine.refine.plan import geometry_of, slice_matrices
-from aurefine.refine.reconstruct import collect, reconstruct
+from aurefine.refine.reconstruct import reconstruct
 
 BATCH_PIXELS = 4_000_000  # Fourier pixels handled at a time
 GRIDDING_ITERATIONS = 10

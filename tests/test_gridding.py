@@ -9,8 +9,8 @@ from scipy.integrate import quad
 from scipy.special import i0
 
 from aurefine import fourier
-from aurefine.refine import gridding, reconstruct
-from aurefine.refine.reconstruct import BackProjection
+from aurefine.refine import gridding, reconstruct, transforms
+from aurefine.refine.backprojection import BackProjection
 
 BOX, R_MAX, PADDING = 16, 8, 2.0
 H = int(R_MAX * PADDING) + 1
@@ -65,7 +65,7 @@ def test_iterations_even_out_the_density():
 
 def test_gridding_reconstructs_the_map_that_was_inserted():
     volume, weight = blob(), uneven()
-    transform = reconstruct.projector(volume, R_MAX, PADDING).data
+    transform = transforms.projector(volume, R_MAX, PADDING).data
     half = BackProjection(transform * weight, weight, R_MAX, PADDING, BOX)
     plain, gridded = (reconstruct.reconstruct(half, None, 1.0, 0, iterations) for iterations in (0, 10))
     assert not np.array_equal(plain, gridded)

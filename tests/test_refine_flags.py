@@ -16,7 +16,7 @@ from aurefine import euler, fourier, mask, mrc, simulate, star
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import load
-from aurefine.refine import loop, options, reconstruct, schedule
+from aurefine.refine import loop, options, schedule, transforms
 from aurefine.refine.model_reader import read_sampling
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Geometry, Grid, image_sizes, shells_left_out
@@ -81,7 +81,7 @@ def test_gridding_makes_another_map_of_the_same_particles(refine):
 
 def test_low_resolution_is_left_out_of_the_alignment(folder, refine):
     volume, _ = mrc.read_map(folder / "reference.mrc")
-    whole, cut = (reconstruct.projector(volume, 8, 2.0, shells).data for shells in (0, 3))
+    whole, cut = (transforms.projector(volume, 8, 2.0, shells).data for shells in (0, 3))
     h = whole.shape[2] - 1
     assert cut[h, h, :7].abs().max() == 0 and torch.equal(cut[h, h, 7:], whole[h, h, 7:])
     assert not np.array_equal(refine().poses.angles, refine(min_expectation_resolution=60.0).poses.angles)

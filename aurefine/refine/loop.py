@@ -15,7 +15,7 @@ from aurefine import particles as particles_room
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, memory, messages, reconstruct, schedule, writer
+from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, memory, messages, schedule, transforms, writer
 from aurefine.refine.console import Console
 from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
@@ -280,7 +280,7 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
 def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
     """Padded transforms of both halves' maps at the plan's size."""
     left_out = shells_left_out(options, halves[0].box * halves[0].pixel_size, plan.current_size)
-    return tuple(reconstruct.projector(model.map, plan.current_size // 2, options.padding, left_out) for model in halves)
+    return tuple(transforms.projector(model.map, plan.current_size // 2, options.padding, left_out) for model in halves)
 
 
 def _expectation(state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl):

@@ -9,11 +9,11 @@ import numpy as np
 
 from aurefine import fourier, mask
 from aurefine import fsc as fsc_room
-from aurefine.refine import memory, reconstruct
+from aurefine.refine import backprojection, memory, reconstruct
+from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.expectation import HalfSums
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan
-from aurefine.refine.reconstruct import BackProjection
 from aurefine.refine.state import Model
 from aurefine.symmetry import point_group
 
@@ -42,11 +42,11 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
     operators = point_group(plan.sampling.symmetry).operators
     if plan.final:
         memory.give_back()
-    first, second = halves = [reconstruct.collect(s.accumulator, operators, box) for s in sums]
+    first, second = halves = [backprojection.collect(s.accumulator, operators, box) for s in sums]
     separate = tuple(_unregularised(half, options) for half in halves) if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
         limit = max(options.join_halves_resolution, 1 / resolution)
-        reconstruct.join_low_resolution(first, second, math.ceil(box * pixel_size / limit - 1e-9))
+        backprojection.join_low_resolution(first, second, math.ceil(box * pixel_size / limit - 1e-9))
     unfiltered: tuple[np.ndarray, ...] = ()
     masked = None
     if options.solvent_correct_fsc and masks.solvent is not None:
@@ -54,7 +54,7 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
         masked = fsc_room.mask_corrected(one, two, masks.solvent, seed=abs(options.random_seed) + plan.iteration)
         fsc = np.where(np.arange(box // 2 + 1) <= plan.current_size // 2, masked.corrected, 0.0)
     else:
-        fsc = reconstruct.gold_standard_fsc(*halves)
+        fsc = backprojection.gold_standard_fsc(*halves)
     updated = [update_parameters(model, s, plan, options) for model, s in zip(models, sums, strict=True)]
     if plan.final:
         joined = _joined(halves)
