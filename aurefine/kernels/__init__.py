@@ -188,9 +188,7 @@ def score(
     Returns: (scores float32 flat, block_ptr int64 [particles + 1]): block i is [slices of i, shifts of i] in row-major order. The Triton
         version leaves the scores on the device, as a tensor.
     """
-    return _backend(volume.data.device).score(
-        volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation
-    )
+    return _backend(volume.data.device).score(volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation)
 
 
 def score_children(

@@ -168,31 +168,48 @@ def weighted_sum8(typingctx, values, weights, start, count, out, place):
     return signature, codegen
 
 
-@intrinsic
-def row_dot(typingctx, re, im, xr, xi, width, column, count, out, place):
-    """out[place + t] += sum over q of re[q] xr[q width + column + t] + im[q] xi[...], for 32 columns t; flat float32 arrays."""
-    signature = types.void(re, im, xr, xi, width, column, count, out, place)
+def _pair_dot(blocks):
+    """An intrinsic: sums over pixels of two rotations' projections times a particle's shifted images, for 16 `blocks` shifts."""
 
-    def codegen(context, builder, signature, args):
-        kinds = signature.args
-        sums = [_vector_sum(builder, 16) for _ in range(4)]
+    def pair_dot(typingctx, work, tile, xr, xi, width, column, count, out, place):
+        """out[place + k width + t] += sum over q of re_k[q] xr[q width + column + t] + im_k[q] xi[...] for rotations k = 0, 1.
 
-        def body(q):
-            row = builder.add(builder.mul(q, args[4]), args[5])
-            for part in (0, 1):
-                one = _load(context, builder, kinds[part], args[part], q, 1)
-                wide = _shuffle(builder, one, [0] * 16)
-                for block in (0, 1):
-                    offset = builder.add(row, ir.Constant(row.type, 16 * block))
-                    _add_product(builder, sums[2 * part + block], wide, _load(context, builder, kinds[2 + part], args[2 + part], offset, 16))
+        All arrays flat float32; re_0, im_0, re_1, im_1 are rows of `tile` floats of `work`. The 4 to 8 sums stay in registers, and both
+        rotations share the loads of the images.
+        """
+        signature = types.void(work, tile, xr, xi, width, column, count, out, place)
 
-        _loop(builder, args[6], body)
-        for block in (0, 1):
-            _add_product(builder, sums[block], builder.load(sums[2 + block]), _splat(builder, ir.Constant(_F32, 1.0), 16))
-            _add_to(context, builder, kinds[7], args[7], builder.add(args[8], ir.Constant(args[8].type, 16 * block)), sums[block], 16)
-        return context.get_dummy_value()
+        def codegen(context, builder, signature, args):
+            kinds = signature.args
+            slots = [(k, part, block) for k in (0, 1) for part in (0, 1) for block in range(blocks)]
+            sums = {slot: _vector_sum(builder, 16) for slot in slots}
+            rows = [builder.mul(args[1], ir.Constant(args[1].type, n)) for n in range(4)]
+            extra = [ir.Constant(args[4].type, 16 * block) for block in range(blocks)]
 
-    return signature, codegen
+            def body(q):
+                start = builder.add(builder.mul(q, args[4]), args[5])
+                for part in (0, 1):
+                    images = [_load(context, builder, kinds[2 + part], args[2 + part], builder.add(start, offset), 16) for offset in extra]
+                    for k in (0, 1):
+                        one = _load(context, builder, kinds[0], args[0], builder.add(q, rows[2 * k + part]), 1)
+                        wide = _shuffle(builder, one, [0] * 16)
+                        for block in range(blocks):
+                            _add_product(builder, sums[k, part, block], wide, images[block])
+
+            _loop(builder, args[6], body)
+            for k in (0, 1):
+                line = args[8] if k == 0 else builder.add(args[8], args[4])
+                for block in range(blocks):
+                    _add_product(builder, sums[k, 0, block], builder.load(sums[k, 1, block]), _splat(builder, ir.Constant(_F32, 1.0), 16))
+                    _add_to(context, builder, kinds[7], args[7], builder.add(line, extra[block]), sums[k, 0, block], 16)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return intrinsic(pair_dot)
+
+
+pair_dot16, pair_dot32 = _pair_dot(1), _pair_dot(2)
 
 
 @intrinsic

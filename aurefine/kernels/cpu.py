@@ -24,7 +24,8 @@ from aurefine.kernels._vector import (
     add_phases,
     children_dot,
     interpolate,
-    row_dot,
+    pair_dot16,
+    pair_dot32,
     weighted_sum8,
 )
 
@@ -152,15 +153,15 @@ def _score(
     particles, pixels = image.shape
     for thread in prange(threads):
         index = np.empty(_TILE, np.int32)
-        work = np.empty((4, _TILE), np.float32)
-        fx, fy, fz, sign = work[0], work[1], work[2], work[3]
-        work = np.zeros((2, _TILE), np.float32)
-        re, im = work[0], work[1]
+        located = np.empty((4, _TILE), np.float32)
+        fx, fy, fz, sign = located[0], located[1], located[2], located[3]
+        work = np.zeros((4, _TILE), np.float32)  # real and imaginary parts of two rotations' projections
+        flat_work = work.reshape(-1)
         for i in range(thread, particles, threads):
             rows = shift_row[shift_ptr[i] : shift_ptr[i + 1]]
             first, n = pair_ptr[i], pair_ptr[i + 1] - pair_ptr[i]
-            width = (len(rows) + 31) // 32 * 32
-            sums = np.zeros((n, width), np.float32)
+            width = (len(rows) + 15) // 16 * 16
+            sums = np.zeros((n + n % 2, width), np.float32)
             half_power = np.zeros(n, np.float32)
             xr, xi = np.zeros((_TILE, width), np.float32), np.zeros((_TILE, width), np.float32)
             flat_sums, flat_xr, flat_xi = sums.reshape(-1), xr.reshape(-1), xi.reshape(-1)
@@ -171,17 +172,19 @@ def _score(
             for begin in range(0, pixels, _TILE):
                 count = min(_TILE, pixels - begin)
                 _shifted_tile(image, i, begin, count, kx, ky, ky[0], width, ex_re, ex_im, ey_re, ey_im, xr, xi)
-                re[:] = 0
-                im[:] = 0
-                for r in range(n):
-                    _locate(slices, pair_slice[first + r], x, y, begin, count, limit, half, index, fx, fy, fz, sign)
-                    _gather(volume, half, count, index, fx, fy, fz, sign, re, im)
-                    total = np.float32(0)
-                    for q in range(count):
-                        total += power[i, begin + q] * (re[q] * re[q] + im[q] * im[q])
-                    half_power[r] += np.float32(0.5) * total
-                    for column in range(0, width, 32):
-                        row_dot(re, im, flat_xr, flat_xi, width, column, count, flat_sums, r * width + column)
+                for r in range(0, n, 2):
+                    for k in range(min(2, n - r)):
+                        re, im = work[2 * k], work[2 * k + 1]
+                        _locate(slices, pair_slice[first + r + k], x, y, begin, count, limit, half, index, fx, fy, fz, sign)
+                        _gather(volume, half, count, index, fx, fy, fz, sign, re, im)
+                        total = np.float32(0)
+                        for q in range(count):
+                            total += power[i, begin + q] * (re[q] * re[q] + im[q] * im[q])
+                        half_power[r + k] += np.float32(0.5) * total
+                    for column in range(0, width - 16, 32):
+                        pair_dot32(flat_work, _TILE, flat_xr, flat_xi, width, column, count, flat_sums, r * width + column)
+                    if width % 32:
+                        pair_dot16(flat_work, _TILE, flat_xr, flat_xi, width, width - 16, count, flat_sums, r * width + width - 16)
             tiny = np.float32(1e-30)
             block = out[out_ptr[i] : out_ptr[i + 1]].reshape(n, len(rows))
             for r in range(n):
