@@ -214,6 +214,32 @@ def test_nodes_that_a_job_reports_itself_are_added(new_project: Project, monkeyp
     assert "Select/job001/more.star" in new_project.read().outputs("Select/job001/")
 
 
+def test_subsets_are_in_the_pipeline_though_only_the_job_knew_their_number(project: Project) -> None:
+    assert run("Select", "fn_data=in/particles.star", "do_split=Yes", "split_size=2") == 0
+    assert project.read().outputs("Select/job001/") == ["Select/job001/particles_split1.star", "Select/job001/particles_split2.star"]
+
+
+def test_the_tutorials_job_star_runs_up_to_its_missing_input(new_project: Project, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--show", str(shared_data / "tutorial" / "job019_job.star")) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("aurefine refine --o Refine3D/job001/run --auto_refine --split_random_halves --i Extract/job018/particles.star --ref ")
+    assert run(str(shared_data / "tutorial" / "job019_job.star")) == 2
+    printed = capsys.readouterr()
+    assert "runs without it" in printed.out and "nr_mpi is 3" in printed.out
+    assert "Extract/job018/particles.star: there is no such file" in printed.err
+    assert statuses(new_project) == {"Refine3D/job001/": labels.FAILED}
+
+
+def test_a_closed_terminal_does_not_stop_a_job(new_project: Project) -> None:
+    command = f"{sys.executable} -m aurefine run {' '.join(SELECT)} | head -c 1"
+    subprocess.run(["bash", "-c", command], check=False, timeout=120, capture_output=True)
+    for _ in range(200):
+        if statuses(new_project) == {"Select/job001/": labels.SUCCEEDED}:
+            break
+        time.sleep(0.05)
+    assert statuses(new_project) == {"Select/job001/": labels.SUCCEEDED}
+
+
 def test_other_jobs_of_ours_are_shown_as_external(project: Project) -> None:
     assert run("star", "--i", "in/particles.star", "--operate", "rlnDefocusU", "--multiply_by", "2") == 0
     assert statuses(project) == {"External/job001/": labels.SUCCEEDED}
@@ -257,7 +283,9 @@ def test_a_refinement_goes_on_from_its_last_iteration(new_project: Project, caps
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_message_and_adds_no_job(new_project: Project, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    assert run("--alias", "taken", *SELECT) == 0
+    assert run("--schedule", "--alias", "taken", *SELECT) == 0
+    with new_project.edit("test") as graph:
+        graph.set_status("Select/job001/", labels.SUCCEEDED)
     before = Path("default_pipeline.star").read_bytes()
     capsys.readouterr()
     assert run(*(words or ["--show"])) == 2

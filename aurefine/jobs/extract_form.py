@@ -80,7 +80,7 @@ def _background_radius(form: Form) -> int:
 def _read_back(given: dict[str, list[str]], form: Form) -> Form:
     """The background's diameter from its radius, which is in pixels of the rescaled box."""
     radius = " ".join(given.get("--bg_radius", ()))
-    if not radius.isdigit() or int(radius) == _background_radius(form):
+    if not radius.isdecimal() or int(radius) == _background_radius(form):
         return {}
     scale = float(form["rescale"]) / float(form["extract_size"]) if yes(form, "do_rescale") else 1.0
     return {"bg_diameter": f"{math.ceil(2 * int(radius) / scale)}"}

@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import FormField, nearest_names
@@ -51,6 +52,7 @@ class JobType:
     inputs: Mapping[str, str] = field(default_factory=dict)
     full_label: Callable[[Form], str] | None = None
     continued: Callable[[Form, str], list[str]] | None = None
+    found: Callable[[Form, Path], list[tuple[str, str]]] | None = None  # files, in the job's folder, that only its end shows
     read_back: Callable[[dict[str, list[str]], Form], Form] | None = None  # rows that take more than one flag to find
 
     def label_of(self, form: Form) -> str:

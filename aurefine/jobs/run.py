@@ -12,7 +12,7 @@ from typing import Any
 
 from aurefine.errors import InputError
 from aurefine.jobs import external_form
-from aurefine.jobs.form import JobType
+from aurefine.jobs.form import YES, JobType
 from aurefine.jobs.options import Option, help_text, parse
 from aurefine.project import job_directory, job_star, job_types, labels, runner
 from aurefine.project.job_star import JobStar
@@ -114,6 +114,9 @@ def _from_file(path: str, rest: Sequence[str]) -> Planned:
     if job.is_continue:
         print(f" Note: {path} is of a job that was continued; a new job starts from the beginning.")
         values = {**values, "fn_cont": ""} if "fn_cont" in values else values
+    if values.get("do_blush", "No").lower() in YES:
+        print(f" Note: {path} asks for Blush regularisation (do_blush), whose network is RELION's own; the job runs without it.")
+        values = {**values, "do_blush": "No"}
     return Planned(JobStar(job.job_type, values), None, path)
 
 
@@ -192,7 +195,7 @@ def _check_flags(command: Sequence[str], jobs: Jobs) -> None:
 def _say_what_is_left_out(planned: Planned) -> None:
     """What RELION's Running tab asks for and aurefine does otherwise; and an --o that was given."""
     values = planned.job.values
-    if values.get("do_queue", "No").lower() in ("yes", "true", "1"):
+    if values.get("do_queue", "No").lower() in YES:
         print(" Note: do_queue is Yes, but the job runs here: submit `aurefine run` itself to the queue.")
     if values.get("nr_mpi", "1") not in ("", "1"):
         print(f" Note: nr_mpi is {values['nr_mpi']}, but aurefine is one process that does the work of all.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aurefine.errors import InputError
 from aurefine.jobs.form import OTHER_ARGS, QUEUE, Form, JobType, other_arguments, yes
 from aurefine.jobs.options import FormField
@@ -97,9 +99,20 @@ def _result(form: Form) -> str:
     return "particles.star" if form["fn_data"] or not form["fn_mic"] else "micrographs.star"
 
 
+def _label(form: Form) -> str:
+    return f"{'ParticleGroupMetadata' if _result(form) == 'particles.star' else 'MicrographGroupMetadata'}.star.relion"
+
+
+def _found(form: Form, folder: Path) -> list[tuple[str, str]]:
+    """The subsets, whose number only the job knows where their size was given."""
+    if not yes(form, "do_split"):
+        return []
+    names = sorted(folder.glob(_result(form).replace(".star", "_split*.star")), key=lambda path: (len(path.name), path.name))
+    return [(path.name, _label(form)) for path in names]
+
+
 def _outputs(form: Form, directory: str) -> list[tuple[str, str]]:
-    kind = "ParticleGroupMetadata" if _result(form) == "particles.star" else "MicrographGroupMetadata"
-    name, label = _result(form).removesuffix(".star"), f"{kind}.star.relion"
+    name, label = _result(form).removesuffix(".star"), _label(form)
     if not yes(form, "do_split"):
         return [(f"{directory}{name}.star", label)]
     return [(f"{directory}{name}_split{part}.star", label) for part in range(1, int(float(form["nr_split"])) + 1)]
@@ -109,5 +122,6 @@ JOB_TYPE = JobType(
     name="Select", label="relion.select.interactive", code=7, command="select", fields=FORM, to_arguments=arguments_from_form, outputs=_outputs,
     places={"--o": "particles.star"},
     inputs={"--i": "ParticleGroupMetadata.star"},
+    found=_found,
     full_label=lambda form: next((f"relion.select.{label}" for key, label in _WAYS.items() if yes(form, key)), "relion.select.interactive"),
 )  # fmt: skip

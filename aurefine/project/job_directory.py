@@ -63,6 +63,19 @@ def has_died(folder: Path) -> bool:
     return record is not None and record.alive() is False
 
 
+def report_nodes(root: Path, name: str, generation: int) -> None:
+    """Write RELION_OUTPUT_NODES.star for files that only the end of the job showed, so that RELION's GUI finds them too."""
+    job = job_star.read(root / name / JOB)
+    if job.job_type.found is None or (root / name / OUTPUT_NODES).exists():
+        return
+    found = job.job_type.found(job.values, root / name)
+    rows: list[tuple[object, ...]] = [(name + file, label if generation > 3 else labels.node_code(label)) for file, label in found]
+    kind = "rlnPipeLineNodeTypeLabel" if generation > 3 else "rlnPipeLineNodeType"
+    if rows:
+        table = star.Table.from_rows("output_nodes", ("rlnPipeLineNodeName", kind), rows)
+        star.write(root / name / OUTPUT_NODES, [table], version=50001 if generation == 5 else 30001)
+
+
 def extra_nodes(folder: Path) -> list[tuple[str, str]]:
     """Names and labels of the files that the job itself reports in RELION_OUTPUT_NODES.star; none where it is not there or not readable."""
     if not (folder / OUTPUT_NODES).is_file():

@@ -64,7 +64,7 @@ def _read_run_job(path: str | Path) -> JobStar:
         if not equals and line.strip():
             raise InputError(f"{path}, line {number}: 'label == value' was expected but {line[:40]!r} was found; give the run.job that RELION wrote")
         rows[_bare(name)] = value.strip()
-    if not rows.get("job_type", "").isdigit():
+    if not rows.get("job_type", "").isdecimal():
         raise InputError(f"{path}: job_type {rows.get('job_type', '')!r} is not a number; give the run.job that RELION wrote")
     job_type = job_types.by_code(int(rows["job_type"]), str(path))
     values = {field.key: rows[_bare(field.label)] for field in job_type.fields if _bare(field.label) in rows}

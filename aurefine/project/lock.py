@@ -71,9 +71,12 @@ def _break(folder: Path) -> None:
     aside = folder.with_name(f"{DIRECTORY}.stale.{os.getpid()}")
     try:
         folder.rename(aside)
+        if _holder_died(aside):
+            _release(aside)
+        else:  # another program broke the stale lock and made its own between the two looks
+            aside.rename(folder)
     except OSError:
         return
-    _release(aside)
 
 
 def _release(folder: Path) -> None:

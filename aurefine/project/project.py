@@ -14,6 +14,7 @@ from aurefine.project.pipeline import Pipeline, Process
 
 CHANGED = ".pipeline_has_changed"  # RELION's GUI looks at its time
 NODES = ".Nodes"
+GUI = ".gui_projectdir"  # without it RELION's GUI asks whether this is to be a project
 GENERATIONS = {"3": 3, "3.1": 3, "4": 4, "4.0": 4, "5": 5, "5.0": 5}
 
 
@@ -44,6 +45,7 @@ class Project:
         if (project.root / pipelines.FILE).exists():
             raise InputError(f"{project.root.resolve()}: there is a RELION project already ({pipelines.FILE}); leave --new_project out")
         pipelines.new(GENERATIONS[version]).write(project.root / pipelines.FILE)
+        (project.root / GUI).touch()
         return project
 
     def read(self) -> Pipeline:

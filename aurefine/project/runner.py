@@ -91,6 +91,7 @@ def execute(project: Project, process: Process, command: Sequence[str]) -> int:
 
 def _finish(project: Project, process: Process) -> None:
     try:
+        job_directory.report_nodes(project.root, process.name, project.read().generation)
         refresh(project)
     except InputError as error:
         print(f" Warning: the pipeline still says that {process.name} runs, `aurefine jobs` will set it right. {error}")

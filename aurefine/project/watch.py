@@ -5,6 +5,7 @@ The job writes its files itself: it lives on when the terminal that watches it i
 
 from __future__ import annotations
 
+import codecs
 import os
 import signal
 import subprocess
@@ -52,6 +53,10 @@ def run(command: Sequence[str], root: Path, folder: Path) -> Result:
         except (KeyboardInterrupt, _Stopped):
             stopped = True
             _stop(job, shown)
+        except BaseException:
+            job.kill()  # nobody would know of it any more
+            job.wait()
+            raise
     code = job.returncode
     return Result(128 - code if code < 0 else code, stopped)
 
@@ -99,17 +104,23 @@ def _terminations_raise() -> Iterator[None]:
 
 
 class _Tail:
-    """Shows what is added to a file from now on."""
+    """Shows what is added to a file from now on; a closed terminal or pipe is no reason to stop the job."""
 
     def __init__(self, path: Path, stream: TextIO) -> None:
         self._path, self._stream = path, stream
         self._position = path.stat().st_size
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._closed = False
 
     def show(self) -> None:
         with open(self._path, "rb") as file:
             file.seek(self._position)
             added = file.read()
-        if added:
-            self._position += len(added)
-            self._stream.write(added.decode("utf-8", "replace"))
+        if not added or self._closed:
+            return
+        self._position += len(added)
+        try:
+            self._stream.write(self._decoder.decode(added))
             self._stream.flush()
+        except OSError:
+            self._closed = True
