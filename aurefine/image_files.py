@@ -83,7 +83,7 @@ def open_input(path: str) -> ImageInput:
     number, at, name = path.partition("@")
     if not at:
         name, number = path, ""
-    elif not number.isdigit() or int(number) == 0:
+    elif not (number.isascii() and number.isdigit() and 0 < int(number[:19]) < 10**18):  # other scripts have digits too
         raise InputError(f"{path}: a number of an image was expected before the @, as in 000001@stack.mrcs")
     file, is_stack = _kind(name)
     header = mrc.read_header(file)
@@ -96,10 +96,7 @@ def open_input(path: str) -> ImageInput:
 
 def read_volume(path: str) -> np.ndarray:
     """A map as float32 [z, y, x] whatever the file's axis order; values may be NaN."""
-    header = mrc.read_header(path)
-    if header.axes == (1, 2, 3):
-        return mrc.Stack(path).read(np.arange(header.sections))
-    return mrc.read_map(path)[0]
+    return mrc.read_map(path, finite=False)[0]
 
 
 def _kind(name: str) -> tuple[str, bool]:

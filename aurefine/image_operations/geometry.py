@@ -8,6 +8,7 @@ import numpy as np
 
 from aurefine import maps
 from aurefine.image_operations.filters import padded_to_square
+from aurefine.threads import threads_in_use
 
 _SNAP = 1e-6  # fractions of a pixel nearer than this to a whole number are whole
 
@@ -102,10 +103,47 @@ def window(values: np.ndarray, new_box: int, images: bool = False) -> np.ndarray
 def symmetrise(volume: np.ndarray, symmetry: str) -> np.ndarray:
     """Average of a map [z, y, x] over the operators of a point group in RELION's setting; float32.
 
-    Density is interpolated linearly and is zero outside the box. InputError for an unknown group.
+    Density is interpolated linearly and is zero outside the box; where an operator only exchanges and mirrors axes, nothing is interpolated.
+    InputError for an unknown group.
     """
-    from aurefine.image_operations.interpolate import average_rotated
     from aurefine.symmetry import point_group
 
-    operators = point_group(symmetry).operators
-    return average_rotated(np.ascontiguousarray(volume, np.float32), np.ascontiguousarray(operators, np.float64))
+    operators = point_group(symmetry).operators[:, ::-1, ::-1]  # from x, y, z to z, y, x
+    total = np.zeros(volume.shape, dtype=np.float32)
+    interpolated = []
+    for operator in operators:
+        if not _add_turned(total, volume, operator):
+            interpolated.append(operator)
+    if interpolated:
+        total += _sum_interpolated(volume, np.ascontiguousarray(interpolated))
+    total /= np.float32(len(operators))
+    return total
+
+
+def _add_turned(total: np.ndarray, volume: np.ndarray, operator: np.ndarray) -> bool:
+    """Add a map turned by an operator that only exchanges and mirrors axes; False, and nothing done, for any other."""
+    signs = np.round(operator)
+    order = [int(axis) for axis in np.abs(signs).argmax(axis=1)]  # axis `order[i]` of the result runs along axis i of the map
+    if np.abs(operator - signs).max() > _SNAP or sorted(order) != [0, 1, 2]:
+        return False
+    source = [slice(None)] * 3
+    target = [slice(None)] * 3
+    for axis, along in enumerate(order):
+        length, new = volume.shape[axis], volume.shape[along]
+        if length != new:
+            return False
+        if signs[axis, along] < 0:  # voxel i comes from 2 (n // 2) - i, which for voxel 0 of an even box lies outside
+            even = 1 - length % 2
+            source[axis] = slice(None, 0 if even else None, -1)
+            target[along] = slice(even, None)
+    total[tuple(target)] += volume[tuple(source)].transpose([order.index(axis) for axis in range(3)])
+    return True
+
+
+def _sum_interpolated(volume: np.ndarray, operators: np.ndarray) -> np.ndarray:
+    import numba
+
+    from aurefine.image_operations.interpolate import sum_rotated
+
+    numba.set_num_threads(min(threads_in_use(), numba.config.NUMBA_NUM_THREADS))
+    return sum_rotated(np.ascontiguousarray(volume, np.float32), operators)

@@ -8,17 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import fft
+
+from aurefine.threads import threads_in_use
 
 
 def transform(values: np.ndarray) -> np.ndarray:
     """Half-complex transform of one map or image, divided by its number of pixels; complex64."""
-    return fft.rfftn(values.astype(np.float32, copy=False), norm="forward")
+    from scipy import fft  # slow to import
+
+    return fft.rfftn(values.astype(np.float32, copy=False), norm="forward", workers=threads_in_use())
 
 
 def inverse(transformed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Inverse of `transform`, float32."""
-    return fft.irfftn(transformed, s=shape, norm="forward", overwrite_x=True).astype(np.float32, copy=False)
+    from scipy import fft
+
+    return fft.irfftn(transformed, s=shape, norm="forward", overwrite_x=True, workers=threads_in_use()).astype(np.float32, copy=False)
 
 
 def power_spectrum(values: np.ndarray) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import fft
 
 from aurefine.errors import InputError
 from aurefine.image_files import ImageFile, ImageInput, open_input
@@ -18,7 +16,8 @@ from aurefine.job_control import JobControl, job_control
 from aurefine.jobs import image_handler_reports as reports
 from aurefine.jobs.image_handler_flags import OPTIONS, check, needs_pixel_size, notes, operations
 from aurefine.jobs.outputs import free
-from aurefine.threads import thread_count
+from aurefine.mrc import all_finite
+from aurefine.threads import thread_count, use_threads
 
 NAME = "image_handler"
 SUMMARY = "Filter, resample, cut, move, mirror, symmetrise, combine and measure maps, images, stacks and STAR lists of them."
@@ -31,8 +30,7 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     """Do what `values` ask for; returns the exit code. Raises InputError for a user's mistake."""
     given = {option.name: option.default for option in OPTIONS if option.effect == "used"} | dict(values)
     threads = thread_count(given["threads"])
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))  # read when numba is first imported
-    with job_control(given["pipeline_control"], "run it again.") as control, fft.set_workers(threads):
+    with job_control(given["pipeline_control"], "run it again.") as control, use_threads(threads):
         check(given)
         for note in notes(given):
             print(f" Note: {note}.")
@@ -130,10 +128,9 @@ def _finite(values: np.ndarray, labels: list[str], given: Mapping[str, Any]) -> 
     """Values that are no finite numbers replaced, or refused by name."""
     if given["remove_nan"]:
         return np.where(np.isfinite(values), values, np.float32(given["replace_nan"]))
-    finite = np.isfinite(values.ravel()).all() if len(labels) == 1 else np.isfinite(values).all(axis=(1, 2))
-    if not np.all(finite):
-        first = labels[int(np.argmin(finite))] if len(labels) > 1 else labels[0]
-        raise InputError(f"{first}: it holds values that are not finite (nan or inf); replace them with --remove_nan")
+    if not all_finite(values):
+        bad = 0 if len(labels) == 1 else int(np.argmin(np.isfinite(values).all(axis=(1, 2))))
+        raise InputError(f"{labels[bad]}: it holds values that are not finite (nan or inf); replace them with --remove_nan")
     return values
 
 

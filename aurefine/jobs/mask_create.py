@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import fft
 
 from aurefine import mask_create, mrc
 from aurefine.errors import InputError
@@ -16,7 +15,7 @@ from aurefine.jobs.image_handler_flags import size_text
 from aurefine.jobs.options import Option
 from aurefine.jobs.outputs import OVERWRITE, free
 from aurefine.mask_threshold import Threshold, find_threshold
-from aurefine.threads import thread_count
+from aurefine.threads import thread_count, use_threads
 
 NAME = "mask_create"
 SUMMARY = "Make a soft solvent mask: from a map (with a threshold found by itself where none is given), or of given radii."
@@ -62,7 +61,7 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
         _check(given)
         output = free(given["output"], given["overwrite"])
         threads = thread_count(given["threads"])
-        with fft.set_workers(threads):
+        with use_threads(threads):
             mask, pixel_size = _denovo(given) if given["denovo"] else _from_map(given, threads, control)
         if given["invert"]:
             mask = np.subtract(1, mask, out=mask)

@@ -1,0 +1,100 @@
+"""Times `aurefine image_handler` and `aurefine mask_create` against RELION's programs on one map, in turns on the same machine.
+
+    python benchmarks/image_handler.py --box 256 --output benchmarks/results/image_handler.json
+
+Each command is a fresh process, its start included. Wall time is the best of the repeats; CPU time, of all its threads, is more telling
+where others use the machine too. The outputs are compared on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from aurefine import mrc
+from aurefine.image_operations import bandpass_gain, filter_radial
+
+OPERATIONS = {
+    "low-pass and B-factor": ("image_handler", "--lowpass 5 --bfactor 50"),
+    "rescale to half": ("image_handler", "--rescale_angpix 2"),
+    "new box": ("image_handler", "--new_box {half}"),
+    "flip": ("image_handler", "--flipX"),
+    "shift": ("image_handler", "--shift_x 2.5 --shift_y 1.3"),
+    "symmetrise D2": ("image_handler", "--sym D2"),
+    "statistics": ("image_handler", "--stats"),
+    "mask": ("mask_create", "--lowpass 15 --ini_threshold 0.03 --extend_inimask 3 --width_soft_edge 6 --j {threads}"),
+}
+
+
+def make_map(path: Path, box: int) -> None:
+    """A lumpy particle in noise."""
+    rng = np.random.default_rng(0)
+    lumps = filter_radial(rng.standard_normal((box,) * 3, dtype=np.float32), bandpass_gain(box, 1.0, lowpass=10.0))
+    axis = ((np.arange(box) - box // 2) / (0.22 * box)) ** 2
+    inside = np.exp(-(np.add.outer(np.add.outer(axis, 1.4 * axis), 0.7 * axis) ** 3)).astype(np.float32)
+    noise = rng.standard_normal(lumps.shape, dtype=np.float32)
+    mrc.write_map(path, 0.01 * ((lumps / lumps.std() + 8) * inside + 0.3 * noise), 1.0)
+
+
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and peak memory in GB of a command."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+
+
+def measure(program: str, flags: list[str], source: Path, repeats: int) -> dict[str, float]:
+    """Both programs in turns: best wall and CPU seconds, ratios, peak memory, and the largest difference of their outputs."""
+    best: dict[str, list[float]] = {}
+    outputs = {name: source.with_name(f"{name}.mrc") for name in ("aurefine", "relion")}
+    for _ in range(repeats):
+        for name, start in (("aurefine", [sys.executable, "-m", "aurefine", program]), ("relion", [f"relion_{program}"])):
+            outputs[name].unlink(missing_ok=True)
+            result = timed([*start, "--i", str(source), "--o", str(outputs[name]), *flags])
+            best[name] = [min(pair) for pair in zip(result, best.get(name, result))]
+    found = {f"{name}_{what}": round(value, 3) for name, values in best.items() for what, value in zip(("wall", "cpu", "gigabytes"), values)}
+    found |= {f"{what}_ratio": round(best["relion"][place] / best["aurefine"][place], 2) for place, what in enumerate(("wall", "cpu"))}
+    if outputs["relion"].exists():
+        ours, theirs = (mrc.read_map(path)[0] for path in (outputs["aurefine"], outputs["relion"]))
+        found["difference"] = float(f"{np.abs(ours - theirs).max() / np.ptp(theirs):.2g}")
+    return found
+
+
+def main() -> None:
+    """Run the benchmark and write its numbers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--box", type=int, nargs="+", default=[256])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", default="", help="operations whose name holds this text")
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    results: dict[str, object] = {"cores": os.cpu_count(), "repeats": given.repeats}
+    with tempfile.TemporaryDirectory() as folder:
+        for box in given.box:
+            source = Path(folder) / f"map{box}.mrc"
+            make_map(source, box)
+            for name, (program, flags) in OPERATIONS.items():
+                if given.only not in name:
+                    continue
+                words = flags.format(half=box // 2, threads=given.threads).split()
+                results[f"{name}, {box} px"] = found = measure(program, words, source, given.repeats)
+                print(f"{name}, {box} px: {found}", flush=True)
+    if given.output:
+        given.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
