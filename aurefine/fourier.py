@@ -7,6 +7,7 @@ centred transform carries the sign (-1)^(x+y(+z)); index i of a full axis is fre
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -84,24 +85,39 @@ def pixel_list(size: int, box: int, pixel_size: float) -> PixelList:
 @lru_cache(maxsize=8)
 def shell_index_3d(n: int) -> np.ndarray:
     """int32 [n, n, n/2+1]: rounded shell of each voxel of an rfftn of an n^3 map."""
-    f = frequencies(n).astype(np.float64)
-    z, y, x = f[:, None, None], f[None, :, None], np.arange(n // 2 + 1)[None, None, :]
-    return round_half_away(np.sqrt(z * z + y * y + x * x)).astype(np.int32)
+    result = np.empty((n, n, n // 2 + 1), dtype=np.int32)
+    for z, plane in enumerate(radius_squared_planes(n)):
+        result[z] = np.sqrt(plane, dtype=np.float64) + 0.5  # the cast cuts the fraction off
+    return result
 
 
-@lru_cache(maxsize=2)
-def radius_squared_3d(n: int) -> np.ndarray:
-    """int32 [n, n, n/2+1]: squared integer frequency of each voxel of an rfftn of an n^3 map."""
+def radius_squared_planes(n: int) -> Iterator[np.ndarray]:
+    """int32 [n, n/2+1] for each z of an rfftn of an n^3 map: squared integer frequency of each voxel."""
     f = frequencies(n).astype(np.int32) ** 2
-    return f[:, None, None] + f[None, :, None] + f[None, None, : n // 2 + 1]
+    plane = f[:, None] + f[None, : n // 2 + 1]
+    for z in f:
+        yield plane + z
+
+
+def radius_squared_3d(n: int) -> np.ndarray:
+    """int32 [n, n, n/2+1]: the planes of `radius_squared_planes` as one array."""
+    return np.stack(list(radius_squared_planes(n)))
+
+
+def stretches(count: int, length: int = 1 << 14) -> Iterator[slice]:
+    """Slices that cover 0 .. count-1, short enough that their temporaries stay in cache and cost no new pages."""
+    return (slice(start, start + length) for start in range(0, count, length))
 
 
 def shell_mean(values: np.ndarray, shell: np.ndarray, n_shells: int) -> np.ndarray:
     """Mean of `values` over the elements of each shell 0 .. n_shells-1 (0 where a shell is empty); float64."""
-    flat = np.minimum(shell.ravel(), n_shells)
-    total = np.bincount(flat, values.ravel(), n_shells + 1)[:n_shells]
-    count = np.bincount(flat, minlength=n_shells + 1)[:n_shells]
-    return total / np.maximum(count, 1)
+    total, count = np.zeros(n_shells + 1), np.zeros(n_shells + 1, dtype=np.int64)
+    flat, shells = values.ravel(), shell.ravel()
+    for part in stretches(flat.size):
+        index = np.minimum(shells[part], n_shells)
+        total += np.bincount(index, flat[part], n_shells + 1)
+        count += np.bincount(index, minlength=n_shells + 1)
+    return (total / np.maximum(count, 1))[:n_shells]
 
 
 @lru_cache(maxsize=16)

@@ -11,11 +11,15 @@ from aurefine import fourier
 
 def correlate(first: np.ndarray, second: np.ndarray, shell: np.ndarray, n_shells: int) -> np.ndarray:
     """FSC of two half-complex transforms per shell: Re sum F1 conj(F2) / sqrt(sum |F1|^2 sum |F2|^2); 0 where a shell is empty."""
-    index = np.minimum(shell.ravel(), n_shells)
-    total = lambda values: np.bincount(index, values.ravel().astype(np.float64), n_shells + 1)[:n_shells]  # noqa: E731
-    cross = total(first.real * second.real + first.imag * second.imag)
-    norm = np.sqrt(total(np.abs(first) ** 2) * total(np.abs(second) ** 2))
-    return np.divide(cross, norm, out=np.zeros(n_shells), where=norm > 0)
+    sums = np.zeros((3, n_shells + 1))
+    a, b, shells = first.ravel(), second.ravel(), shell.ravel()
+    for part in fourier.stretches(a.size):  # temporaries of a whole volume would cost more than the sums
+        x, y, index = a[part], b[part], np.minimum(shells[part], n_shells)
+        sums[0] += np.bincount(index, x.real * y.real + x.imag * y.imag, n_shells + 1)
+        sums[1] += np.bincount(index, x.real**2 + x.imag**2, n_shells + 1)
+        sums[2] += np.bincount(index, y.real**2 + y.imag**2, n_shells + 1)
+    norm = np.sqrt(sums[1] * sums[2])
+    return np.divide(sums[0], norm, out=np.zeros(n_shells + 1), where=norm > 0)[:n_shells]
 
 
 def of_maps(first: np.ndarray, second: np.ndarray) -> np.ndarray:

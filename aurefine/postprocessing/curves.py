@@ -36,7 +36,9 @@ def measure(halves: HalfMaps, transforms: tuple[np.ndarray, np.ndarray], mask: M
     start = randomisation_shell(unmasked, halves, options)
     random = CRandom(options.random_seed)
     one, two = (randomise(transform, start, random) for transform in transforms)
-    randomised = fsc.of_maps(one * mask.values, two * mask.values)
+    for values in (one, two):
+        values *= mask.values  # in place: fresh memory costs more than the product
+    randomised = fsc.of_maps(one, two)
     corrected = correct(masked, randomised, start)
     better = last_shell(unmasked) > last_shell(corrected)
     chosen = unmasked if better and not options.force_mask else corrected

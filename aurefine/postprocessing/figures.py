@@ -46,8 +46,9 @@ def _figure() -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.8), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(6.4, 4.8), facecolor="white")
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.11, right=0.97, top=0.92, bottom=0.11)  # a layout engine would cost more than the drawing
     return figure
 
 

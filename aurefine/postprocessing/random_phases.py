@@ -22,7 +22,11 @@ class CRandom:
 
     def uniform(self, count: int) -> np.ndarray:
         """float64 [count], rand() / RAND_MAX: 0 to 1."""
-        return (self._take(count) >> 1) / _RAND_MAX
+        return self.integers(count) / _RAND_MAX
+
+    def integers(self, count: int) -> np.ndarray:
+        """uint32 [count], rand(): 0 to RAND_MAX."""
+        return self._take(count) >> 1
 
     def _take(self, count: int) -> np.ndarray:
         """The next `count` raw values, uint32, computed as many stretches of the sequence side by side."""
@@ -75,13 +79,14 @@ def randomise(transform: np.ndarray, from_radius: int, random: CRandom) -> np.nd
     Phases are drawn in the array's order, one for each element at or beyond the radius (not its rounded shell), as RELION does.
     """
     n = len(transform)
-    beyond = fourier.radius_squared_3d(n) >= from_radius**2
-    angle = (2 * np.pi * random.uniform(int(np.count_nonzero(beyond)))).astype(np.float32)
-    changed = transform.copy()
-    amplitude = np.abs(transform[beyond])
-    values = np.empty(len(angle), dtype=np.complex64)
-    values.real, values.imag = amplitude * np.cos(angle), amplitude * np.sin(angle)
-    changed[beyond] = values
+    drawn = random.integers(sum(int(np.count_nonzero(plane >= from_radius**2)) for plane in fourier.radius_squared_planes(n)))
+    changed, position = transform.copy(), 0
+    for plane, squared in zip(changed, fourier.radius_squared_planes(n), strict=True):
+        beyond = squared >= from_radius**2
+        amplitude = np.abs(plane[beyond])
+        angle = (drawn[position : position + len(amplitude)] * (2 * np.pi / _RAND_MAX)).astype(np.float32)
+        plane[beyond] = amplitude * np.cos(angle) + 1j * (amplitude * np.sin(angle))
+        position += len(amplitude)
     for column in {0, n // 2} if n % 2 == 0 else {0}:
         changed[:, :, column] = _hermitian(changed[:, :, column])
     return fourier.inverse_map(changed, n)

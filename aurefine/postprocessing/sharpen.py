@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,19 +28,23 @@ class Guinier:
 
 
 class Spectrum:
-    """The transform of a map of `box` voxels with its frequency grid, changed in place step by step."""
+    """The transform of a map of `box` voxels, changed in place step by step, plane by plane (whole volumes would not stay in cache)."""
 
     def __init__(self, transform: np.ndarray, pixel_size: float) -> None:
         self.values = transform
         self.box = len(transform)
         self.pixel_size = pixel_size
-        self.radius = np.sqrt(fourier.radius_squared_3d(self.box), dtype=np.float32)
         self.shell = fourier.shell_index_3d(self.box)
 
     @property
     def n_shells(self) -> int:
         """Shells 0 to Nyquist."""
         return self.box // 2 + 1
+
+    def _planes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each plane of the transform, and the radius (float32, in pixels of frequency) of its elements."""
+        for plane, squared in zip(self.values, fourier.radius_squared_planes(self.box), strict=True):
+            yield plane, np.sqrt(squared, dtype=np.float32)
 
     def log_amplitudes(self) -> np.ndarray:
         """Natural logarithm of the mean amplitude by shell."""
@@ -49,28 +54,32 @@ class Spectrum:
     def weight_shells(self, weights: np.ndarray) -> None:
         """Multiply each shell by its weight; corners beyond Nyquist's shell become zero."""
         padded = np.append(weights, 0).astype(np.float32)
-        self.values *= padded[np.minimum(self.shell, self.n_shells)]
+        for plane, shell in zip(self.values, self.shell, strict=True):
+            plane *= padded[np.minimum(shell, self.n_shells)]
 
     def divide_by_mtf(self, mtf: Mtf, detector_pixel_size: float) -> None:
         """Divide by the detector's MTF up to Nyquist of the map; frequencies from the last row but one on take the last value, as in RELION."""
-        frequency = self.radius / np.float32(self.box)
-        at_detector = frequency * (detector_pixel_size / self.pixel_size)
-        value = np.interp(at_detector, mtf.frequency, mtf.value)
-        value[at_detector >= mtf.frequency[-2]] = mtf.value[-1]
-        value[frequency >= 0.5] = 1.0
-        self.values /= value.astype(np.float32)
+        for plane, radius in self._planes():
+            frequency = radius / np.float32(self.box)
+            at_detector = frequency * (detector_pixel_size / self.pixel_size)
+            value = np.interp(at_detector, mtf.frequency, mtf.value)
+            value[at_detector >= mtf.frequency[-2]] = mtf.value[-1]
+            value[frequency >= 0.5] = 1.0
+            plane /= value.astype(np.float32)
 
     def apply_bfactor(self, bfactor: float) -> None:
         """Multiply by exp(-B/4 s^2); what lies beyond Nyquist's sphere becomes zero."""
-        scale = -bfactor / 4 / (self.box * self.pixel_size) ** 2
-        factor = np.exp(np.float32(scale) * self.radius**2)
-        factor[self.radius > self.box // 2] = 0
-        self.values *= factor
+        scale = np.float32(-bfactor / 4 / (self.box * self.pixel_size) ** 2)
+        for plane, radius in self._planes():
+            factor = np.exp(scale * radius**2)
+            factor[radius > self.box // 2] = 0
+            plane *= factor
 
     def low_pass(self, resolution: float, width: int) -> None:
         """A raised cosine of `width` shells about the shell nearest to `resolution` (Angstrom)."""
-        middle = float(fourier.round_half_away(self.box * self.pixel_size / resolution))
-        self.values *= 0.5 + 0.5 * np.cos(np.pi * np.clip((self.radius - (middle - width / 2)) / width, 0, 1), dtype=np.float32)
+        begin = float(fourier.round_half_away(self.box * self.pixel_size / resolution)) - width / 2
+        for plane, radius in self._planes():
+            plane *= 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - begin) / width, 0, 1), dtype=np.float32)
 
 
 def fsc_weights(curve: np.ndarray) -> np.ndarray:
