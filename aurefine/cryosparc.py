@@ -68,8 +68,8 @@ def read_fields(path: str | Path) -> dict[str, np.ndarray]:
             return _fields(handle, str(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the name") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
 
 
 def _fields(handle: BinaryIO, path: str) -> dict[str, np.ndarray]:
@@ -81,7 +81,7 @@ def _fields(handle: BinaryIO, path: str) -> dict[str, np.ndarray]:
         version = np.lib.format.read_magic(handle)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, kind = reader(handle, max_header_size=_HEADER_BYTES)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError, KeyError, IndexError, AttributeError) as error:
+    except Exception as error:  # numpy evaluates the header's text; whatever it raises, the header is damaged
         raise InputError(f"{path}: not a .cs file of cryoSPARC ({str(error)[:100] or type(error).__name__})") from error
     if kind.names is None or len(shape) != 1 or kind.hasobject or kind.itemsize == 0:
         raise InputError(f"{path}: not a .cs file of cryoSPARC: it holds an array of {str(kind)[:60]}, not rows of fields")

@@ -15,6 +15,7 @@ from aurefine.mrc import Stack
 
 _THREADS = 8  # enough to keep a disk or a network file system busy; decoding is cheap
 _IMAGES_AT_A_TIME = 512  # so that one large stack is read in parallel too
+_MOST_DIGITS = 18  # of an image's number: a 64-bit integer holds it
 _FAR_OFF = 1e4  # an image whose spread differs from the others' by this factor was scaled by mistake
 
 
@@ -80,7 +81,7 @@ def open_images(names: np.ndarray, star_path: str | Path, label: str, rows: np.n
         number, at, file = name.partition("@")
         if not at:
             number, file = "1", name
-        if not number.isdigit() or number.strip("0") == "" or not file:
+        if not (number.isascii() and number.isdigit()) or number.strip("0") == "" or len(number) > _MOST_DIGITS or not file:
             raise InputError(f"{star_path}, row {rows[place]}: {label} is '{name}'; expected a name such as 000001@folder/stack.mrcs")
         stack_index[place] = files.setdefault(file, len(files))
         image_index[place] = int(number) - 1

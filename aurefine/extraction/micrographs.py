@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +18,7 @@ from aurefine.particles import without_job_prefix
 PIXEL_SIZES = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize")
 _TIFF = (".tif", ".tiff")
 _DIFFERENT = 1e-3  # relative difference at which pixel sizes contradict each other
+_MOST_BYTES_EXPANDED = 400  # bytes that a byte of a compressed TIFF may stand for, by far
 _HEADERS = 16  # micrographs whose headers are compared with the STAR file: a wrong pixel size is wrong in all of them
 
 
@@ -155,10 +158,13 @@ def _read_tiff(path: str) -> np.ndarray:
         with tifffile.TiffFile(path) as tiff:
             if len(tiff.pages) != 1:
                 raise InputError(f"{path}: holds {len(tiff.pages)} images; one micrograph was expected (a movie must be motion-corrected first)")
-            image = tiff.pages[0].asarray()
+            page = tiff.pages[0]
+            if page.nbytes > _MOST_BYTES_EXPANDED * max(os.path.getsize(path), 1 << 16):
+                raise InputError(f"{path}: damaged: its header claims an image of shape {page.shape}, far more than the file can hold")
+            image = page.asarray()
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the name, and that you are in the RELION project's folder") from error
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error, tifffile.TiffFileError) as error:
         raise InputError(f"{path}: cannot be read as TIFF ({error}); if the compression is unknown, `pip install imagecodecs` adds it") from error
     if image.ndim != 2 or image.dtype.kind not in "iuf":
         raise InputError(f"{path}: a grey-scale image was expected, not {image.dtype} of shape {image.shape}")

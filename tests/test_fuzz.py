@@ -1,0 +1,112 @@
+"""Readers refuse hostile files with one message: no other exception, no long wait, no gigantic memory, nothing written elsewhere.
+
+The short, repeatable version of benchmarks/fuzz.py; what that found is kept here as examples.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import time
+import warnings
+
+import fuzz_targets as fuzz
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aurefine import cryosparc, mrc, star
+from aurefine.errors import InputError
+from aurefine.extraction import micrographs
+
+EXECUTIONS = 600
+
+
+@pytest.fixture
+def place(monkeypatch):
+    with fuzz.temporary() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = fuzz.Workplace(folder)
+        monkeypatch.chdir(made.root)
+        yield made
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_mutated_files_are_read_or_refused(place, name):
+    rng, corpus = random.Random(name), fuzz.seeds(name, place)
+    assert any(fuzz.run(name, place, data) for data in corpus), "the seeds are all refused: the target tests nothing"
+    for _ in range(EXECUTIONS):
+        data = fuzz.mutate(rng, rng.choice(corpus), corpus)
+        start = time.process_time()
+        fuzz.run(name, place, data)
+        assert time.process_time() - start < 10, data[:200]
+    assert not fuzz.strays(place)
+
+
+WORDS = ("data_", "data_a", "loop_", "_rlnImageName", "_rlnClassNumber #2", "_x", '"', "'", "''", "#", "1", "-1.5", "nan", "a b", "é", "\t")
+TOKENS = st.sampled_from(WORDS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(TOKENS, st.sampled_from([" ", "\n", "\n\n", " \r\n"]))).map(lambda pairs: "".join(a + b for a, b in pairs)))
+def test_any_order_of_words_is_read_or_refused(text):
+    with fuzz.temporary() as folder:
+        fuzz.run("star", fuzz.Workplace(folder), text.encode())
+
+
+FOUND = {
+    "a digit of another script as an image's number": ("names", "²@stack.mrcs".encode()),
+    "an image's number beyond 64 bits": ("names", b"99999999999999999999@stack.mrcs"),
+    "a zero byte in an operand's name": ("image", b"stack\0.mrcs"),
+    "a digit of another script in an operand's name": ("image", "²@stack.mrcs".encode()),
+    "a zero byte in an image's name": ("names", b"1@stack\0.mrcs"),
+    "a header of a .cs file that is no Python": ("cryosparc", b"\x93NUMPY\x01\x00v\x00{'descr': [('a', '<u4'" + b" " * 100),
+    "a job type that is a digit of another script": ("job", "job_type == ²\n".encode()),
+}
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_fuzzing_found_stays_refused(place, case):
+    name, data = FOUND[case]
+    fuzz.run(name, place, data)
+
+
+def mrc_header(**words: int) -> bytes:
+    raw = bytearray(1024)
+    for place, value in {"w0": 10, "w1": 10, "w2": 10, "w3": 2, **words}.items():
+        raw[4 * int(place[1:]) : 4 * int(place[1:]) + 4] = struct.pack("<i", value)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("words", [{"w0": 2**24 - 1, "w1": 2**24 - 1, "w2": 2**24 - 1}, {"w23": 2**31 - 1}, {"w2": 10**7}])
+def test_gigantic_mrc_headers_ask_for_no_memory(tmp_path, words):
+    (tmp_path / "a.mrc").write_bytes(mrc_header(**words) + bytes(4000))
+    for read in (mrc.read_map, mrc.Stack):
+        with pytest.raises(InputError, match="truncated"):
+            read(tmp_path / "a.mrc")
+
+
+def test_gigantic_cs_headers_ask_for_no_memory(tmp_path):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": [("uid", "<u8")], "fortran_order": False, "shape": (10**15,)})
+    (tmp_path / "a.cs").write_bytes(buffer.getvalue() + bytes(800))
+    with pytest.raises(InputError, match="truncated"):
+        cryosparc.read(tmp_path / "a.cs")
+
+
+def test_a_tiff_that_claims_more_than_it_can_hold_is_refused(tmp_path):
+    data = fuzz.tiff_seed()
+    tag = max(data.find(struct.pack("<HHI", 256, kind, 1)) for kind in (3, 4))  # ImageWidth, short or long
+    assert tag > 0
+    claimed = data[:tag] + struct.pack("<HHII", 256, 4, 1, 2_000_000_000) + data[tag + 12 :]
+    (tmp_path / "a.tif").write_bytes(claimed)
+    with pytest.raises(InputError, match="damaged"):
+        micrographs.read_image(str(tmp_path / "a.tif"))
+
+
+def test_a_name_with_a_zero_byte_is_refused_by_every_reader():
+    for read in (star.read, mrc.read_header, cryosparc.read):
+        with pytest.raises(InputError, match="cannot be read"):
+            read("a\0b")
