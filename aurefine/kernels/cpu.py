@@ -31,6 +31,7 @@ from aurefine.kernels._vector import (
 
 _TILE = 128  # pixels whose coordinates, slices and shifted images stay in the first-level cache
 _SUM_TILE = 512  # the same for the sums, which have more to do between tiles
+_SIBLINGS = 8  # consecutive slices lie near each other in the volume: one tile of all of them after the other meets the same voxels
 _OUTSIDE = np.float32(1e9)  # frequency given to pixels beyond the image's circle: the sphere test then drops them
 _TOLERANCE = np.float32(1.00001)  # float32 rounding of points lying exactly on the sphere
 
@@ -344,35 +345,39 @@ def _accumulate(
         fx, fy, fz, sign = located[0], located[1], located[2], located[3]
         work, sums = np.zeros((9, _SUM_TILE), np.float32), np.empty(4, np.float32)
         flat = work.reshape(-1)
-        for r in range(bounds[thread], bounds[thread + 1]):
-            if slice_ptr[r] == slice_ptr[r + 1]:
+        for group in range(bounds[thread], bounds[thread + 1]):
+            first, last = group * _SIBLINGS, min((group + 1) * _SIBLINGS, len(slice_ptr) - 1)
+            if slice_ptr[first] == slice_ptr[last]:
                 continue
             for begin in range(0, pixels, _SUM_TILE):
                 count = min(_SUM_TILE, pixels - begin)
                 blocks = (count + 15) // 16
-                work[:] = 0
-                _locate(slices, r, x, y, begin, count, limit, half, index, fx, fy, fz, sign)
-                _gather(volume, half, count, index, fx, fy, fz, sign, work[PROJECTION_RE], work[PROJECTION_IM])
-                for run in range(slice_ptr[r], slice_ptr[r + 1]):
-                    i = np.int64(run_particle[run])
-                    work[PHASE_RE:] = 0
-                    sums[:] = 0
-                    total = np.float32(0)
-                    for k in range(run_ptr[run], run_ptr[run + 1]):
-                        total += weight[k]
-                        start = np.int64(shift[k]) * width + begin
-                        add_phases(table_re, table_im, start, weight[k], blocks, flat, PHASE_RE * _SUM_TILE, PHASE_IM * _SUM_TILE)
-                    plane = 2 * i * width + begin
-                    accumulate_tile(
-                        unmasked, masked, model, plane, plane + width, i * width + begin, inverse_sigma2, strong, begin, total, blocks, flat,
-                        _SUM_TILE, sums, premultiplied,
-                    )  # fmt: skip
-                    for n in range(4):
-                        per_particle[thread, i, n] += sums[n]
-                for p in range(count):
-                    pixel_cross[thread, begin + p] += work[CROSS, p]
-                    pixel_power[thread, begin + p] += work[POWER, p]
-                _insert(out[thread], half, count, index, fx, fy, fz, sign, work[SLICE_RE], work[SLICE_IM], work[SLICE_WEIGHT])
+                for r in range(first, last):
+                    if slice_ptr[r] == slice_ptr[r + 1]:
+                        continue
+                    work[:] = 0
+                    _locate(slices, r, x, y, begin, count, limit, half, index, fx, fy, fz, sign)
+                    _gather(volume, half, count, index, fx, fy, fz, sign, work[PROJECTION_RE], work[PROJECTION_IM])
+                    for run in range(slice_ptr[r], slice_ptr[r + 1]):
+                        i = np.int64(run_particle[run])
+                        work[PHASE_RE:] = 0
+                        sums[:] = 0
+                        total = np.float32(0)
+                        for k in range(run_ptr[run], run_ptr[run + 1]):
+                            total += weight[k]
+                            start = np.int64(shift[k]) * width + begin
+                            add_phases(table_re, table_im, start, weight[k], blocks, flat, PHASE_RE * _SUM_TILE, PHASE_IM * _SUM_TILE)
+                        plane = 2 * i * width + begin
+                        accumulate_tile(
+                            unmasked, masked, model, plane, plane + width, i * width + begin, inverse_sigma2, strong, begin, total, blocks, flat,
+                            _SUM_TILE, sums, premultiplied,
+                        )  # fmt: skip
+                        for n in range(4):
+                            per_particle[thread, i, n] += sums[n]
+                    for p in range(count):
+                        pixel_cross[thread, begin + p] += work[CROSS, p]
+                        pixel_power[thread, begin + p] += work[POWER, p]
+                    _insert(out[thread], half, count, index, fx, fy, fz, sign, work[SLICE_RE], work[SLICE_IM], work[SLICE_WEIGHT])
 
 
 def _padded(values: np.ndarray, width: int) -> np.ndarray:
@@ -397,7 +402,8 @@ def accumulate(
     """See `kernels.accumulate`; each thread takes a contiguous share of the slices and its own accumulator copy."""
     threads = len(accumulator.data)
     x, y = _circle(pixels)
-    bounds = _share(np.diff(samples.slice_ptr) + 8.0 * (np.diff(samples.slice_ptr) > 0), threads)
+    work = np.diff(samples.slice_ptr) + 8.0 * (np.diff(samples.slice_ptr) > 0)
+    bounds = _share(np.add.reduceat(work, np.arange(0, len(work), _SIBLINGS)) if len(work) else work, threads)
     phases = shift_phases(shifts, pixels)
     width = (len(pixels) + 15) // 16 * 16
     pixel_sums = np.zeros((2, threads, len(pixels)), np.float64)
