@@ -30,10 +30,14 @@ if [ $small = yes ]; then
   box=180 first_box=48 last_box=96 last_pixel=3.31875 detector_pixel=1.77
 fi
 
-aurefine=(aurefine)
-command -v aurefine > /dev/null || aurefine=("${PYTHON:-python3}" -m aurefine)
+# The aurefine in the path, or that of `make install`.
+PATH=$PATH:$(cd "$(dirname "$0")/.." && pwd)/.venv/bin
+if ! command -v aurefine > /dev/null; then
+  echo "aurefine is not installed: run \`make install\`, or \`pip install .\`" >&2
+  exit 2
+fi
 step() { printf '\n=== %s\n' "$*"; }
-run() { printf '$ aurefine %s\n' "$*"; "${aurefine[@]}" "$@"; }
+run() { printf '$ aurefine %s\n' "$*"; aurefine "$@"; }
 
 if [ -e "$folder" ]; then
   echo "$folder is there already: remove it, or name another one with --folder" >&2

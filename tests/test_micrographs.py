@@ -142,4 +142,5 @@ def test_the_command_writes_micrographs(tmp_path, capsys):
     assert "--coord_list autopick.star --extract_size 64" in printed and "--sym C4" in printed
     volume, pixel_size = mrc.read_map(tmp_path / "p" / "truth.mrc")
     assert volume.shape == (48,) * 3 and pixel_size == pytest.approx(64 * 4 / 48)
-    assert main([*command, "--micrograph_size", "wide"]) == 2
+    assert main([*command, "--micrograph_size", "300"]) == 2 and "already" in capsys.readouterr().err
+    assert main([*command, "--micrograph_size", "wide", "--overwrite"]) == 2

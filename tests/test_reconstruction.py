@@ -43,5 +43,6 @@ def test_the_command_takes_half_sets_and_refuses_what_it_cannot_do(made, tmp_pat
     (one, pixel_size), (two, _) = (mrc.read_map(tmp_path / f"half{half}.mrc") for half in "12")
     assert pixel_size == pytest.approx(6.0) and 0.8 < fsc.of_maps(one, two)[5] < 1
     assert main(["reconstruct", "--i", "truth.star", "--o", str(tmp_path / "x.mrc"), "--subset", "1"]) == 2
+    assert main(["reconstruct", "--i", "truth.star", "--o", str(tmp_path / "half1.mrc")]) == 2  # there already
     assert main(["reconstruct", "--i", "particles.star", "--o", str(tmp_path / "x.mrc")]) == 2
     assert "rlnAngleRot" in capsys.readouterr().err

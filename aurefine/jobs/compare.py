@@ -9,6 +9,7 @@ from typing import Any
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
+from aurefine.jobs.outputs import OVERWRITE, free
 
 NAME = "compare"
 SUMMARY = "Compare a refinement's poses (--i, --truth) and its map (--map, --truth_map) with the truth."
@@ -16,6 +17,7 @@ OPTIONS = (
     Option("poses", "--i", "Refined particles (_data.star)", "Poses", "", "file"),
     Option("truth", "--truth", "True poses (truth.star; also that of micrographs)", "Poses", "", "file"),
     Option("true_poses", "--write_truth", "File to write the particles of --i with their true poses to, and no more", "Poses", "", "file"),
+    OVERWRITE,
     Option("symmetry", "--sym", "Point group", "Poses", "C1"),
     Option("half_map", "--half_map", "One unfiltered half map of that run: is it as good as true poses allow?", "Poses", "", "file"),
     Option("mask", "--mask", "Soft mask for that", "Poses", "", "file"),
@@ -52,7 +54,7 @@ def compare(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["true_poses"]:
         from aurefine.truth import write_true_poses
 
-        result["true_poses"] = count = write_true_poses(given["poses"], given["truth"], given["true_poses"])
+        result["true_poses"] = count = write_true_poses(given["poses"], given["truth"], free(given["true_poses"], given["overwrite"]))
         print(f" True poses of {count} particles: {given['true_poses']}")
     elif given["poses"]:
         poses = result["poses"] = pose_errors(given["poses"], given["truth"], given["symmetry"])

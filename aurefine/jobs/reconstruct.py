@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
+from aurefine.jobs.outputs import OVERWRITE, free
 
 NAME = "reconstruct"
 SUMMARY = "Make a map of particles at the poses that their STAR file gives, without aligning them (relion_reconstruct)."
 OPTIONS = (
     Option("input", "--i", "Particles with their orientations (_data.star)", "I/O", "", "file"),
     Option("output", "--o", "Map to write", "I/O", "relion.mrc", "file"),
+    OVERWRITE,
     Option("subset", "--subset", "1 or 2: only that half-set; any other number: all particles", "I/O", -1, "int"),
     Option("class_number", "--class", "Only this class; -1: all", "I/O", -1, "int"),
     Option("symmetry", "--sym", "Point group", "Reconstruction", "C1"),
@@ -33,6 +34,7 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     given = {option.name: option.default for option in OPTIONS} | dict(values)
     if not given["input"]:
         raise InputError("aurefine reconstruct: --i is missing; give the STAR file of particles with poses")
+    output = free(given["output"], given["overwrite"])
     import torch
 
     from aurefine import mrc, particles, reconstruction
@@ -43,13 +45,12 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     if "rlnAngleRot" not in found.table:
         raise InputError(f"{given['input']}: data_particles has no column rlnAngleRot; refined particles (_data.star) were expected")
     rows = _rows(found, given)
-    Path(given["output"]).parent.mkdir(parents=True, exist_ok=True)
     with Console().progress(f" Back-projecting {len(rows)} particles ...", len(rows)) as bar:
         volume = reconstruction.from_poses(
             found, rows, given["symmetry"], use_ctf=given["ctf_correction"], padding=given["padding"], resolution=given["resolution"],
             gridding=0 if given["skip_gridding"] else given["iterations"], intact_first_peak=given["ctf_intact_first_peak"], tell=bar.update,
         )  # fmt: skip
-    mrc.write_map(given["output"], volume, found.optics[0].pixel_size)
+    mrc.write_map(output, volume, found.optics[0].pixel_size)
     print(f" Written: {given['output']}")
     return 0
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
+from aurefine.jobs.outputs import OVERWRITE, free
 
 if TYPE_CHECKING:
     from aurefine.imaging import Camera, Imaging
@@ -18,6 +19,7 @@ NAME = "simulate"
 SUMMARY = "Make particles, or micrographs of particles, with known poses, and the truth to compare with, from a molecule, an atomic model or a map."
 OPTIONS = (
     Option("output", "--o", "Folder to write particles.star, truth.star, truth.mrc, reference.mrc and Particles/ into", "I/O", "", "file"),
+    OVERWRITE,
     Option("model", "--model", "Atomic model (.cif, .pdb; needs gemmi); its axes are kept", "Molecule", "", "file"),
     Option("map", "--map", "Map to image (.mrc)", "Molecule", "", "file"),
     Option("symmetry", "--sym", "Point group of the generated molecule", "Molecule", "D2"),
@@ -64,6 +66,8 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     if not values.get("output"):
         raise InputError("aurefine simulate: --o is missing; name the folder to write the particles into")
     given = {option.name: option.default for option in OPTIONS} | dict(values)
+    for name in ("truth.star", "truth.mrc", "micrographs_ctf.star" if given["micrographs"] else "particles.star"):
+        free(Path(given["output"]) / name, given["overwrite"])
     if given["micrographs"]:
         return _run_micrographs({**given, **_MICROGRAPH_DEFAULTS, **values})
     made = simulate(_source(given), Path(given["output"]), _imaging(given))
@@ -86,7 +90,7 @@ def _run_micrographs(given: Mapping[str, Any]) -> int:
         made = simulate_micrographs(_source(given), Path(given["output"]), imaging, field, lambda done, total: bar.update(done))
     print(f" Micrographs: {made.micrographs} ({made.count} of them)\n Coordinates: {made.coordinates} ({given['particles']} particles)\n"
           f" Truth: {made.truth}, {made.truth_map}\n Reference: {made.reference}\n MTF: {made.mtf}\n"
-          f" Extract with: --i {made.micrographs.name} --coord_list {made.coordinates.name} --extract_size {given['box']} (in {given['output']})\n"
+          f" Extract with: --i {made.micrographs.name} --coord_list {made.coordinates.name} --extract_size {camera.box} (in {given['output']})\n"
           f" Refine with: --particle_diameter {made.particle_diameter:.0f}{_symmetry(given)}")
     return 0
 

@@ -79,3 +79,8 @@ def test_a_mask_of_another_box_is_refused(tutorial, monkeypatch, capsys, tmp_pat
     refined = ["--i", "Refine3D/job004/run_data.star", "--half_map", "Refine3D/job004/run_half1_class001_unfil.mrc", "--truth", "truth.star"]
     assert main(["compare", *refined, "--sym", "D2", "--mask", str(tmp_path / "mask.mrc")]) == 2
     assert "48 voxels wide" in capsys.readouterr().err
+
+
+def test_the_picture_can_be_drawn(tutorial):
+    subprocess.run([sys.executable, str(SCRIPT.with_name("tutorial_picture.py")), str(tutorial[0])], check=True)
+    assert (tutorial[0] / "tutorial.png").stat().st_size > 50_000
