@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from aurefine import cryosparc, mrc, star
 from aurefine.errors import InputError
 from aurefine.extraction import micrographs
+from aurefine.project.project import Project
 
 EXECUTIONS = 600
 
@@ -104,6 +105,25 @@ def test_a_tiff_that_claims_more_than_it_can_hold_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(claimed)
     with pytest.raises(InputError, match="damaged"):
         micrographs.read_image(str(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere/", "/tmp/elsewhere/", "Refine3D/../../x/"])
+def test_a_pipeline_that_names_jobs_elsewhere_is_refused(place, name):
+    place.put("default_pipeline.star", fuzz.PIPELINE_SEED.replace(b"Refine3D/job002/", name.encode()))
+    with pytest.raises(InputError, match="outside the project"):
+        Project.open(place.root).read()
+
+
+def test_nodes_that_lead_elsewhere_are_not_mirrored(place):
+    (place.root.parent / "b.star").write_bytes(b"x")
+    data = fuzz.PIPELINE_SEED.replace(b"Import/job001/movies.star", b"../../job/../b.star")
+    data = data.replace(b"MicrographMovieGroupMetadata.star.relion", b"../../../t") + b"Import/job001/ Import/job001/unknown.star\n"
+    place.put("default_pipeline.star", data)
+    before = fuzz.strays(place)
+    project = Project.open(place.root)
+    pipeline = project.read()
+    project.show_nodes(pipeline, pipeline.processes[0], scheduled=True)
+    assert fuzz.strays(place) == before
 
 
 def test_a_name_with_a_zero_byte_is_refused_by_every_reader():

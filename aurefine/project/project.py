@@ -50,7 +50,12 @@ class Project:
 
     def read(self) -> Pipeline:
         """The pipeline as it is now; to change it, use `edit`."""
-        return pipelines.read(self.root / pipelines.FILE)
+        pipeline = pipelines.read(self.root / pipelines.FILE)
+        for process in pipeline.processes:  # job directories are written to: a pipeline from elsewhere may not name other folders
+            for name in (process.name, process.alias):
+                if _leads_outside(name):
+                    raise InputError(f"{self.root / pipelines.FILE}: the job {name!r} lies outside the project; repair the file, or restore a backup")
+        return pipeline
 
     @contextmanager
     def edit(self, purpose: str) -> Iterator[Pipeline]:
@@ -68,8 +73,11 @@ class Project:
         kinds = pipeline.nodes()
         outputs = pipeline.outputs(process.name)
         for node in [*pipeline.inputs(process.name), *outputs]:
-            if (self.root / node).is_file() or (scheduled and node in outputs):
-                mirror = self.root / NODES / kinds[node] / self._shown(pipeline, node)
+            if node not in kinds:  # an edge of a damaged pipeline
+                continue
+            shown = os.path.join(kinds[node], self._shown(pipeline, node))
+            if ((self.root / node).is_file() or (scheduled and node in outputs)) and not _leads_outside(shown):
+                mirror = self.root / NODES / shown
                 mirror.parent.mkdir(parents=True, exist_ok=True)
                 mirror.touch()
 
@@ -86,6 +94,10 @@ class Project:
         if link.is_symlink() or link.exists():
             raise InputError(f"{link}: there is a job or file of this name already; choose another alias")
         link.symlink_to(os.path.join("..", process.name))
+
+
+def _leads_outside(name: str) -> bool:
+    return name.startswith("/") or ".." in Path(name).parts or "\0" in name
 
 
 def check_alias(name: str, job: str) -> str:
