@@ -16,7 +16,7 @@ from aurefine import __version__
 from aurefine.atomic import atomic_file
 from aurefine.errors import InputError
 
-__all__ = ["Header", "Stack", "StackWriter", "all_finite", "read_header", "read_map", "stack_writer", "write_map", "write_stack"]
+__all__ = ["Header", "Stack", "StackWriter", "all_finite", "read_header", "read_map", "stack_writer", "statistics", "write_map", "write_stack"]
 
 _HEADER_BYTES = 1024
 _KINDS = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -165,8 +165,7 @@ class StackWriter:
         mean = self._sum / size
         spread = np.sqrt(max(0.0, self._squares / size - mean**2))
         mode = _MODE_FLOAT16 if self._float16 else _MODE_FLOAT32
-        statistics = (self._smallest, self._largest, mean + (self._offset or 0.0), spread)
-        return _header(self._shape, mode, pixel_size, 1, 0, statistics)
+        return _header(self._shape, mode, pixel_size, 1, 0, (self._smallest, self._largest, mean + (self._offset or 0.0), spread))
 
 
 @contextmanager
@@ -257,9 +256,9 @@ def _runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _header(
-    shape: tuple[int, ...], mode: int, pixel_size: float, sampling_z: int, space_group: int, statistics: tuple[float, float, float, float]
+    shape: tuple[int, ...], mode: int, pixel_size: float, sampling_z: int, space_group: int, extremes: tuple[float, float, float, float]
 ) -> bytes:
-    """A header; `statistics` are minimum, maximum, mean and standard deviation."""
+    """A header; `extremes` are minimum, maximum, mean and standard deviation."""
     sections, rows, columns = shape
     words = np.zeros(256, dtype="<i4")
     real = words.view("<f4")
@@ -268,11 +267,11 @@ def _header(
     real[10:13] = np.array([columns, rows, sampling_z]) * pixel_size
     real[13:16] = 90.0
     words[16:19] = 1, 2, 3
-    real[19:22] = statistics[:3]
+    real[19:22] = extremes[:3]
     words[22] = space_group
     words[27] = 20140  # the format's version
     words[52:54] = np.frombuffer(b"MAP \x44\x41\x00\x00", dtype="<i4")
-    real[54] = statistics[3]
+    real[54] = extremes[3]
     words[55] = 1
     label = f"aurefine {__version__}   {datetime.now():%d-%b-%y  %H:%M:%S}".ljust(80).encode("ascii")
     words[56:76] = np.frombuffer(label[:80], dtype="<i4")
@@ -293,12 +292,12 @@ def _write(
     mode = _MODE_FLOAT16 if float16 else _MODE_FLOAT32
     dtype = np.dtype("<" + _KINDS[mode])
     with atomic_file(path) as handle:
-        handle.write(_header(values.shape, mode, pixel_size, sampling_z, space_group, _statistics(values)))
+        handle.write(_header(values.shape, mode, pixel_size, sampling_z, space_group, statistics(values)))
         for part in np.array_split(values, max(1, values.nbytes >> 26)):  # keeps the converted copy small
             handle.write(part.astype(dtype, copy=False).data)
 
 
-def _statistics(values: np.ndarray) -> tuple[float, float, float, float]:
+def statistics(values: np.ndarray) -> tuple[float, float, float, float]:
     """Minimum, maximum, mean and standard deviation; sums run over a cache's worth of values each, and add up in double precision."""
     flat = values.ravel()
     offset = np.float32(flat[:: max(1, flat.size >> 10)].mean(dtype=np.float64))  # near the mean: squares of the values themselves would cancel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,39 +25,55 @@ def invert_hand(values: np.ndarray) -> np.ndarray:
 
 
 def shift(values: np.ndarray, offset: Sequence[float]) -> np.ndarray:
-    """Move the content by `offset` pixels along each axis of the array (0 along the first for images), linearly interpolated; float32.
+    """Move the content by `offset` pixels along each axis of a map, a stack (0 along its first axis) or an image [y, x]; float32.
 
-    What comes from outside is zero, as are pixels whose neighbours lie partly outside.
+    Interpolated linearly. What comes from outside is zero, as are pixels whose neighbours lie partly outside.
     """
-    result = values.astype(np.float32)
-    for axis, distance in enumerate(offset):
-        if abs(distance) >= _SNAP:
-            result = _shift_axis(result, axis, float(distance))
+    if values.ndim == 2:
+        return shift(values[None], (0.0, *offset))[0]
+    depth, height, width = (_Mix.of(distance, length) for distance, length in zip(offset, values.shape))
+    result = np.zeros(values.shape, dtype=np.float32)
+    for z in range(depth.first, depth.last):  # plane by plane: each stays in the processor's cache
+        plane = values[z - depth.whole]
+        if depth.fraction:
+            plane = plane * np.float32(1 - depth.fraction) + values[z - depth.whole - 1] * np.float32(depth.fraction)
+        result[z] = width.apply(height.apply(plane, 0), 1)
     return result
 
 
-def _shift_axis(values: np.ndarray, axis: int, distance: float) -> np.ndarray:
-    length = values.shape[axis]
-    whole = int(np.floor(distance))
-    fraction = distance - whole
-    if min(fraction, 1 - fraction) < _SNAP:
-        whole, fraction = round(distance), 0.0
-    result = np.zeros_like(values)
-    first, last = max(0, whole + (fraction > 0)), min(length, length + whole)  # pixels whose source lies inside
-    if first >= last:
+@dataclass(frozen=True)
+class _Mix:
+    """A shift along one axis: pixels first .. last - 1 are mixed of the ones `whole` and `whole` + 1 before them."""
+
+    whole: int
+    fraction: float
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, distance: float, length: int) -> _Mix:
+        whole = int(np.floor(distance))
+        fraction = float(distance - whole)
+        if min(fraction, 1 - fraction) < _SNAP:
+            whole, fraction = round(distance), 0.0
+        first, last = max(0, whole + (fraction > 0)), min(length, length + whole)
+        return cls(whole, fraction, min(first, length), max(last, 0))
+
+    def apply(self, plane: np.ndarray, axis: int) -> np.ndarray:
+        """A plane [y, x] moved along one of its axes."""
+        if self.whole == 0 and self.fraction == 0:
+            return plane
+        result = np.zeros(plane.shape, dtype=np.float32)
+        if self.first >= self.last:
+            return result
+        source, target = (plane, result) if axis == 0 else (plane.T, result.T)
+        near = source[self.first - self.whole : self.last - self.whole]
+        if not self.fraction:
+            target[self.first : self.last] = near
+            return result
+        np.multiply(near, np.float32(1 - self.fraction), out=target[self.first : self.last])
+        target[self.first : self.last] += np.float32(self.fraction) * source[self.first - self.whole - 1 : self.last - self.whole - 1]
         return result
-
-    def part(start: int, stop: int) -> tuple[slice, ...]:
-        return (*[slice(None)] * axis, slice(start, stop))
-
-    near = values[part(first - whole, last - whole)]
-    target = result[part(first, last)]
-    if fraction:
-        np.multiply(near, np.float32(1 - fraction), out=target)
-        target += np.float32(fraction) * values[part(first - whole - 1, last - whole - 1)]
-    else:
-        target[...] = near
-    return result
 
 
 def centre_of_mass(values: np.ndarray) -> np.ndarray:

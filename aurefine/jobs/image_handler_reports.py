@@ -65,9 +65,9 @@ def _part(image: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
 
 def _statistics(label: str, image: np.ndarray, pixel_size: float) -> str:
     depth = f" x {image.shape[0] if image.ndim == 3 else 1} x 1"
-    mean, spread = image.mean(dtype=np.float64), image.std(dtype=np.float64)
+    smallest, largest, mean, spread = mrc.statistics(image)
     return (f"{label} : (x,y,z,n)= {image.shape[-1]} x {image.shape[-2]}{depth} ; avg= {mean:g} stddev= {spread:g} "
-            f"minval= {image.min():g} maxval= {image.max():g}; angpix = {pixel_size:g}")  # fmt: skip
+            f"minval= {smallest:g} maxval= {largest:g}; angpix = {pixel_size:g}")  # fmt: skip
 
 
 def _centre(label: str, image: np.ndarray) -> str:
