@@ -260,6 +260,19 @@ def test_a_refinement_goes_on_from_its_last_iteration(new_project: Project, caps
     assert "--j 3 --force_converge --pipeline_control Refine3D/job001/" in line
 
 
+def test_the_results_of_a_continued_refinement_are_in_the_pipeline(new_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("--schedule", "refine", "--i", "in/particles.star", "--ref", "r.mrc")
+    Path("Refine3D/job001/run_it003_optimiser.star").touch()
+    files = " ".join(f"Refine3D/job001/run_ct3_{end}" for end in ("data.star", "class001.mrc", "it004_data.star", "half1_class001_unfil.mrc"))
+    program(Path(), monkeypatch, f"touch {files}")
+    assert run("--continue", "Refine3D/job001") == 0
+    added = {Path(node).name for node in new_project.read().outputs("Refine3D/job001/") if "_ct3_" in node}
+    assert added == {"run_ct3_data.star", "run_ct3_class001.mrc", "run_ct3_half1_class001_unfil.mrc"}
+    assert job_star.read("Refine3D/job001/job.star").is_continue
+    assert run("--show", "--continue", "Refine3D/job001") == 2  # it has converged
+    assert run("--show", "--continue", "Refine3D/job001", "fn_cont=Refine3D/job001/run_it003_optimiser.star") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

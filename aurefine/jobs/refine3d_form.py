@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from aurefine.errors import InputError
 from aurefine.jobs.form import NR_MPI, NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, other_arguments, yes
@@ -139,13 +141,22 @@ def _order(step: str) -> str:
     return str(_STEPS.index(step))
 
 
+_RESULTS = {
+    "data.star": "ParticleGroupMetadata.star.relion.refine3d",
+    "optimiser.star": "OptimiserData.star.relion.refine3d",
+    "half1_class001_unfil.mrc": "DensityMap.mrc.relion.halfmap.refine3d",
+    "class001.mrc": "DensityMap.mrc.relion.refine3d",
+}
+
+
 def _outputs(form: Form, directory: str) -> list[tuple[str, str]]:
-    return [
-        (f"{directory}run_data.star", "ParticleGroupMetadata.star.relion.refine3d"),
-        (f"{directory}run_optimiser.star", "OptimiserData.star.relion.refine3d"),
-        (f"{directory}run_half1_class001_unfil.mrc", "DensityMap.mrc.relion.halfmap.refine3d"),
-        (f"{directory}run_class001.mrc", "DensityMap.mrc.relion.refine3d"),
-    ]
+    return [(f"{directory}run_{name}", label) for name, label in _RESULTS.items()]
+
+
+def _found(form: Form, folder: Path) -> list[tuple[str, str]]:
+    """The results of a continued refinement, which RELION calls run_ct12_... and leaves out of the pipeline."""
+    names = [(path.name, label) for name, label in _RESULTS.items() for path in folder.glob(f"run_ct*_{name}")]
+    return sorted((name, label) for name, label in names if re.fullmatch(r"run_ct\d+_(data|optimiser|half1_class001_unfil|class001)\.\w+", name))
 
 
 JOB_TYPE = JobType(
@@ -153,7 +164,8 @@ JOB_TYPE = JobType(
     to_arguments=lambda form, directory: arguments_from_form(form, directory + "run"),
     outputs=_outputs,
     places={"--o": "run"},
-    inputs={"--i": "ParticleGroupMetadata.star", "--ref": "DensityMap.mrc", "--solvent_mask": "Mask3D.mrc", "--continue": "OptimiserData.star"},
+    inputs={"--i": "ParticleGroupMetadata.star", "--ref": "DensityMap.mrc", "--solvent_mask": "Mask3D.mrc"},
     full_label=lambda form: "relion.refine3d.helical" if yes(form, "do_helix") else "relion.refine3d",
+    found=_found,
     continued=lambda form, directory: continued_arguments(form, directory + "run"),
 )  # fmt: skip

@@ -149,7 +149,8 @@ def _run_existing(project: Project, what: str, rest: Sequence[str], given: Mappi
     path = process.name + job_directory.JOB
     planned = _from_directory(path, rest)
     if given.get("go_on"):
-        planned = runner.continued(planned, project, process)
+        named = [word.removeprefix("fn_cont=") for word in rest if word.startswith("fn_cont=")]
+        planned = runner.continued(planned, project, process, named[-1] if named else "")
     elif process.status != labels.SCHEDULED:
         raise InputError(
             f"{process.name} is not scheduled but {process.status}; go on with it by `aurefine run --continue {process.name}`, "

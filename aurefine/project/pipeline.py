@@ -30,6 +30,7 @@ _NUMBERED = {  # label of RELION 4 and 5 -> of RELION 3
     "rlnPipeLineProcessStatusLabel": "rlnPipeLineProcessStatus",
     "rlnPipeLineNodeTypeLabel": "rlnPipeLineNodeType",
 }
+_RELION_4 = "RELION 4"  # a comment: without jobs its file is RELION 3's
 _DEPTH = "rlnPipeLineNodeTypeLabelDepth"
 
 
@@ -188,7 +189,8 @@ def _status_word(status: object) -> str:
 def new(generation: int = 5) -> Pipeline:
     """The pipeline of a project without jobs."""
     table = Table.from_values("pipeline_general", {_COUNTER: 1})
-    return Pipeline({"pipeline_general": table}, generation, 50001 if generation == 5 else 30001)
+    comments = [_RELION_4] if generation == 4 else []
+    return Pipeline({"pipeline_general": table}, generation, 50001 if generation == 5 else 30001, comments)
 
 
 def read(path: str | Path) -> Pipeline:
@@ -198,7 +200,7 @@ def read(path: str | Path) -> Pipeline:
     if general is None or _COUNTER not in general or general.count != 1:
         raise InputError(f"{path}: no pipeline of a RELION project (data_pipeline_general with _{_COUNTER} is missing); restore it from a backup")
     comments, version = _comments(path)
-    pipeline = Pipeline(tables, _generation(tables, version), version, comments)
+    pipeline = Pipeline(tables, _generation(tables, version, comments), version, comments)
     _check(path, pipeline)
     return pipeline
 
@@ -218,10 +220,11 @@ def _comments(path: str | Path) -> tuple[list[str], int]:
     return comments, version
 
 
-def _generation(tables: dict[str, Table], version: int) -> int:
+def _generation(tables: dict[str, Table], version: int, comments: list[str]) -> int:
     processes, nodes = tables.get("pipeline_processes"), tables.get("pipeline_nodes")
     if processes is None or not processes.columns:
-        return 5 if version >= 50000 else 3  # RELION 4 reads RELION 3's file, not the other way round
+        earlier = 4 if _RELION_4 in comments else 3  # RELION 4 reads RELION 3's file, not the other way round
+        return 5 if version >= 50000 else earlier
     if "rlnPipeLineProcessTypeLabel" not in processes:
         return 3
     return 5 if version >= 50000 or (nodes is not None and _DEPTH in nodes) else 4

@@ -139,20 +139,24 @@ def _add_edges(pipeline: Pipeline, process: Process, job: JobStar, command: list
         pipeline.add_output(process.name, node, label)
 
 
-def continued(planned: Planned, project: Project, process: Process) -> Planned:
-    """The job that goes on where `process` ended; InputError where this kind of job cannot, or there is nothing to go on from."""
+def continued(planned: Planned, project: Project, process: Process, optimiser: str = "") -> Planned:
+    """The job that goes on where `process` ended, or from the `optimiser` that is named; InputError where this kind of job cannot, or there is none."""
     job_type = planned.job.job_type
     if job_type.continued is None:
         raise InputError(f"{process.name}: a {job_type.name} job cannot go on; run it anew with `aurefine run {process.name}job.star`")
     values = job_type.complete(planned.job.values, planned.source)
     if "fn_cont" in values:
-        values["fn_cont"] = _last_optimiser(project.root, process.name)
+        if process.status == labels.SUCCEEDED and not optimiser:
+            raise InputError(f"{process.name} has succeeded, so there is nothing left to do; to go on from an earlier iteration all the same, "
+                             f"name it: fn_cont={process.name}run_it010_optimiser.star")  # fmt: skip
+        values["fn_cont"] = optimiser or _last_optimiser(project.root, process.name)
     job = replace(planned.job, values=values, is_continue=True)
     return Planned(job, tuple(job_type.continued(values, process.name)), planned.source)
 
 
 def _last_optimiser(root: Path, name: str) -> str:
-    found = sorted((root / name).glob("run_*it[0-9][0-9][0-9]_optimiser.star"), key=lambda path: path.name[-18:])
+    ending = "it[0-9][0-9][0-9]_optimiser.star"
+    found = sorted((root / name).glob(f"run_*{ending}"), key=lambda path: (path.name[-len("012_optimiser.star") :], path.stat().st_mtime))
     if not found:
         raise InputError(f"{name}: no iteration was finished (no run_it*_optimiser.star), so there is nothing to go on from; "
                          f"run it anew with `aurefine run {name}job.star`")  # fmt: skip
