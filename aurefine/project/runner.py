@@ -140,7 +140,7 @@ def _add_edges(pipeline: Pipeline, process: Process, job: JobStar, command: list
 
 
 def continued(planned: Planned, project: Project, process: Process, optimiser: str = "") -> Planned:
-    """The job that goes on where `process` ended, or from the `optimiser` that is named; InputError where this kind of job cannot, or there is none."""
+    """The job that goes on where `process` ended, or from the `optimiser` that is named; InputError where it cannot."""
     job_type = planned.job.job_type
     if job_type.continued is None:
         raise InputError(f"{process.name}: a {job_type.name} job cannot go on; run it anew with `aurefine run {process.name}job.star`")
