@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import star_samples as samples
@@ -161,6 +164,18 @@ def test_printing_describing_and_pictures(project, capsys):
     assert main(["star", "--i", "a.star", "--hist_column", "rlnDefocusU", "--o", "h", "--in_percent", "--show_cumulative"]) == 0
     assert main(["star", "--i", "a.star", "--plot", "rlnDefocusU rlnAngleRot", "--o", "p.svg"]) == 0
     assert all((project / name).stat().st_size > 1000 for name in ("h.png", "h.pdf", "p.svg"))
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(project):
+    samples.write(project / "many.star", samples.optics(["gA"]), samples.particle_rows(5000, [1], "A"))
+    command = f"{sys.executable} -m aurefine star --i many.star --print | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.stderr == "" and done.stdout.count("\n") == 1
+
+
+def test_files_without_a_main_table_are_described(shared_data, capsys):
+    assert main(["star", "--i", str(shared_data / "star" / "class3d_run_it025_model.star")]) == 0
+    assert "data_model_class_1" in capsys.readouterr().out
 
 
 def test_changing_the_optics_table(project):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,18 +66,23 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
 
     given = defaults(OPTIONS, values)
     with job_control(given["pipeline_control"], "start again.") as control:
-        _work(given, values, control)
+        try:
+            _work(given, values, control)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again when it closes stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _work(given: Mapping[str, Any], values: Mapping[str, Any], control: JobControl) -> None:
-    documents = [_load(path, given) for path in _inputs(given)]
+    paths = _inputs(given)
     shows = "print" in values or given["plot"] or given["hist"]
     changes = any(given[name] for name in ("combine", "select", "select_by_text", "discard_on_stats", "operate", "center", "remove_column",
                                            "add_column", "split", "compare")) or given["distance"] >= 0  # fmt: skip
     if not (shows or changes or given["output"] or given["check_duplicates"]):
-        _describe(documents[0])
+        _describe(paths[0])
         return
+    documents = [_load(path, given) for path in paths]
     output = Path(given["output"] or ("" if shows else "out.star"))
     document = _combined(documents, given) if given["combine"] else documents[0]
     document = _changed(select(document, given, output, control), given)
@@ -104,9 +111,11 @@ def _load(path: str, given: Mapping[str, Any]) -> Document:
     return star_document.load(path, given["table"], convert=not given["ignore_optics"])
 
 
-def _describe(document: Document) -> None:
+def _describe(path: str) -> None:
     """What is in the file: tables, rows, columns."""
-    for name, table in document.tables.items():
+    from aurefine import cryosparc, star
+
+    for name, table in (cryosparc.read(path)[0] if cryosparc.is_cryosparc(path) else star.read(path)).items():
         kind = f"{len(table.columns)} values" if table.is_list else f"{table.count} rows of {len(table.columns)} columns"
         print(f" data_{name}: {kind}")
         for label, column in table.columns.items():
@@ -118,8 +127,8 @@ def _summary(column: Any) -> str:
         return "empty"
     if column.dtype.kind in "if" and len(column) > 1:
         return f"{column.min():g} to {column.max():g}"
-    different = len(set(column.tolist()))
-    return str(column[0]) + (f" (and {different - 1} others)" if different > 1 else "")
+    others = len(set(column.tolist())) - 1
+    return str(column[0]) + (f" (and {others} other{'s' * (others > 1)})" if others else "")
 
 
 def _combined(documents: list[Document], given: Mapping[str, Any]) -> Document:
@@ -190,18 +199,11 @@ def _words(text: str) -> list[str]:
 
 def _print(document: Document, text: str) -> None:
     """Columns as `relion_star_printtable` prints them: words with blanks between, no header."""
-    import os
-    import sys
-
     from aurefine.star_write import format_column
 
     labels = [document.label(label) for label in _words(text)] or list(document.rows.columns)
     cells = [[word.strip() for word in format_column(label, document.rows[label])] for label in labels]
-    try:
-        sys.stdout.writelines(" ".join(row) + "\n" for row in zip(*cells, strict=True))
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again when it closes stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.writelines(" ".join(row) + "\n" for row in zip(*cells, strict=True))
 
 
 def _pictures(given: Mapping[str, Any], name: str) -> list[Path]:
