@@ -28,21 +28,25 @@ class Curves:
 
 
 def measure(halves: HalfMaps, transforms: tuple[np.ndarray, np.ndarray], mask: Mask | None, options: PostprocessOptions) -> Curves:
-    """All curves of two half maps and their transforms; InputError when the FSC stays above --randomize_at_fsc to the end."""
+    """All curves of two half maps and their transforms, whose values are used up; InputError when the FSC stays above --randomize_at_fsc."""
     unmasked = correlate(*transforms)
     if mask is None:
         return Curves(unmasked, unmasked)
-    masked = fsc.of_maps(halves.one * mask.values, halves.two * mask.values)
     start = randomisation_shell(unmasked, halves, options)
+    masked = _masked_fsc(mask, halves.one, halves.two)
     random = CRandom(options.random_seed)
-    one, two = (randomise(transform, start, random) for transform in transforms)
-    for values in (one, two):
-        values *= mask.values  # in place: fresh memory costs more than the product
-    randomised = fsc.of_maps(one, two)
+    randomised = _masked_fsc(mask, *(randomise(transform, start, random) for transform in transforms))
     corrected = correct(masked, randomised, start)
     better = last_shell(unmasked) > last_shell(corrected)
     chosen = unmasked if better and not options.force_mask else corrected
     return Curves(unmasked, chosen, masked, randomised, start, better)
+
+
+def _masked_fsc(mask: Mask, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """FSC of two maps after masking them in place: fresh memory for large maps costs more than the products."""
+    for values in (one, two):
+        values *= mask.values
+    return fsc.of_maps(one, two)
 
 
 def correlate(one: np.ndarray, two: np.ndarray) -> np.ndarray:

@@ -122,7 +122,7 @@ def read_mask(options: PostprocessOptions, halves: HalfMaps) -> Mask | None:
     if options.pixel_size <= 0 and stated and abs(pixel_size / halves.pixel_size - 1) > _PIXEL_TOLERANCE:
         raise InputError(f"--mask {options.mask}: its pixel size is {pixel_size:g} A, but the maps' is {halves.pixel_size:g} A; make the mask anew, "
                          "or give the right pixel size of all with --angpix")  # fmt: skip
-    return Mask(np.clip(values, 0, 1), options.mask)
+    return Mask(np.clip(values, 0, 1, out=values), options.mask)
 
 
 def read_mtf(path: str) -> Mtf | None:

@@ -92,11 +92,11 @@ class Sampler:
         self._rooms = local_windows
         self._halves, self._grid, self._options = halves, grid, options
         transforms = [fourier.transform_map(values) for values in (halves.one, halves.two)]
+        spectrum = Spectrum(transforms[0] + transforms[1], halves.pixel_size)  # the sum, not the mean: RELION's scale
+        self.unmasked = curve_room.correlate(*transforms)
         self.start = curve_room.shell_before(options.local_randomise_at, halves)
         random = CRandom(options.random_seed)
         self._maps = [halves.one, halves.two, *(randomise(transform, self.start, random) for transform in transforms)]
-        self.unmasked = curve_room.correlate(*transforms)
-        spectrum = Spectrum(transforms[0] + transforms[1], halves.pixel_size)  # the sum, not the mean: RELION's scale
         if mtf is not None:
             spectrum.divide_by_mtf(mtf, options.mtf_pixel_size if options.mtf_pixel_size > 0 else halves.pixel_size)
         spectrum.apply_bfactor(options.adhoc_bfactor)

@@ -74,22 +74,22 @@ def _power(matrix: np.ndarray, exponent: int) -> np.ndarray:
 
 
 def randomise(transform: np.ndarray, from_radius: int, random: CRandom) -> np.ndarray:
-    """The map [n, n, n] of a half-complex transform whose phases are random from `from_radius` pixels of frequency on, amplitudes kept.
+    """Make the phases of a half-complex transform random from `from_radius` pixels of frequency on, in place; returns the map [n, n, n].
 
-    Phases are drawn in the array's order, one for each element at or beyond the radius (not its rounded shell), as RELION does.
+    Amplitudes are kept. Phases are drawn in the array's order, one for each element at or beyond the radius (not its rounded shell), as RELION does.
     """
     n = len(transform)
     drawn = random.integers(sum(int(np.count_nonzero(plane >= from_radius**2)) for plane in fourier.radius_squared_planes(n)))
-    changed, position = transform.copy(), 0
-    for plane, squared in zip(changed, fourier.radius_squared_planes(n), strict=True):
+    position = 0
+    for plane, squared in zip(transform, fourier.radius_squared_planes(n), strict=True):
         beyond = squared >= from_radius**2
         amplitude = np.abs(plane[beyond])
         angle = (drawn[position : position + len(amplitude)] * (2 * np.pi / _RAND_MAX)).astype(np.float32)
         plane[beyond] = amplitude * np.cos(angle) + 1j * (amplitude * np.sin(angle))
         position += len(amplitude)
     for column in {0, n // 2} if n % 2 == 0 else {0}:
-        changed[:, :, column] = _hermitian(changed[:, :, column])
-    return fourier.inverse_map(changed, n)
+        transform[:, :, column] = _hermitian(transform[:, :, column])
+    return fourier.inverse_map(transform, n)
 
 
 def _hermitian(plane: np.ndarray) -> np.ndarray:

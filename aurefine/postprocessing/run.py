@@ -42,19 +42,21 @@ def postprocess(options: PostprocessOptions, control: JobControl | None = None) 
     halves, mask, mtf = prepare(options, say)
     _tell_mask(halves, mask, options, say)
     transforms = (fourier.transform_map(halves.one), fourier.transform_map(halves.two))
+    spectrum = Spectrum(0.5 * (transforms[0] + transforms[1]), halves.pixel_size)
+    kept = tuple(transform.copy() for transform in transforms) if options.half_maps else ()
     control.check()
     curves = curve_room.measure(halves, transforms, mask, options)
     resolution = curve_room.resolution_of(curve_room.last_shell(curves.corrected), halves)
     _tell_curves(halves, mask, curves, options, say)
+    del transforms
     control.check()
-    spectrum = Spectrum(0.5 * (transforms[0] + transforms[1]), halves.pixel_size)
     guinier, bfactor = sharpen(spectrum, curves.corrected, resolution, mtf, options)
     _tell_sharpening(resolution, guinier, bfactor, mtf, options, say)
     result = PostprocessResult(resolution, bfactor, halves.pixel_size, fourier.inverse_map(spectrum.values, halves.box), curves, guinier)
     control.check()
     _write(result, halves, mask, options, say)
-    if options.half_maps:
-        _write_halves(transforms, result, mask, mtf, options, say)
+    if kept:
+        _write_halves(kept, result, mask, mtf, options, say)
     return result
 
 
@@ -148,7 +150,7 @@ def _write(result: PostprocessResult, halves: HalfMaps, mask: Mask | None, optio
     say(messages.field("FINAL RESOLUTION", result.resolution))
 
 
-def _write_halves(transforms: tuple[np.ndarray, np.ndarray], result: PostprocessResult, mask: Mask | None, mtf: Mtf | None,
+def _write_halves(transforms: tuple[np.ndarray, ...], result: PostprocessResult, mask: Mask | None, mtf: Mtf | None,
                   options: PostprocessOptions, say: messages.Say) -> None:  # fmt: skip
     """Both halves after the steps that the sum went through."""
     from dataclasses import replace
