@@ -100,12 +100,12 @@ def test_the_rows_of_the_form_can_be_given(new_project: Project) -> None:
 
 
 def test_a_job_that_fails_is_shown_as_failed(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("in/particles.star").unlink()
+    Path("in/particles.star").write_text("nonsense")
     assert run(*SELECT) == 2
     assert statuses(project) == {"Select/job001/": labels.FAILED}
     assert Path("Select/job001/RELION_JOB_EXIT_FAILURE").exists()
-    assert "in/particles.star: there is no such file" in Path("Select/job001/run.err").read_text()
-    assert "in/particles.star: there is no such file" in capsys.readouterr().err
+    assert "in/particles.star: not a STAR file" in Path("Select/job001/run.err").read_text()
+    assert "in/particles.star: not a STAR file" in capsys.readouterr().err
 
 
 def test_a_job_that_is_killed_is_shown_as_failed(new_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,14 +219,17 @@ def test_subsets_are_in_the_pipeline_though_only_the_job_knew_their_number(proje
     assert project.read().outputs("Select/job001/") == ["Select/job001/particles_split1.star", "Select/job001/particles_split2.star"]
 
 
-def test_the_tutorials_job_star_runs_up_to_its_missing_input(new_project: Project, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tutorials_job_star_needs_its_input_and_runs(new_project: Project, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--show", str(shared_data / "tutorial" / "job019_job.star")) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("aurefine refine --o Refine3D/job001/run --auto_refine --split_random_halves --i Extract/job018/particles.star --ref ")
     assert run(str(shared_data / "tutorial" / "job019_job.star")) == 2
+    assert "--i Extract/job018/particles.star: there is no such file" in capsys.readouterr().err
+    assert statuses(new_project) == {}
+    inputs = ["fn_img=in/particles.star", "fn_ref=in/particles.star"]
+    assert run(str(shared_data / "tutorial" / "job019_job.star"), *inputs) == 2
     printed = capsys.readouterr()
     assert "runs without it" in printed.out and "nr_mpi is 3" in printed.out
-    assert "Extract/job018/particles.star: there is no such file" in printed.err
     assert statuses(new_project) == {"Refine3D/job001/": labels.FAILED}
 
 
@@ -280,6 +283,7 @@ def test_the_results_of_a_continued_refinement_are_in_the_pipeline(new_project: 
         (["--alias"], "which job?"),
         (["Refine4D", "--i", "x"], "no job type 'Refine4D'"),
         (["Refine3D", "--particle_diametr", "3"], "Did you mean --particle_diameter"),
+        (["Select", "--i", "in/none.star", "--select", "rlnDefocusU"], "--i in/none.star: there is no such file"),
         (["Refine3D"], "fn_img .* is empty"),
         (["Refine3D", "sym=D2"], "not an option of the form"),
         (["Select/job009"], "no such job"),

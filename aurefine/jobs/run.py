@@ -12,7 +12,7 @@ from typing import Any
 
 from aurefine.errors import InputError
 from aurefine.jobs import external_form
-from aurefine.jobs.form import YES, JobType
+from aurefine.jobs.form import YES, JobType, flags
 from aurefine.jobs.options import Option, help_text, parse
 from aurefine.project import job_directory, job_star, job_types, labels, runner
 from aurefine.project.job_star import JobStar
@@ -130,16 +130,19 @@ def _with(values: Mapping[str, str], settings: Sequence[str], own_flags: Sequenc
 def _run_new(project: Project, planned: Planned, given: Mapping[str, Any], jobs: Jobs) -> int:
     if given.get("go_on"):
         raise InputError("--continue: give the directory of the job that is to go on, such as Refine3D/job019")
-    _check_flags(planned.command(f"{planned.job.job_type.name}/job000/"), jobs)
+    command = planned.command(f"{planned.job.job_type.name}/job000/")
+    _check_flags(command, jobs)
     if given.get("show"):
         return _show(planned, f"{planned.job.job_type.name}/job{project.read().counter:03d}/")
-    _say_what_is_left_out(planned)
     status = labels.SCHEDULED if given.get("schedule") else labels.RUNNING
-    process, command = runner.add(project, planned, status, given.get("alias", ""))
+    if status == labels.RUNNING:  # a scheduled job may wait for files that are still to be made
+        _check_inputs(planned.job.job_type, command)
+    _say_what_is_left_out(planned)
+    process, resolved = runner.add(project, planned, status, given.get("alias", ""))
     if status == labels.SCHEDULED:
         print(f" Scheduled {process.name}; run it with `aurefine run {process.name}`.")
         return 0
-    return _execute(project, process, command)
+    return _execute(project, process, resolved)
 
 
 def _run_existing(project: Project, what: str, rest: Sequence[str], given: Mapping[str, Any], jobs: Jobs) -> int:
@@ -191,6 +194,14 @@ def _check_flags(command: Sequence[str], jobs: Jobs) -> None:
         raise InputError(f"there is no job {name!r} in this version of aurefine; it has {', '.join(jobs)}")
     job = import_module(jobs[name][0])
     parse(f"aurefine {name}", job.SUMMARY, job.OPTIONS, words[:-2])  # without --pipeline_control, which every job takes
+
+
+def _check_inputs(job_type: JobType, command: Sequence[str]) -> None:
+    given = flags(command)
+    for flag in job_type.inputs:
+        for name in given.get(flag, [])[:1]:
+            if name and name != "None" and not Path(name).exists():
+                raise InputError(f"{flag} {name}: there is no such file; names are relative to the project's folder ({Path.cwd()})")
 
 
 def _say_what_is_left_out(planned: Planned) -> None:
