@@ -22,6 +22,8 @@ from aurefine.postprocessing.random_phases import CRandom, randomise
 from aurefine.postprocessing.run import prepare
 from aurefine.postprocessing.sharpen import Spectrum, fsc_weights
 
+_MEMORY = 6e9  # bytes for the transforms of all threads
+
 
 @dataclass(frozen=True)
 class LocalResolution:
@@ -143,7 +145,7 @@ def _collect(sampler: Sampler, grid: Grid, halves: HalfMaps, options: Postproces
     shape = halves.one.shape
     weight, inverse, filtered = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     with tables.LocalFscFile(Path(f"{options.output}_locres_fscs.star"), halves, sampler.unmasked) as curves:
-        for sample in _measured(sampler, grid, options, control, say):
+        for sample in _measured(sampler, grid, halves.box, options, control, say):
             weight[sample.window] += sample.mask
             inverse[sample.window] += sample.mask / sample.resolution
             filtered[sample.window] += sample.mask * sample.filtered
@@ -153,9 +155,9 @@ def _collect(sampler: Sampler, grid: Grid, halves: HalfMaps, options: Postproces
     return LocalResolution(resolution, np.divide(filtered, weight, out=np.zeros_like(weight), where=measured), len(grid.points))
 
 
-def _measured(sampler: Sampler, grid: Grid, options: PostprocessOptions, control: JobControl, say: messages.Say) -> Iterator[Sample]:
+def _measured(sampler: Sampler, grid: Grid, box: int, options: PostprocessOptions, control: JobControl, say: messages.Say) -> Iterator[Sample]:
     """All samples in the grid's order, measured by several threads; tells how far it is about ten times."""
-    threads = options.threads if options.threads > 0 else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = _threads(grid, box, options)
     started, count = time.monotonic(), len(grid.points)
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, count, 4 * threads):  # a few at a time: samples hold maps
@@ -165,6 +167,16 @@ def _measured(sampler: Sampler, grid: Grid, options: PostprocessOptions, control
             if done * 10 // count > start * 10 // count:
                 left = (time.monotonic() - started) * (count - done) / done
                 say(f"   {done} of {count} points, about {left:.0f} s left")
+
+
+def _threads(grid: Grid, box: int, options: PostprocessOptions) -> int:
+    """As asked for, or one a core as long as their transforms stay within some gigabytes."""
+    if options.threads > 0:
+        return options.threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    planes = min(box, 2 * (grid.radius + grid.edge) + 1)
+    each = 8 * 8 * planes * box * (box // 2 + 1)  # four windows, transformed along two axes and gathered, 8 bytes a number
+    return max(1, min(cores, int(_MEMORY / each)))
 
 
 def _write(result: LocalResolution, halves: HalfMaps, mask: Mask | None, options: PostprocessOptions, say: messages.Say) -> None:

@@ -44,12 +44,14 @@ class PostprocessOptions:
     command_line: str = ""
 
     def outputs(self) -> list[Path]:
-        """Every map and table that the job writes."""
+        """Every file that the job writes."""
+        folder = Path(self.output).parent
         if self.local_resolution:
-            return [Path(f"{self.output}_locres{end}") for end in (".mrc", "_filtered.mrc", "_fscs.star")]
+            histogram = [Path(f"{self.output}_histogram.png"), folder / "histogram.pdf"] if self.mask else []
+            return [Path(f"{self.output}_locres{end}") for end in (".mrc", "_filtered.mrc", "_fscs.star")] + histogram
         halves = [f"_half{half}{masked}.mrc" for half in (1, 2) for masked in (("", "_masked") if self.mask else ("",))]
-        ends = [".mrc", ".star", "_fsc.xml"] + (["_masked.mrc"] if self.mask else []) + (halves if self.half_maps else [])
-        return [Path(f"{self.output}{end}") for end in ends]
+        ends = [".mrc", ".star", "_fsc.xml", "_fsc.png", "_guinier.png"] + (["_masked.mrc"] if self.mask else []) + (halves if self.half_maps else [])
+        return [Path(f"{self.output}{end}") for end in ends] + [folder / "logfile.pdf"]
 
     @property
     def second_half(self) -> str:
