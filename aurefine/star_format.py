@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numba import njit
 
-_TEXT, _WHOLE, _FLOAT = 0, 1, 2
+from aurefine.star_parse import FLOAT, TEXT, WHOLE, slots
+
 _POWERS = 10.0 ** np.arange(23)  # 10**22 is the largest power of ten that a double holds exactly
 _TIE_PLAIN, _TIE_EXPONENT = 1e-4, 1e-6  # nearer to a rounding tie than this, only exact arithmetic decides
 
@@ -21,7 +22,7 @@ def format_rows(columns: Sequence[np.ndarray | bytes | list[bytes]], rows: int, 
 
     `python_floats(values)` formats what is hard. None where joined words are not plain.
     """
-    kinds = [_TEXT if isinstance(column, bytes | list) else _FLOAT if column.dtype.kind == "f" else _WHOLE for column in columns]
+    kinds = [TEXT if isinstance(column, bytes | list) else FLOAT if column.dtype.kind == "f" else WHOLE for column in columns]
     texts, ends, base = [], [], 0
     for column in columns:
         if isinstance(column, np.ndarray):
@@ -33,15 +34,15 @@ def format_rows(columns: Sequence[np.ndarray | bytes | list[bytes]], rows: int, 
         texts.append(text)
         ends.append(np.concatenate([[0], stop]) + base)
         base += len(text)
-    floats = _stack([c for c, kind in zip(columns, kinds, strict=True) if kind == _FLOAT], rows, np.float64)
-    wholes = _stack([c for c, kind in zip(columns, kinds, strict=True) if kind == _WHOLE], rows, np.int64)
+    floats = _stack([c for c, kind in zip(columns, kinds, strict=True) if kind == FLOAT], rows, np.float64)
+    wholes = _stack([c for c, kind in zip(columns, kinds, strict=True) if kind == WHOLE], rows, np.int64)
     hard = np.zeros(floats.shape, dtype=np.bool_)
     _mark_hard(floats, hard)
     extra = [cell.encode() for cell in python_floats(floats.T[hard.T])]  # in the order of writing: row by row
     extra_ends = np.cumsum([0, *map(len, extra)])
-    room = rows * sum({_FLOAT: 14, _WHOLE: 22, _TEXT: 12}[kind] for kind in kinds) + 2 * rows + base + int(extra_ends[-1])
+    room = rows * sum({FLOAT: 14, WHOLE: 22, TEXT: 12}[kind] for kind in kinds) + 2 * rows + base + int(extra_ends[-1])
     out = np.empty(room, dtype=np.uint8)
-    slot = np.array([kinds[:place].count(kind) for place, kind in enumerate(kinds)], dtype=np.int64)
+    slot = slots(kinds)
     used = _format(out, rows, np.array(kinds, dtype=np.int64), slot, floats, wholes, np.frombuffer(b"".join(texts), np.uint8),
                    np.array(ends, dtype=np.int64).reshape(-1, rows + 1), hard, np.frombuffer(b"".join(extra), np.uint8), extra_ends)  # fmt: skip
     return out[:used].tobytes()

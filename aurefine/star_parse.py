@@ -15,6 +15,16 @@ TEXT, WHOLE, FLOAT = 0, 1, 2
 _POWERS = 10.0 ** np.arange(23)  # 10**22 is the largest power of ten that a double holds exactly
 
 
+def slots(kinds: Sequence[int]) -> np.ndarray:
+    """Place of each column among those of its kind."""
+    seen = dict.fromkeys((TEXT, WHOLE, FLOAT), 0)
+    places = np.empty(len(kinds), dtype=np.int64)
+    for column, kind in enumerate(kinds):
+        places[column] = seen[kind]
+        seen[kind] += 1
+    return places
+
+
 def parse_rows(chunk: bytes, kinds: Sequence[int]) -> list[np.ndarray] | None:
     """The columns of whole lines: float64, int64, or object arrays of str; None where the chunk is not plain rows of plain words.
 
@@ -22,8 +32,8 @@ def parse_rows(chunk: bytes, kinds: Sequence[int]) -> list[np.ndarray] | None:
     """
     data = np.frombuffer(chunk, np.uint8)
     kind = np.array(kinds, dtype=np.int64)
-    slot = np.array([list(kinds[:place]).count(one) for place, one in enumerate(kinds)], dtype=np.int64)
-    lines = chunk.count(b"\n") + 1
+    slot = slots(kinds)
+    lines = min(chunk.count(b"\n") + 1, len(chunk) // (2 * len(kind)) + 1)  # a value takes two bytes; blank lines take no memory
     floats = np.empty((list(kinds).count(FLOAT), lines))
     wholes = np.empty((list(kinds).count(WHOLE), lines), dtype=np.int64)
     starts, stops = (np.empty((list(kinds).count(TEXT), lines), dtype=np.int64) for _ in range(2))

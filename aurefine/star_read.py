@@ -73,8 +73,7 @@ class _BlockReader:
         self.path, self.data, self.name, self.start, self.end = path, data, name, start, end
 
     def block(self) -> tuple[dict[str, np.ndarray], bool]:
-        labels: list[str] = []
-        values: list[str] = []
+        labels: dict[str, str] = {}  # and the values of a list
         is_loop = False
         body = self.end
         for position, line in self._lines():
@@ -84,18 +83,18 @@ class _BlockReader:
             if content == "loop_" and not labels:
                 is_loop = True
             elif content.startswith("_") and not (is_loop and self._is_row(content, labels)):
-                self._add_label(content, is_loop, labels, values, position)
+                self._add_label(content, is_loop, labels, position)
             elif is_loop and labels:
                 body = position
                 break
             else:
                 raise self._error(position, f"expected a label (starting with '_') but found '{content[:40]}'")
         if is_loop:
-            return self._loop_columns(labels, body), False
-        return {label: self._numbers(label, [value], body) for label, value in zip(labels, values, strict=True)}, True
+            return self._loop_columns(list(labels), body), False
+        return {label: self._numbers(label, [value], body) for label, value in labels.items()}, True
 
     @staticmethod
-    def _is_row(content: str, labels: list[str]) -> bool:
+    def _is_row(content: str, labels: dict[str, str]) -> bool:
         """A row whose first value happens to start with an underscore: as many values as there are labels."""
         words = content.split()
         return len(labels) > 2 and len(words) == len(labels) and not words[1].startswith("#")
@@ -108,15 +107,14 @@ class _BlockReader:
             yield position, _decoded(self.data[position:stop])
             position = stop + 1
 
-    def _add_label(self, content: str, is_loop: bool, labels: list[str], values: list[str], position: int) -> None:
+    def _add_label(self, content: str, is_loop: bool, labels: dict[str, str], position: int) -> None:
         words = _split(content)
         label = words[0][1:]
         if label in labels:
             raise self._error(position, f"the label _{label} occurs twice")
         if not is_loop and len(words) < 2:
             raise self._error(position, f"the label _{label} has no value")
-        labels.append(label)
-        values.append(words[1] if len(words) > 1 else "")
+        labels[label] = words[1] if len(words) > 1 else ""
 
     def _loop_columns(self, labels: list[str], body: int) -> dict[str, np.ndarray]:
         parts: list[list[np.ndarray]] = [[] for _ in labels]

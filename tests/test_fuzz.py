@@ -9,6 +9,7 @@ import io
 import random
 import struct
 import time
+import tracemalloc
 import warnings
 
 import fuzz_targets as fuzz
@@ -87,6 +88,25 @@ def test_gigantic_mrc_headers_ask_for_no_memory(tmp_path, words):
     for read in (mrc.read_map, mrc.Stack):
         with pytest.raises(InputError, match="truncated"):
             read(tmp_path / "a.mrc")
+
+
+def test_a_hundred_thousand_labels_are_no_long_wait(tmp_path):
+    labels = "".join(f"_label{number}\n" for number in range(100_000))
+    (tmp_path / "a.star").write_text("data_\nloop_\n" + labels + "1 " * 100_000 + "\n" + "1 " * 1_100_000 + "\n")
+    start = time.process_time()
+    with pytest.raises(InputError, match="1100000 values"):
+        star.read(tmp_path / "a.star")
+    assert time.process_time() - start < 20
+
+
+def test_blank_lines_take_no_memory(tmp_path):
+    labels = "".join(f"_rlnAngle{number}\n_rlnDefocusU{number}\n" for number in range(200))
+    (tmp_path / "a.star").write_text("data_\nloop_\n" + labels + "1 " * 400 + "\n" * 4_000_000 + "1 " * 400)
+    tracemalloc.start()
+    table = star.read(tmp_path / "a.star")[""]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert table.count == 2 and peak < 300e6
 
 
 def test_gigantic_cs_headers_ask_for_no_memory(tmp_path):
