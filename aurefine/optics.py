@@ -53,9 +53,9 @@ def check_numbers(optics: Table, path: str) -> None:
         raise InputError(f"{path}: data_optics has no row; every particle needs the optics group it belongs to")
     if "rlnOpticsGroup" not in optics:
         raise InputError(f"{path}: data_optics lacks rlnOpticsGroup, the number by which particles name their group")
-    numbers = optics["rlnOpticsGroup"].tolist()
-    doubles = [number for number in numbers if numbers.count(number) > 1]
-    if doubles:
+    numbers, counts = np.unique(optics["rlnOpticsGroup"], return_counts=True)
+    doubles = numbers[counts > 1]
+    if len(doubles):
         raise InputError(f"{path}: data_optics has several rows with rlnOpticsGroup {doubles[0]}; give each its own number")
 
 

@@ -75,13 +75,14 @@ def _combine_optics(documents: Sequence[Document], notes: list[str]) -> tuple[Ta
     joint = _append(tables, paths, "optics", notes)
     starts = np.cumsum([0, *(table.count for table in tables)])
     kept: dict[str, int] = {}  # name -> row of the joint table that stands for it
+    number: dict[str, int] = {}
     new = np.empty(joint.count, dtype=np.int64)
     for row, name in enumerate(_group_names(joint)):
         if name in kept:
             _refuse_conflict(joint, kept[name], row, name, [paths[np.searchsorted(starts, r, side="right") - 1] for r in (kept[name], row)])
         else:
             kept[name] = row
-        new[row] = list(kept).index(name) + 1
+        new[row] = number.setdefault(name, len(number) + 1)
     if len(kept) < joint.count:
         notes.append(f"optics groups of the same name were joined: {', '.join(repeated(np.array(_group_names(joint), dtype=object)))}")
     rows = np.array(list(kept.values()), dtype=np.int64)
