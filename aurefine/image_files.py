@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aurefine import mrc, star
+from aurefine import mrc
 from aurefine.errors import InputError
-from aurefine.image_source import open_images
-from aurefine.star import Table
+
+if TYPE_CHECKING:
+    from aurefine.star import Table  # not needed where no list is read: a small map is done in the time of a few imports
 
 _STACK_SUFFIXES = (".mrcs", ".st", ".stk")
 _NAMES = ("rlnImageName", "rlnMicrographName", "rlnReferenceImage")
@@ -112,6 +114,8 @@ def _pixel_size(header: mrc.Header) -> float | None:
 
 
 def _open_list(path: str) -> ImageInput:
+    from aurefine import star
+
     tables = star.read(path)
     for name, table in tables.items():
         label = next((label for label in _NAMES if label in table), None)
@@ -122,6 +126,8 @@ def _open_list(path: str) -> ImageInput:
 
 def _list_files(path: str, tables: dict[str, Table], table: Table, label: str) -> Iterator[ImageFile]:
     """The files in the order in which the list first names them."""
+    from aurefine.image_source import open_images
+
     names = table[label]
     source = open_images(names, path, label, np.arange(1, table.count + 1))
     groups = _group_pixel_sizes(tables, table)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aurefine import mrc, star
+from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.image_files import ImageInput
+
+if TYPE_CHECKING:
+    from aurefine.star import Table
 
 _BOX_LABELS = ("rlnImagePixelSize", "rlnMicrographPixelSize")
 
@@ -95,10 +99,12 @@ def renamed(images: ImageInput, outputs: Sequence[Path], results: Sequence[tuple
     tables = {**images.tables, images.main: table.with_columns({images.label: names})}
     if "optics" in tables:
         tables["optics"] = _optics(images, [results[0]] * len(images.files) if one_stack else results)
+    from aurefine import star  # only here: see image_files.py
+
     star.write(path, tables)
 
 
-def _optics(images: ImageInput, results: Sequence[tuple[float, int]]) -> star.Table:
+def _optics(images: ImageInput, results: Sequence[tuple[float, int]]) -> Table:
     """The optics groups with the pixel size and the box of their new images."""
     optics, table = images.tables["optics"], images.tables[images.main]
     if "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in table:

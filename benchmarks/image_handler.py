@@ -79,15 +79,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="", help="operations whose name holds this text")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--skip", default="-", help="operations whose name holds this text (RELION takes minutes for a mask of 512 px)")
+    parser.add_argument("--output", type=Path, help="JSON file; what it holds of other boxes is kept")
     given = parser.parse_args()
-    results: dict[str, object] = {"cores": os.cpu_count(), "repeats": given.repeats}
+    results: dict[str, object] = json.loads(given.output.read_text()) if given.output and given.output.exists() else {}
+    results |= {"cores": os.cpu_count(), "repeats": given.repeats}
     with tempfile.TemporaryDirectory() as folder:
         for box in given.box:
             source = Path(folder) / f"map{box}.mrc"
             make_map(source, box)
             for name, (program, flags) in OPERATIONS.items():
-                if given.only not in name:
+                if given.only not in name or given.skip in name:
                     continue
                 words = flags.format(half=box // 2, threads=given.threads).split()
                 results[f"{name}, {box} px"] = found = measure(program, words, source, given.repeats)

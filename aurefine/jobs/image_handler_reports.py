@@ -15,7 +15,6 @@ from aurefine.image_operations.spectra import transform
 from aurefine.job_control import JobControl
 from aurefine.jobs.image_handler_flags import read_operand, size_text
 from aurefine.jobs.outputs import free
-from aurefine.star_write import table_text
 
 
 def show(images: ImageInput, pixel_sizes: list[float], given: Mapping[str, Any], control: JobControl) -> None:
@@ -80,4 +79,6 @@ def _print_curve(name: str, label: str, curve: np.ndarray, box: int, pixel_size:
     with np.errstate(divide="ignore"):
         angstrom = np.where(index > 0, box * pixel_size / index, 999.0)  # RELION's number for "no limit"
     columns = {"rlnSpectralIndex": index, "rlnResolution": 1 / angstrom, "rlnAngstromResolution": angstrom, label: curve}
+    from aurefine.star_write import table_text  # only here: see image_files.py
+
     print("".join(table_text(name, columns, False, 30001)), end="")
