@@ -198,6 +198,25 @@ def test_a_damaged_pipeline_is_one_clear_message(tmp_path: Path, text: str, mess
         Project.open(tmp_path).read()
 
 
+PIECES = ["", '"', "#", "nan", "-1", "data_x\n", "loop_\n", " x "]
+
+
+@settings(max_examples=100, deadline=None)
+@given(start=st.integers(0, len(RELION_31)), length=st.integers(0, 200), put=st.sampled_from(PIECES))
+def test_a_pipeline_with_a_piece_missing_or_added_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, start: int, length: int, put: str
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / pipeline.FILE
+    path.write_text(RELION_31[:start] + put + RELION_31[start + length :])
+    try:
+        graph = pipeline.read(path)
+    except InputError:
+        return
+    assert all(set(graph.inputs(process.name)).isdisjoint({""}) for process in graph.processes)
+    graph.write(path.with_name("again.star"))
+    assert pipeline.read(path.with_name("again.star")).processes == graph.processes
+
+
 def test_a_folder_without_a_pipeline_is_no_project(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no RELION project .*--new_project"):
         Project.open(tmp_path)

@@ -13,6 +13,7 @@ _INPUTS = {  # row of RELION's form -> what it is called there
     "in_mov": "Input movies:", "in_mic": "Input micrographs:", "in_part": "Input particles:", "in_coords": "Input coordinates:",
     "in_3dref": "Input 3D reference:", "in_mask": "Input 3D mask:",
 }  # fmt: skip
+_NAMES = {"reconstruct": "reconstruction.mrc"}  # outputs of another kind than their input
 FORM = (
     FormField("fn_exe", "External executable:", "Input", "", "file", required=True),
     *(FormField(key, label, "Input", "", "file") for key, label in _INPUTS.items()),
@@ -48,7 +49,7 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
 def _result(form: Form) -> str:
     """Name of the output file: that of --o, or of the input."""
     given = flags(shlex.split(form["other_args"]))
-    named = (given.get("--o") or given.get("--i") or [""])[0]
+    named = (given.get("--o") or [_NAMES.get(form["fn_exe"].split()[-1], "")])[0] or (given.get("--i") or [""])[0]
     return PurePosixPath(named).name if not named.endswith("/") else ""
 
 

@@ -54,6 +54,9 @@ def command_line(arguments: Sequence[str], jobs: Jobs) -> int:
         print(help_text("aurefine run", SUMMARY, OPTIONS) + usage)
         return 0 if arguments else 2
     own, what, rest = _split(arguments)
+    if "--help" in rest or "-h" in rest:
+        print(_form_help(job_types.by_name(what)))
+        return 0
     given, _ = parse("aurefine run", SUMMARY, OPTIONS, own)
     if given.get("new_project"):
         Project.create(".", given["new_project"])
@@ -66,6 +69,18 @@ def command_line(arguments: Sequence[str], jobs: Jobs) -> int:
     if given.get("go_on"):
         raise InputError(f"--continue {what}: the directory of a job was expected, such as Refine3D/job019")
     return _run_new(project, _from_words(what, rest, jobs, project.read().generation), given, jobs)
+
+
+def _form_help(job_type: JobType) -> str:
+    """The rows of RELION's form, by its tabs."""
+    lines = [f"aurefine run {job_type.name} KEY=VALUE ...: the rows of RELION's form, with their defaults"]
+    tab = ""
+    for row in job_type.fields:
+        lines += [f"\n{row.tab}:"] if row.tab != tab else []
+        tab = row.tab
+        choices = f" ({', '.join(row.choices)})" if row.choices else ""
+        lines.append(f"  {row.key + '=' + row.default:<36}{row.label.rstrip(':')}{choices}")
+    return "\n".join([*lines, f"\nOr with the flags of `aurefine {job_type.command}`." if job_type.command else ""])
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
