@@ -35,6 +35,9 @@ RECIPES = {
     "c1_64": Recipe("C1", Imaging(1500, (Camera(3.54, 64),), snr=0.18, seed=13), "no symmetry"),
     "c4_64": Recipe("C4", Imaging(1000, (Camera(3.54, 64),), snr=0.16, seed=14), "a free shift along the axis"),
     "o_64": Recipe("O", Imaging(1000, (Camera(3.54, 64),), snr=0.14, seed=15), "a hollow shell that looks alike from everywhere at 50 A"),
+    "c1_128": Recipe("C1", Imaging(1500, (Camera(1.77, 128),), snr=0.09, seed=17), "no symmetry, fine pixels"),
+    "c4_128": Recipe("C4", Imaging(1000, (Camera(1.77, 128),), snr=0.08, seed=18), "a free shift along the axis, fine pixels"),
+    "o_128": Recipe("O", Imaging(1000, (Camera(1.77, 128),), snr=0.07, seed=19), "the shell, fine pixels"),
     "d2_64_noisy": Recipe("D2", Imaging(1000, (Camera(4.976, 64),), snr=0.08, seed=11), "three times the noise power"),
     "noise_64": Recipe("D2", Imaging(1000, (Camera(4.976, 64),), snr=0.25, pure_noise=1000, seed=16), "nothing but noise"),
 }

@@ -1,9 +1,18 @@
-"""When a run may converge."""
+"""When sampling gets finer, and when a run may converge."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from aurefine.refine import schedule
-from aurefine.refine.state import Progress
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.state import Progress, SamplingState
+
+OPTIONS = RefineOptions()
+SAMPLING = SamplingState(symmetry="C1", healpix_order=4, offset_range=5.0, offset_step=2.0)  # fine step 1.875 degrees
+AT_REST = Progress(iterations_without_resolution_gain=1, iterations_without_large_changes=1, has_fine_enough=True)
 
 
 def test_a_run_whose_accuracy_still_improves_has_not_come_to_rest() -> None:
@@ -11,3 +20,37 @@ def test_a_run_whose_accuracy_still_improves_has_not_come_to_rest() -> None:
     assert schedule.accuracy_improves(before, Progress(accuracy_rotation=10.1))
     assert not schedule.accuracy_improves(before, Progress(accuracy_rotation=13.0))
     assert not schedule.accuracy_improves(before, Progress(accuracy_rotation=15.0))
+
+
+@pytest.mark.parametrize(("accuracy", "fine"), [(2.49, False), (2.51, True)])
+def test_a_step_is_fine_enough_below_three_quarters_of_the_accuracy(accuracy: float, fine: bool) -> None:
+    assert schedule.is_fine_enough(SAMPLING, Progress(accuracy_rotation=accuracy), OPTIONS) == fine
+    assert schedule.was_fine_enough(SAMPLING, Progress(accuracy_rotation=accuracy), OPTIONS) == fine
+
+
+def test_an_accuracy_that_was_never_estimated_is_no_verdict() -> None:
+    assert not schedule.was_fine_enough(SAMPLING, Progress(), OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["iterations_without_resolution_gain", "iterations_without_large_changes", "has_fine_enough"])
+def test_a_run_converges_only_when_all_three_conditions_hold(name: str) -> None:
+    assert schedule.has_converged(AT_REST, OPTIONS)
+    assert not schedule.has_converged(replace(AT_REST, **{name: 0}), OPTIONS)
+
+
+def test_finer_sampling_faster_does_not_wait_for_the_changes_of_orientations() -> None:
+    moving = replace(AT_REST, iterations_without_large_changes=0)
+    assert not schedule.has_converged(moving, OPTIONS)
+    assert schedule.has_converged(moving, replace(OPTIONS, ignore_angle_changes=True))
+
+
+def test_sampling_gets_finer_only_when_resolution_and_changes_have_stalled() -> None:
+    stalled = replace(AT_REST, has_fine_enough=False, accuracy_rotation=1.0, accuracy_translation=1.0, changes_offsets=0.5)
+    finer, progress = schedule.update_sampling(SAMPLING, stalled, OPTIONS)
+    assert finer.healpix_order == 5 and finer.local and finer.sigma_angle == pytest.approx(2 * finer.fine_step)
+    assert progress.iterations_without_resolution_gain == progress.iterations_without_large_changes == 0
+    for name in ("iterations_without_resolution_gain", "iterations_without_large_changes"):
+        same, _ = schedule.update_sampling(SAMPLING, replace(stalled, **{name: 0}), OPTIONS)
+        assert same == SAMPLING
+    same, _ = schedule.update_sampling(SAMPLING, replace(stalled, has_fine_enough=True), OPTIONS)
+    assert same == SAMPLING

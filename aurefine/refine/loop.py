@@ -223,8 +223,8 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
         estimate = accuracy.estimate(plan, model, volume, data.particles, state.poses, data.order[0], options)
         progress = replace(progress, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation)
     if iteration > 1:
-        # a verdict must stand for two iterations, the first accuracy of a run is of a low-passed map; and the accuracy must have come to rest
-        at_rest = progress.has_fine_enough and not schedule.accuracy_improves(state.progress, progress)
+        # the verdict must hold by the last two accuracies (the first of a run is of a low-passed map), and the accuracy must have come to rest
+        at_rest = schedule.was_fine_enough(sampling, state.progress, options) and not schedule.accuracy_improves(state.progress, progress)
         progress = replace(progress, has_fine_enough=schedule.is_fine_enough(sampling, progress, options))
         converged = options.force_converge or (at_rest and schedule.has_converged(progress, options))
         progress = replace(progress, has_converged=converged)

@@ -22,6 +22,7 @@ _SHARE_OF_ACCURACY = 0.75
 _MINIMUM_SHELL = 5
 _FAR_TOO_COARSE = 1.5
 _IMPROVED_ACCURACY = 0.95
+_UNKNOWN_ACCURACY = 999.0  # degrees, before the first estimate
 
 
 def required_step(resolution: float, diameter: float) -> float:
@@ -36,6 +37,11 @@ def is_fine_enough(sampling: SamplingState, progress: Progress, options: RefineO
         return True
     wanted = options.minimum_angular_sampling > 0 and fine > options.minimum_angular_sampling
     return fine < _SHARE_OF_ACCURACY * progress.accuracy_rotation and not wanted
+
+
+def was_fine_enough(sampling: SamplingState, before: Progress, options: RefineOptions) -> bool:
+    """Whether the step was fine enough by the accuracy of the iteration before, too; False where that was never estimated."""
+    return before.accuracy_rotation < _UNKNOWN_ACCURACY and is_fine_enough(sampling, before, options)
 
 
 def has_converged(progress: Progress, options: RefineOptions) -> bool:
