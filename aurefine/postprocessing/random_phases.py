@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from aurefine import fourier
@@ -14,10 +16,10 @@ _LOW_BITS = np.uint64(0xFFFFFFFF)
 
 
 class CRandom:
-    """The numbers of the GNU C library's rand() after srand(seed) (its additive feedback generator, as its manual describes it)."""
+    """The numbers of the GNU C library's rand() after srand(seed), an additive feedback generator; a negative seed is taken from the clock."""
 
     def __init__(self, seed: int) -> None:
-        self._state = _first_state(seed)
+        self._state = _first_state(seed if seed >= 0 else time.time_ns())
         self._take(_DISCARDED)
 
     def uniform(self, count: int) -> np.ndarray:
