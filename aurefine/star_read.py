@@ -16,7 +16,7 @@ from aurefine.star_labels import LABEL_TYPES
 _HEAD = re.compile(rb"\s*data_(\S*)[ \t]*(?:#.*)?")
 _TOKEN = re.compile(r'"([^"\n]*)"(?=\s|$)|\'([^\'\n]*)\'(?=\s|$)|(\S+)', re.MULTILINE)
 _CHUNK = 1 << 18  # bytes tokenised at a time: stays in cache, and bounds the memory that millions of rows take
-_LONG = 1 << 21  # from this many bytes on, compiled code (star_parse.py) pays for being loaded
+_LONG = 1 << 26  # from this many bytes on (a quarter of a million particles), compiled code (star_parse.py) pays for being loaded
 _LONG_CHUNK = 1 << 22
 _THREADS = min(4, os.cpu_count() or 1)
 

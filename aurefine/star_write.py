@@ -13,7 +13,7 @@ from aurefine.star_labels import LABEL_TYPES
 _FLOAT_FORMATS = np.array(["%12.6f", "%12.5f", "%12.6e", "%12.5e"], dtype=object)  # plain, plain negative, exponent, exponent negative
 _ROWS_AT_A_TIME = 50_000
 _THREADS = min(4, os.cpu_count() or 1)
-_MANY_CELLS = 200_000  # from here on, compiled code (star_format.py) pays for being loaded
+_MANY_CELLS = 5_000_000  # from here on, compiled code (star_format.py) pays for being loaded
 
 
 def table_text(name: str, columns: dict[str, np.ndarray], is_list: bool, version: int) -> Iterator[str]:

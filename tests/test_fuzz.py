@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aurefine import cryosparc, mrc, star
+from aurefine import cryosparc, mrc, star, star_read
 from aurefine.errors import InputError
 from aurefine.extraction import micrographs
 from aurefine.project.project import Project
@@ -99,7 +99,9 @@ def test_a_hundred_thousand_labels_are_no_long_wait(tmp_path):
     assert time.process_time() - start < 20
 
 
-def test_blank_lines_take_no_memory(tmp_path):
+@pytest.mark.parametrize("compiled_from", [0, 10**9])
+def test_blank_lines_take_no_memory(tmp_path, monkeypatch, compiled_from):
+    monkeypatch.setattr(star_read, "_LONG", compiled_from)
     labels = "".join(f"_rlnAngle{number}\n_rlnDefocusU{number}\n" for number in range(200))
     (tmp_path / "a.star").write_text("data_\nloop_\n" + labels + "1 " * 400 + "\n" * 4_000_000 + "1 " * 400)
     tracemalloc.start()
