@@ -19,18 +19,25 @@ if TYPE_CHECKING:
 _BOX_LABELS = ("rlnImagePixelSize", "rlnMicrographPixelSize")
 
 
-def file_outputs(images: ImageInput, suffix: str) -> list[Path]:
-    """Where the new file of each listed file goes: beside it, with `_suffix` before its ending."""
-    return [_suffixed(file.path, suffix) for file in images.files]
+def file_outputs(images: ImageInput, output: str) -> list[tuple[Path, str]]:
+    """Where the new file of each listed file goes, and its name in the new list.
+
+    `output` is put before each file's ending: `lp` makes `mic_lp.mrcs` of `mic.mrcs`, beside it. With a folder, as in `External/job004/lp`,
+    the new files go into that folder, each under the folders that the list names.
+    """
+    suffix, folder = Path(output).name, Path(output).parent
+    if folder == Path():
+        return [(_suffixed(file.path, suffix), _suffixed(file.name, suffix).as_posix()) for file in images.files]
+    inside = [folder / _suffixed(file.name.lstrip("/"), suffix) for file in images.files]
+    return [(path, path.as_posix()) for path in inside]
 
 
 def list_output(images: ImageInput, output: str) -> Path:
-    """The STAR file of the new images: beside a stack of that name, or the list's own name with `_output` before its ending."""
+    """The STAR file of the new images: beside a stack of that name; or the list's own name with the text before its ending, in the folder."""
     if output.lower().endswith(".mrcs"):
         return Path(output).with_suffix(".star")
-    if Path(output).name != output:
-        raise InputError(f"--o {output}: for a STAR list this is a text put before each file's ending (or the name of one stack, ending in .mrcs)")
-    return _suffixed(images.path, output)
+    folder, suffix = Path(output).parent, Path(output).name
+    return _suffixed(images.path if folder == Path() else str(folder / Path(images.path).name), suffix)
 
 
 def _suffixed(path: str, suffix: str) -> Path:
@@ -79,23 +86,21 @@ def _write_picture(path: Path, values: np.ndarray, is_map: bool, picture: Mappin
     matplotlib_image.imsave(path, values[0], vmin=black, vmax=white, cmap="gray")
 
 
-def renamed(images: ImageInput, outputs: Sequence[Path], results: Sequence[tuple[float, int]], path: Path) -> None:
+def renamed(images: ImageInput, targets: Sequence[str], results: Sequence[tuple[float, int]], path: Path) -> None:
     """Write the STAR list of the new images: their names, and pixel size (Angstrom) and box of their optics groups.
 
-    `results` holds pixel size and box of each output; images are numbered in the order of the list's rows.
+    `targets` and `results` hold the name, and pixel size and box, of each new file, or of the one stack of all; images are numbered in the
+    order of the list's rows.
     """
     table = images.tables[images.main]
     names = table[images.label].copy()
-    one_stack = len(outputs) == 1 and outputs[0].suffix.lower() == ".mrcs" and path == outputs[0].with_suffix(".star")
+    one_stack = len(targets) == 1 and (len(images.files) > 1 or "@" in str(names[0]))
     start = 0
     for place, file in enumerate(images.files):
-        if one_stack:
-            target, first = outputs[0].as_posix(), start
-            start += len(file.rows)
-        else:
-            target, first = _suffixed(file.name, outputs[place].stem[len(Path(file.path).stem) + 1 :]).as_posix(), 0
+        target = targets[0] if one_stack else targets[place]
         plain = not one_stack and (file.is_map or "@" not in str(names[file.rows[0]]))
-        names[file.rows] = [target if plain else f"{first + number:06d}@{target}" for number in range(1, len(file.rows) + 1)]
+        names[file.rows] = [target if plain else f"{start + number:06d}@{target}" for number in range(1, len(file.rows) + 1)]
+        start += len(file.rows) if one_stack else 0
     tables = {**images.tables, images.main: table.with_columns({images.label: names})}
     if "optics" in tables:
         tables["optics"] = _optics(images, [results[0]] * len(images.files) if one_stack else results)

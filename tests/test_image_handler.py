@@ -51,6 +51,18 @@ def test_a_list_makes_stacks_beside_the_old_ones_and_a_new_list_that_fits_them(f
     assert np.array_equal(read("Extract/two_flipped.mrcs"), read("Extract/two.mrcs")[[1]][..., ::-1])
 
 
+def test_a_list_with_a_folder_puts_everything_there(folder):
+    assert run("--i particles.star --o External/job004/lp --lowpass 8") == 0
+    names = star.read_table("External/job004/particles_lp.star", "particles")["rlnImageName"].tolist()
+    assert names[1] == "000001@External/job004/Extract/two_lp.mrcs" and mrc.Stack("External/job004/Extract/one_lp.mrcs").count == 2
+
+
+def test_a_list_of_one_file_keeps_its_names_in_one_stack(folder):
+    _list("one.star", ["000002@Extract/one.mrcs", "000004@Extract/one.mrcs"])
+    assert run("--i one.star --o two.mrcs --flipX") == 0
+    assert star.read_table("two.star", "particles")["rlnImageName"].tolist() == ["000001@two.mrcs", "000002@two.mrcs"]
+
+
 def test_a_list_makes_one_stack_when_the_output_is_one(folder):
     assert run("--i particles.star --o new/all.mrcs --rescale_angpix 4") == 0
     table = star.read_table("new/all.star", "particles")
@@ -163,10 +175,10 @@ def test_a_list_whose_output_is_there_in_part_writes_nothing(folder, capsys):
     ("--i map.mrc --o n.mrc --new_box -5", "--new_box"),
     ("--i map.mrc --o n.mrc --divide_constant 0", "--divide_constant"),
     ("--i map.mrc --o n.mrc --threshold_above 0 --threshold_below 1", "exchange"),
+    ("--i map.mrc --o n.mrc --shift_com --shift_y 2", "one or the other"),
     ("--i map.mrc --o n.mrc --optimise_scale_subtract", "--subtract"),
     ("--i 9@Extract/one.mrcs --o n.mrc --flipX", "holds 4 images"),
     ("--i empty.star --o n --flipX", "list of images"),
-    ("--i particles.star --o folder/n --flipX", "put before each file's ending"),
     ("--i map.mrc --o n.mrc --colour_fire", "not supported"),
     ("--i map.mrc --o n.mrc --add_constant 1e6 --float16", "float16"),
 ])  # fmt: skip

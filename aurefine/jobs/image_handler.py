@@ -82,17 +82,17 @@ def _handle_list(images: ImageInput, pixel_sizes: list[float], asked: Operations
     """Every file of a STAR list, and the list of the new ones."""
     one_stack = given["output"].lower().endswith(".mrcs")
     star_path = free(list_output(images, given["output"]), given["overwrite"])
-    outputs = [Path(given["output"])] if one_stack else file_outputs(images, given["output"])
-    for output in outputs:
+    targets = [(Path(given["output"]), given["output"])] if one_stack else file_outputs(images, given["output"])
+    for output, _ in targets:
         free(output, given["overwrite"])
     pairs = list(zip(images.files, pixel_sizes))
     jobs = [pairs] if one_stack else [[pair] for pair in pairs]
     results = []
-    for number, (output, job) in enumerate(zip(outputs, jobs), 1):
+    for number, ((output, _), job) in enumerate(zip(targets, jobs), 1):
         results.append(_write(output, job, asked, given, control))
         if len(jobs) <= 20 or number % (len(jobs) // 20) == 0 or number == len(jobs):
             print(f" + {number}/{len(jobs)}: {output}", flush=True)
-    renamed(images, outputs, results, star_path)
+    renamed(images, [name for _, name in targets], results, star_path)
     print(f" Written out new STAR file: {star_path}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ _IO = (
     Option("input", "--i", "Map or image (.mrc), stack (.mrcs) or STAR list of them", "General options", "", "file"),
     Option("output", "--o", "Output name; for a STAR list: a text put before each file's ending, or one stack (.mrcs) for all images",
            "General options", "", "file"),
-    OVERWRITE,
+    replace(OVERWRITE, tab="General options"),
     Option("float16", "--float16", "Write 16-bit floats (MRC mode 12)", "General options", False, "switch"),
     Option("threads", "--j", "Threads; 0: all cores", "General options", 0, "int"),
     Option("pipeline_control", "--pipeline_control", "Job directory for exit and abort files", "General options", "", "file"),
@@ -129,6 +130,8 @@ def check(given: Mapping[str, Any]) -> None:
         raise InputError("--directional belongs to --lowpass, which is missing")
     if (given["optimise_scale"] or given["optimise_mask"]) and not given["subtract"]:
         raise InputError("--optimise_scale_subtract and --mask_optimise_subtract belong to --subtract, which is missing")
+    if given["shift_com"] and (given["shift_x"] or given["shift_y"] or given["shift_z"]):
+        raise InputError("--shift_com goes to the centre of mass, --shift_x, --shift_y and --shift_z elsewhere; give one or the other")
     low, high = given["threshold_below"], given["threshold_above"]
     if low is not None and high is not None and low > high:
         raise InputError(f"--threshold_below {low:g} is larger than --threshold_above {high:g}; exchange them")
