@@ -55,10 +55,10 @@ OPTIONS = (
     _option("--j", "threads", "int", "Threads for --locres; 0: all cores"),
     _option("--verb", "verbosity", "int", "0: silent"),
     Option("pipeline_control", "--pipeline_control", "Job directory", "Expert", "", "text", "Directory where the job says how it ended"),
-    Option("auto_mask", "--auto_mask", "Automated masking", "Expert", False, "switch", "RELION removed it; make a mask with `aurefine mask_create`",
-           effect="unsupported", takes_value=False),
-    Option("amplitude_correlation", "--ampl_corr", "Amplitude correlation", "Expert", False, "switch", "amplitude correlations and phase residuals are not computed here; relion_postprocess has them",
-           effect="unsupported", takes_value=False),
+    Option("auto_mask", "--auto_mask", "Automated masking", "Expert", False, "switch", effect="unsupported", takes_value=False,
+           help="RELION removed it; make a mask with `aurefine mask_create`"),
+    Option("amplitude_correlation", "--ampl_corr", "Amplitude correlation", "Expert", False, "switch", effect="unsupported", takes_value=False,
+           help="amplitude correlations and phase residuals are not computed here; relion_postprocess has them"),
     *(Option(flag[2:], flag, flag, "Expert", "", "text", "it belongs to --auto_mask, which RELION removed", effect="ignored")
       for flag in ("--inimask_threshold", "--extend_inimask", "--width_mask_edge")),
 )  # fmt: skip
