@@ -1,4 +1,4 @@
-"""Times `aurefine image_handler` and `aurefine mask_create` against RELION's programs on one map, in turns on the same machine.
+"""Times `aurefine image_handler` and `aurefine mask_create` against RELION's programs on one map or stack, in turns on the same machine.
 
     python benchmarks/image_handler.py --box 256 --output benchmarks/results/image_handler.json
 
@@ -22,6 +22,12 @@ import numpy as np
 from aurefine import mrc
 from aurefine.image_operations import bandpass_gain, filter_radial
 
+STACK = {
+    "stack, low-pass and rescale": ("image_handler", "--lowpass 8 --rescale_angpix 2"),
+    "stack, B-factor": ("image_handler", "--bfactor 50"),
+    "stack, centre of mass": ("image_handler", "--shift_com"),
+    "stack, flip": ("image_handler", "--flipX"),
+}
 OPERATIONS = {
     "low-pass and B-factor": ("image_handler", "--lowpass 5 --bfactor 50"),
     "rescale to half": ("image_handler", "--rescale_angpix 2"),
@@ -44,27 +50,35 @@ def make_map(path: Path, box: int) -> None:
     mrc.write_map(path, 0.01 * ((lumps / lumps.std() + 8) * inside + 0.3 * noise), 1.0)
 
 
-def timed(command: list[str]) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak memory in GB of a command."""
+def make_stack(path: Path, box: int, count: int) -> None:
+    """Images of noise."""
+    rng = np.random.default_rng(0)
+    with mrc.stack_writer(path, count, box, 1.0) as stack:
+        for _ in range(count):
+            stack.append(rng.standard_normal((1, box, box), dtype=np.float32))
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Wall and CPU seconds of a command."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     if status:
         raise SystemExit(f"failed: {' '.join(command)}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+    return wall, usage.ru_utime + usage.ru_stime
 
 
 def measure(program: str, flags: list[str], source: Path, repeats: int) -> dict[str, float]:
-    """Both programs in turns: best wall and CPU seconds, ratios, peak memory, and the largest difference of their outputs."""
+    """Both programs in turns: best wall and CPU seconds, ratios, and the largest difference of their outputs."""
     best: dict[str, list[float]] = {}
-    outputs = {name: source.with_name(f"{name}.mrc") for name in ("aurefine", "relion")}
+    outputs = {name: source.with_name(f"{name}{source.suffix}") for name in ("aurefine", "relion")}
     for _ in range(repeats):
         for name, start in (("aurefine", [sys.executable, "-m", "aurefine", program]), ("relion", [f"relion_{program}"])):
             outputs[name].unlink(missing_ok=True)
             result = timed([*start, "--i", str(source), "--o", str(outputs[name]), *flags])
             best[name] = [min(pair) for pair in zip(result, best.get(name, result))]
-    found = {f"{name}_{what}": round(value, 3) for name, values in best.items() for what, value in zip(("wall", "cpu", "gigabytes"), values)}
+    found = {f"{name}_{what}": round(value, 3) for name, values in best.items() for what, value in zip(("wall", "cpu"), values)}
     found |= {f"{what}_ratio": round(best["relion"][place] / best["aurefine"][place], 2) for place, what in enumerate(("wall", "cpu"))}
     if outputs["relion"].exists():
         ours, theirs = (mrc.read_map(path)[0] for path in (outputs["aurefine"], outputs["relion"]))
@@ -76,6 +90,7 @@ def main() -> None:
     """Run the benchmark and write its numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--box", type=int, nargs="+", default=[256])
+    parser.add_argument("--stack", type=int, default=0, help="measure a stack of so many images instead of a map")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="", help="operations whose name holds this text")
@@ -86,14 +101,18 @@ def main() -> None:
     results |= {"cores": os.cpu_count(), "repeats": given.repeats}
     with tempfile.TemporaryDirectory() as folder:
         for box in given.box:
-            source = Path(folder) / f"map{box}.mrc"
-            make_map(source, box)
-            for name, (program, flags) in OPERATIONS.items():
+            source = Path(folder) / ("stack.mrcs" if given.stack else "map.mrc")
+            if given.stack:
+                make_stack(source, box, given.stack)
+            else:
+                make_map(source, box)
+            for name, (program, flags) in (STACK if given.stack else OPERATIONS).items():
                 if given.only not in name or given.skip in name:
                     continue
                 words = flags.format(half=box // 2, threads=given.threads).split()
-                results[f"{name}, {box} px"] = found = measure(program, words, source, given.repeats)
-                print(f"{name}, {box} px: {found}", flush=True)
+                label = f"{name}, {given.stack} x {box} px" if given.stack else f"{name}, {box} px"
+                results[label] = found = measure(program, words, source, given.repeats)
+                print(f"{label}: {found}", flush=True)
     if given.output:
         given.output.write_text(json.dumps(results, indent=1) + "\n")
 
