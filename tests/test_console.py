@@ -11,6 +11,7 @@ from aurefine import star
 from aurefine.refine import messages
 from aurefine.refine.console import Console, ProgressBar
 from aurefine.refine.model_reader import read_sampling
+from aurefine.refine.plan import Grid
 from aurefine.refine.state import Progress
 
 LAST = 12  # iteration before the final one of the run in the test data
@@ -66,7 +67,7 @@ def test_the_other_lines_of_an_iteration_are_relions(shared_data):
     expected = [
         messages.accuracy_title(),
         messages.resolution_line(progress.current_resolution, 200.0),
-        *messages.grid_lines(sampling, orientations=9216, translations=21),
+        *messages.grid_lines(Grid(sampling), orientations=9216),
         messages.expectation_title(5),
         *messages.joining_lines(40.0),
         messages.fsc_line(),
@@ -115,7 +116,7 @@ def test_on_a_terminal_the_bar_is_relions_with_the_time_left():
             bar.update(done)
     steps = stream.getvalue().split("\r")
     assert steps[0] == '000/??? sec ~~(,_,">' + " " * 58 + "[oo]"
-    assert steps[1].startswith("  15/  60 sec ...............~~(,_,\">") and steps[1].rstrip().endswith("[oo] 45.0 sec left")
+    assert steps[1].startswith('  15/  60 sec ...............~~(,_,">') and steps[1].rstrip().endswith("[oo] 45.0 sec left")
     assert steps[2].rstrip().endswith("[oo] 30.0 sec left")
     assert steps[3].rstrip() == "  30/  30 sec " + "." * 60 + '~~(,_,"> yum!' and stream.getvalue().endswith("\n")
 

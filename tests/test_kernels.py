@@ -53,7 +53,7 @@ def test_scores_equal_their_twin(size, box, padding, r_max):
 
 
 @pytest.mark.parametrize("correlation", [False, True])
-@pytest.mark.parametrize(("n_rot", "n_shift"), [(8, 4), (1, 1), (64, 16)])
+@pytest.mark.parametrize(("n_rot", "n_shift"), [(8, 4), (8, 1), (1, 4), (1, 1), (64, 16)])
 @pytest.mark.parametrize(("size", "box", "padding", "r_max"), SHAPES[:2])
 def test_scores_of_children_equal_their_twin(size, box, padding, r_max, n_rot, n_shift, correlation):
     rng = np.random.default_rng(5)

@@ -54,3 +54,12 @@ def test_sampling_gets_finer_only_when_resolution_and_changes_have_stalled() -> 
         assert same == SAMPLING
     same, _ = schedule.update_sampling(SAMPLING, replace(stalled, has_fine_enough=True), OPTIONS)
     assert same == SAMPLING
+
+
+def test_nothing_is_oversampled_where_the_coarse_step_resolves_the_accuracy() -> None:
+    poor = Progress(accuracy_rotation=5.1, accuracy_translation=2.7)  # coarse steps: 3.75 degrees, 2 Angstrom
+    assert schedule.oversampling(SAMPLING, poor) == (0, 0)
+    assert schedule.oversampling(SAMPLING, replace(poor, accuracy_rotation=4.9)) == (1, 0)
+    assert schedule.oversampling(SAMPLING, replace(poor, accuracy_translation=2.6)) == (0, 1)
+    assert schedule.oversampling(SAMPLING, replace(poor, has_converged=True)) == (1, 1)
+    assert schedule.oversampling(SAMPLING, Progress()) == (1, 1)

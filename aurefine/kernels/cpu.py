@@ -222,16 +222,20 @@ def _shifted_quads(image, particle, first_shift, table_re, table_im, quad, out_r
 
 
 @njit(fastmath=True, cache=True, inline="always")
-def _block_dot(re, im, k0, n_rot, xr, xi, start, count, n_shift, out, place):
+def _block_dot(re, im, n_rot, xr, xi, start, count, n_shift, out, place):
     """Sums over one pixel tile for all rotations and shifts of a pair; [shift, rotation] order. Registers where there are 8 by 4 of them."""
     if n_rot == 8 and n_shift == 4:
-        children_dot(re, im, k0, xr, xi, start, count, out, place)
+        children_dot(re, im, 0, xr, xi, start, count, out, place)
+    elif n_rot == 8 and n_shift == 1:
+        weighted_sum8(re, xr, start, count, out, place)
+        weighted_sum8(im, xi, start, count, out, place)
     else:
-        for q in range(count):
-            for j in range(n_shift):
-                a, b = xr[start + q * n_shift + j], xi[start + q * n_shift + j]
-                for k in range(n_rot):
-                    out[place + j * n_rot + k] += re[k0 + q * n_rot + k] * a + im[k0 + q * n_rot + k] * b
+        for j in range(n_shift):
+            for k in range(n_rot):
+                total = np.float32(0)
+                for q in range(count):
+                    total += re[q * n_rot + k] * xr[start + q * n_shift + j] + im[q * n_rot + k] * xi[start + q * n_shift + j]
+                out[place + j * n_rot + k] += total
 
 
 @njit(parallel=True, fastmath=True, cache=True)
@@ -266,7 +270,7 @@ def _score_children(
                                 for k in range(n_rot):
                                     squares[place * n_rot + k] += power[i * pixels + begin + q] * tile_square[q * n_rot + k]
                     start = (pair_quad[pair] * pixels + begin) * n_shift
-                    _block_dot(tile_re, tile_im, 0, n_rot, quads_re, quads_im, start, count, n_shift, sums, place * n_rot * n_shift)
+                    _block_dot(tile_re, tile_im, n_rot, quads_re, quads_im, start, count, n_shift, sums, place * n_rot * n_shift)
             owner = 0
             for place in range(last - first):
                 if place > 0 and pair_particle[first + place] != pair_particle[first + place - 1]:

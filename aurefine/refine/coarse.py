@@ -35,14 +35,15 @@ _LISTED_COST = 25  # how many times dearer an orientation is in a list than in t
 
 @dataclass(frozen=True, eq=False)
 class Coarse:
-    """Significant coarse pairs of particles `rows` of the chunk, particle by particle: ptr int64 [n + 1], rotation int64, shift int64 and
-    log prior float32 of every pair."""
+    """Significant coarse pairs of particles `rows` of the chunk, particle by particle: ptr int64 [n + 1]; rotation int64, shift int64, log
+    prior float32 and log weight float32 (with the prior) of every pair."""
 
     rows: np.ndarray
     ptr: np.ndarray
     rotation: np.ndarray
     shift: np.ndarray
     log_prior: np.ndarray
+    log_weight: np.ndarray
 
     @classmethod
     def joined(cls, parts: list[Coarse]) -> Coarse:
@@ -50,13 +51,13 @@ class Coarse:
         count = np.concatenate([np.diff(part.ptr) for part in parts])
         whole = lambda name: np.concatenate([getattr(part, name) for part in parts])  # noqa: E731
         ptr = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-        return cls(whole("rows"), ptr, whole("rotation"), whole("shift"), whole("log_prior"))
+        return cls(whole("rows"), ptr, whole("rotation"), whole("shift"), whole("log_prior"), whole("log_weight"))
 
     def part(self, start: int, stop: int) -> Coarse:
         """Particles start to stop."""
         pairs = slice(self.ptr[start], self.ptr[stop])
         ptr = self.ptr[start : stop + 1] - self.ptr[start]
-        return Coarse(self.rows[start:stop], ptr, self.rotation[pairs], self.shift[pairs], self.log_prior[pairs])
+        return Coarse(self.rows[start:stop], ptr, self.rotation[pairs], self.shift[pairs], self.log_prior[pairs], self.log_weight[pairs])
 
 
 class _Listed(NamedTuple):
@@ -155,7 +156,8 @@ class CoarsePass:
                 self.owner.select.add_block_priors(values, block_ptr, part.ptr, part.log_prior, log_offset[rows])
             coarse = self._significant_pairs(rows, values, block_ptr, split, None, log_offset[rows])
             place = np.repeat(part.ptr[:-1], np.diff(coarse.ptr)) + coarse.rotation
-            yield Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, (coarse.log_prior + part.log_prior[place]).astype(np.float32))
+            prior = (coarse.log_prior + part.log_prior[place]).astype(np.float32)
+            yield Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, prior, coarse.log_weight)
 
     def _scores(self, ptr: np.ndarray, index: np.ndarray, images: torch.Tensor, power: torch.Tensor, pixels: PixelList):
         """(log-likelihoods, block ptr) of every listed rotation at every coarse shift, particle by particle."""
@@ -199,7 +201,8 @@ class CoarsePass:
         prior = log_offset[particle, shift] + (0 if log_rotation is None else log_rotation[rotation])
         if self.plan.correlation:
             prior = np.zeros(len(rotation))
-        return Coarse(rows, pair_ptr, rotation, shift, prior.astype(np.float32))
+        weight = values[ptr[particle] + index] if isinstance(values, np.ndarray) else values[torch.from_numpy(ptr[particle] + index)].cpu().numpy()
+        return Coarse(rows, pair_ptr, rotation, shift, prior.astype(np.float32), weight)
 
 
 def batches(sizes: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:

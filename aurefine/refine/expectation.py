@@ -174,6 +174,8 @@ class _GroupPass:
     def _fine_scores(self, coarse: Coarse, images: torch.Tensor, power: torch.Tensor) -> np.ndarray:
         """float32 [pairs, rotation children, shift children] log weights, in the order of the pairs; as many particles at a time as fit."""
         grid, plan = self.owner.grid, self.owner.plan
+        if grid.children == 1 and len(self.coarse_rows) == len(self.fine_rows):  # nothing to look at more finely
+            return self.owner.native(torch.from_numpy(coarse.log_weight).to(self.owner.device)).reshape(-1, 1, 1)
         values = self.owner.native(torch.empty((len(coarse.rotation), grid.rotation_children, grid.shift_children), device=self.owner.device))
         owner = np.repeat(np.arange(len(coarse.rows)), np.diff(coarse.ptr))
         distinct = np.unique(owner * len(grid.coarse_shifts) + coarse.shift) // len(grid.coarse_shifts)

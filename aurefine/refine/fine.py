@@ -29,12 +29,26 @@ class PairOrder:
 
 def by_rotation(particle_ptr: np.ndarray, rotation: np.ndarray, shift: np.ndarray) -> PairOrder:
     """Order pairs, given particle by particle, by rotation and then by particle."""
-    owner = np.repeat(np.arange(len(particle_ptr) - 1, dtype=np.int64), np.diff(particle_ptr))
-    order = np.argsort(rotation * len(particle_ptr) + owner, kind="stable")
-    ordered = rotation[order]
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ptr = np.concatenate([first, [len(ordered)]]).astype(np.int64)
-    return PairOrder(order, ordered[first], ptr, owner[order].astype(np.int32), shift[order].astype(np.int32))
+    first = np.zeros(int(rotation.max(initial=0)) + 2, np.int64)
+    order, particle = np.empty(len(rotation), np.int64), np.empty(len(rotation), np.int32)
+    _count_sort(particle_ptr, rotation, first, order, particle)
+    used = np.flatnonzero(np.diff(first))
+    return PairOrder(order, used, np.append(first[used], len(rotation)), particle, shift[order].astype(np.int32))
+
+
+@njit(cache=True)
+def _count_sort(particle_ptr, rotation, first, order, particle):
+    """Stable sort by rotation; `first` becomes where each rotation's pairs begin."""
+    for r in rotation:
+        first[r + 1] += 1
+    for r in range(1, len(first)):
+        first[r] += first[r - 1]
+    place = first[:-1].copy()
+    for i in range(len(particle_ptr) - 1):
+        for pair in range(particle_ptr[i], particle_ptr[i + 1]):
+            r = rotation[pair]
+            order[place[r]], particle[place[r]] = pair, i
+            place[r] += 1
 
 
 @njit(parallel=True, cache=True)

@@ -254,6 +254,8 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
     sampling = schedule.perturbed(sampling, options.random_seed + iteration)
     state = replace(state, halves=halves, sampling=sampling, progress=progress)
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
+    if estimate is not None:
+        plan = plan.oversampled(*schedule.oversampling(sampling, progress))
     progress = replace(progress, current_size=plan.current_size)
     return replace(state, progress=progress), plan
 
@@ -285,9 +287,9 @@ def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
 
 def _expectation(state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl):
     """Both halves' E-step; returns (their sums, new poses)."""
-    grid = Grid(plan.sampling)
+    grid = plan.grid
     console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
-    console.lines(messages.grid_lines(plan.sampling, _orientations(grid, state.poses, data), len(grid.coarse_shifts)))
+    console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
     old = state.poses
     new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
     sums: list[HalfSums] = []

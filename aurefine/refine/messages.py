@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from aurefine.refine.plan import Grid
 from aurefine.refine.state import Progress, SamplingState
 
 POOR_ACCURACY = 10.0  # degrees
@@ -78,15 +79,16 @@ def resolution_line(resolution: float, diameter: float) -> str:
     )
 
 
-def grid_lines(sampling: SamplingState, orientations: int, translations: int) -> list[str]:
-    """The size of the coarse grid (`orientations` x `translations` of one particle) and of each finer one."""
-    lines = []
-    for order in range(sampling.oversampling + 1):
-        rotations, shifts = orientations * 8**order, translations * 4**order
+def grid_lines(grid: Grid, orientations: int) -> list[str]:
+    """The size of the coarse grid (`orientations` of one particle times all translations) and of each finer one."""
+    sampling, translations, lines = grid.state, len(grid.coarse_shifts), []
+    for order in range(max(grid.rotation_oversampling, grid.shift_oversampling) + 1):
+        turned, moved = min(order, grid.rotation_oversampling), min(order, grid.shift_oversampling)
+        rotations, shifts = orientations * 8**turned, translations * 4**moved
         lines += [
             f" Oversampling= {order} NrHiddenVariableSamplingPoints= {rotations * shifts}",
-            f" OrientationalSampling= {sampling.coarse_step / 2**order:g} NrOrientations= {rotations}",
-            f" TranslationalSampling= {sampling.offset_step / 2**order:g} NrTranslations= {shifts}",
+            f" OrientationalSampling= {sampling.coarse_step / 2**turned:g} NrOrientations= {rotations}",
+            f" TranslationalSampling= {sampling.offset_step / 2**moved:g} NrTranslations= {shifts}",
             "=============================",
         ]
     return lines

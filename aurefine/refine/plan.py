@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,6 +46,19 @@ class Plan:
     final: bool = False
     reduced_precision: bool = True  # bfloat16 products in the coarse pass
     relion_offset_prior: bool = False  # only to compare with RELION's own iterations
+    oversampling: tuple[int, int] | None = None  # of rotations and of shifts, where they are not both the sampling's own
+
+    @property
+    def grid(self) -> Grid:
+        """The rotations and shifts to look at."""
+        return Grid(self.sampling, self.oversampling)
+
+    def oversampled(self, rotations: int, shifts: int) -> Plan:
+        """The plan with these orders of oversampling; without any, the coarse pass is the only one and sees all frequencies."""
+        sizes = self.image_sizes
+        if not rotations and not shifts:
+            sizes = tuple((current, aligned, aligned) for current, _, aligned in sizes)
+        return replace(self, oversampling=(rotations, shifts), image_sizes=sizes)
 
     def shift_radians(self, shifts: np.ndarray, group: int) -> np.ndarray:
         """Translations [t, 2] in Angstrom as float32 radians per unit of frequency of the group's images."""
@@ -56,20 +69,21 @@ class Plan:
 class Grid:
     """The rotations and shifts of an iteration: coarse ones, and the children of any of them."""
 
-    def __init__(self, state: SamplingState) -> None:
+    def __init__(self, state: SamplingState, oversampling: tuple[int, int] | None = None) -> None:
         self.state = state
+        self.rotation_oversampling, self.shift_oversampling = oversampling or (state.oversampling, state.oversampling)
         self.mates = point_group(state.relax_symmetry or state.symmetry)
         self.directions = sampling.directions(state.healpix_order, state.grid_symmetry, state.limit_tilt)
         self.psi = sampling.psi_angles(state.healpix_order, state.psi_step)
         self.n_psi = len(self.psi)
         self.turn = state.perturbation * state.coarse_step
-        self.rotation_children = 8**state.oversampling
-        self.shift_children = 4**state.oversampling
+        self.rotation_children = 8**self.rotation_oversampling
+        self.shift_children = 4**self.shift_oversampling
         self.children = self.rotation_children * self.shift_children
         self.coarse_shifts_unperturbed = sampling.translations(state.offset_range, state.offset_step)
         moved = lambda shifts: sampling.perturb_translations(shifts, state.perturbation, state.offset_step)  # noqa: E731
         self.coarse_shifts = moved(self.coarse_shifts_unperturbed)
-        self.fine_shifts = moved(sampling.oversample_translations(self.coarse_shifts_unperturbed, state.offset_step, state.oversampling))
+        self.fine_shifts = moved(sampling.oversample_translations(self.coarse_shifts_unperturbed, state.offset_step, self.shift_oversampling))
 
     @property
     def coarse_count(self) -> int:
@@ -92,7 +106,7 @@ class Grid:
 
     def fine_rotations(self, coarse: np.ndarray) -> np.ndarray:
         """float64 [k * children, 3, 3]: all children of coarse rotations given by index."""
-        return self._children(coarse, self.state.oversampling)
+        return self._children(coarse, self.rotation_oversampling)
 
     def _children(self, coarse: np.ndarray, oversampling: int) -> np.ndarray:
         state = self.state

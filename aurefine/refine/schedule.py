@@ -44,6 +44,17 @@ def was_fine_enough(sampling: SamplingState, before: Progress, options: RefineOp
     return before.accuracy_rotation < _UNKNOWN_ACCURACY and is_fine_enough(sampling, before, options)
 
 
+def oversampling(sampling: SamplingState, progress: Progress) -> tuple[int, int]:
+    """Oversampling orders of rotations and of shifts: none where the coarse step itself resolves the accuracy.
+
+    Not in RELION, which always oversamples; early iterations, in which accuracies are poor and thousands of samples significant, gain most.
+    """
+    last = progress.has_converged or progress.accuracy_rotation >= _UNKNOWN_ACCURACY
+    rotations = sampling.coarse_step < _SHARE_OF_ACCURACY * progress.accuracy_rotation
+    shifts = sampling.offset_step < _SHARE_OF_ACCURACY * progress.accuracy_translation
+    return tuple(0 if enough and not last else sampling.oversampling for enough in (rotations, shifts))  # type: ignore[return-value]
+
+
 def has_converged(progress: Progress, options: RefineOptions) -> bool:
     """No gain in resolution, no large changes, and a sampling as fine as the accuracy allows (ALGORITHM.md 5.5)."""
     steady = options.ignore_angle_changes or progress.iterations_without_large_changes >= 1
