@@ -162,7 +162,11 @@ class _Finder:
     def _find_one(self, file: str) -> Path | None:
         for place, folder in enumerate(self.folders):
             path = folder / file
-            if path.is_file():
+            try:
+                found = path.is_file()
+            except OSError:  # a name longer than file systems allow
+                return None
+            if found:
                 self.folders.insert(0, self.folders.pop(place))
                 return path
         return None

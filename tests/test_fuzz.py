@@ -64,6 +64,7 @@ FOUND = {
     "a zero byte in an operand's name": ("image", b"stack\0.mrcs"),
     "a digit of another script in an operand's name": ("image", "²@stack.mrcs".encode()),
     "a zero byte in an image's name": ("names", b"1@stack\0.mrcs"),
+    "a name longer than file systems allow": ("names", b"1@" + b"s" * 5000),
     "a header of a .cs file that is no Python": ("cryosparc", b"\x93NUMPY\x01\x00v\x00{'descr': [('a', '<u4'" + b" " * 100),
     "a job type that is a digit of another script": ("job", "job_type == ²\n".encode()),
 }
@@ -146,6 +147,19 @@ def test_nodes_that_lead_elsewhere_are_not_mirrored(place):
     pipeline = project.read()
     project.show_nodes(pipeline, pipeline.processes[0], scheduled=True)
     assert fuzz.strays(place) == before
+
+
+@pytest.mark.parametrize(("tag", "value"), [(259, 8), (258, 0), (277, 0), (322, 0), (278, 0)])
+def test_a_tiff_with_a_senseless_tag_is_read_or_refused(tmp_path, tag, value):
+    """Compression that the bytes do not have, no bits, no samples, no tiles, no rows: zlib's errors, divisions by zero."""
+    data = bytearray(fuzz.tiff_seed())
+    place = next(start for start in range(10, len(data) - 12, 12) if struct.unpack_from("<H", data, start)[0] in (258, 259))
+    struct.pack_into("<HHII", data, place, tag, 3, 1, value)
+    (tmp_path / "a.tif").write_bytes(bytes(data))
+    try:
+        micrographs.read_image(str(tmp_path / "a.tif"))
+    except InputError as error:
+        assert "a.tif" in str(error)
 
 
 def test_a_name_with_a_zero_byte_is_refused_by_every_reader():

@@ -132,6 +132,15 @@ def test_groups_of_one_name_that_contradict_are_refused(project):
         star_combine.combine(documents)
 
 
+def test_a_long_list_of_files_is_joined(project):
+    names = [f"{'part' * 20}_{number:03d}.star" for number in range(60)]
+    for name in names:
+        samples.write(project / name, samples.optics(["gA"]), samples.particle_rows(2, [1], "A"))
+    assert main(["star", "--combine", "--i", " ".join(names), "--o", "all.star"]) == 0
+    assert rows_of("all.star").count == 120
+    assert main(["star", "--i", "x" * 5000]) == 2
+
+
 def test_kinds_of_files_are_not_mixed(project):
     mics = star.Table("micrographs", samples.particle_rows(5, [1], "B").columns)
     samples.write(project / "m.star", samples.optics(["gB"]), mics)

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted. A refinement goes on with --continue and its last _optimiser.star.", EXIT_INTERRUPTED, debug)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _fail(f"{str(error.filename)[:100]}...: {error.strerror}; is it a name of a file?", EXIT_INPUT_ERROR, debug)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         name = f"{error.filename}: " if error.filename else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -164,7 +163,9 @@ def _read_tiff(path: str) -> np.ndarray:
             image = page.asarray()
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the name, and that you are in the RELION project's folder") from error
-    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error, tifffile.TiffFileError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of a damaged file tifffile raises whatever it stumbles over
         raise InputError(f"{path}: cannot be read as TIFF ({error}); if the compression is unknown, `pip install imagecodecs` adds it") from error
     if image.ndim != 2 or image.dtype.kind not in "iuf":
         raise InputError(f"{path}: a grey-scale image was expected, not {image.dtype} of shape {image.shape}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
-from aurefine.jobs.selection_flags import DUPLICATES, INPUT_OUTPUT, SUBSETS, defaults, free, select, write
+from aurefine.jobs.outputs import free
+from aurefine.jobs.selection_flags import DUPLICATES, INPUT_OUTPUT, SUBSETS, defaults, kept, select, write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,6 @@ def _output(name: str, document: Document) -> Path:
     path = Path(name)
     if path.is_dir() or name.endswith("/"):
         path = path / ("micrographs.star" if document.main == "micrographs" else "particles.star")
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -88,8 +88,6 @@ def _by_class(document: Document, model: Mapping[str, Table], given: Mapping[str
     import numpy as np
 
     from aurefine import selection, star
-    from aurefine.jobs.selection_flags import kept
-
     wanted = selection.class_numbers(given["classes"])
     column = document.column("rlnClassNumber", numeric=True)
     classes = model.get("model_classes")

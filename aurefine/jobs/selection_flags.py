@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
+from aurefine.jobs.outputs import OVERWRITE, free
 
 if TYPE_CHECKING:
     from aurefine.job_control import JobControl
     from aurefine.star_document import Document
 
 INPUT_OUTPUT = (
-    Option("overwrite", "--overwrite", "Replace output files that are there already", "I/O", False, "switch"),
+    OVERWRITE,
     Option("pipeline_control", "--pipeline_control", "Directory of the files that tell RELION's pipeliner how the job ended", "I/O", "", "file"),
 )
 SUBSETS = (
@@ -44,13 +45,6 @@ DUPLICATES = (
 def defaults(options: tuple[Option, ...], values: Mapping[str, Any]) -> dict[str, Any]:
     """The given values over the table's defaults."""
     return {option.name: option.default for option in options if option.effect == "used"} | dict(values)
-
-
-def free(path: str | Path, overwrite: bool) -> Path:
-    """The path of an output; InputError when there is a file already that may not be replaced."""
-    if Path(path).exists() and not overwrite:
-        raise InputError(f"{path}: there is such a file already; choose another --o, or allow its replacement with --overwrite")
-    return Path(path)
 
 
 def select(document: Document, given: Mapping[str, Any], output: Path, control: JobControl) -> Document:

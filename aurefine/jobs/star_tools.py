@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
-from aurefine.jobs.selection_flags import DUPLICATES, INPUT_OUTPUT, SUBSETS, defaults, free, select, write
+from aurefine.jobs.outputs import free
+from aurefine.jobs.selection_flags import DUPLICATES, INPUT_OUTPUT, SUBSETS, defaults, select, write
 
 if TYPE_CHECKING:
     from aurefine.job_control import JobControl
     from aurefine.star_document import Document
 
+_LONGEST_NAME = 250  # a longer text is a list of files
 NAME = "star"
 SUMMARY = "Look into STAR files, print and plot their columns; join, select, split and change them with relion_star_handler's flags."
 OPTIONS = (
@@ -98,7 +100,7 @@ def _inputs(given: Mapping[str, Any]) -> list[str]:
     text = given["input"]
     if not text:
         raise InputError("aurefine star: --i is missing; give the STAR file to work on")
-    words = [text] if Path(text).exists() else text.split()
+    words = [text] if len(text) < _LONGEST_NAME and Path(text).exists() else text.split()
     names = [name for word in words for name in (sorted(glob.glob(word)) or [word])]
     if len(names) > 1 and not given["combine"]:
         raise InputError(f"--i names {len(names)} files; several are only taken with --combine")
