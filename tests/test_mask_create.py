@@ -135,6 +135,13 @@ def test_a_mistake_is_one_message_and_writes_nothing(folder, capsys, arguments, 
     assert message in capsys.readouterr().err and not (folder / "n.mrc").exists() and (folder / "map.mrc").read_bytes() == before
 
 
+def test_a_mask_that_reaches_the_edge_of_the_box_is_told(folder, capsys):
+    assert main("mask_create --i map.mrc --o close.mrc --extend_inimask 4 --width_soft_edge 4".split()) == 0
+    assert "edge of the box" not in capsys.readouterr().out
+    assert main("mask_create --i map.mrc --o wide.mrc --extend_inimask 6 --width_soft_edge 6".split()) == 0
+    assert "edge of the box" in capsys.readouterr().out
+
+
 def test_the_job_directory_says_how_it_ended(folder):
     assert main("mask_create --i map.mrc --o job/mask.mrc --pipeline_control job/".split()) == 0
     assert (folder / "job" / "RELION_JOB_EXIT_SUCCESS").exists()

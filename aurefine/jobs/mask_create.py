@@ -117,6 +117,8 @@ def _from_map(given: Mapping[str, Any], threads: int, control: JobControl) -> tu
     binary = mask_create.extend(binary, given["extend"], threads)
     control.check()
     mask = mask_create.soften(binary, given["edge"], threads)
+    if not given["helix"] and any(mask.take(side, axis).any() for axis in range(3) for side in (0, -1)):
+        print(" WARNING: the mask reaches the edge of the box; the box is too small for the particle, or the threshold too low.")
     return (mask_create.central_part(mask, given["z_fraction"], given["edge"]) if given["helix"] else mask), pixel_size
 
 
