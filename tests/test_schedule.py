@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from aurefine.refine import schedule
@@ -63,3 +65,14 @@ def test_nothing_is_oversampled_where_the_coarse_step_resolves_the_accuracy() ->
     assert schedule.oversampling(SAMPLING, replace(poor, accuracy_translation=2.6)) == (0, 1)
     assert schedule.oversampling(SAMPLING, replace(poor, has_converged=True)) == (1, 1)
     assert schedule.oversampling(SAMPLING, Progress()) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "last", "shell"),
+    [([], 20, 20), ([10, 11], 25, 25), ([10, 12], 13, 9), ([10, 12, 14, 16], 17, 9), ([10], 12, 9), ([2], 3, 5)],
+    ids=["no dip", "a dip", "scattered noise", "more of it", "nothing much beyond", "never below shell 5"],
+)
+def test_only_a_dip_in_a_good_curve_is_bridged(bad: list[int], last: int, shell: int) -> None:
+    ratio = np.where(np.arange(33) <= last, 5.0, 0.1)
+    ratio[bad] = 0.9
+    assert schedule.resolution_shell(SimpleNamespace(data_vs_prior=ratio)) == shell  # type: ignore[arg-type]

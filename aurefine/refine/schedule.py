@@ -20,6 +20,7 @@ from aurefine.symmetry import point_group
 _FINEST_STEP = 1.5  # Angstrom
 _SHARE_OF_ACCURACY = 0.75
 _MINIMUM_SHELL = 5
+_DIP = 0.25  # share of the shells beyond the first bad one that may be bad, too
 _FAR_TOO_COARSE = 1.5
 _IMPROVED_ACCURACY = 0.95
 _UNKNOWN_ACCURACY = 999.0  # degrees, before the first estimate
@@ -132,13 +133,18 @@ def count_changes(progress: Progress, sampling: SamplingState, old: Poses, new: 
 
 
 def resolution_shell(model: Model) -> int:
-    """Shell up to which signal exceeds noise (ALGORITHM.md 5.6); a lone dip of at most 3 shells is bridged."""
+    """Shell up to which signal exceeds noise (ALGORITHM.md 5.6); a dip is bridged where most shells beyond it, more than 3, are good again.
+
+    RELION goes to the last good shell whatever lies between: scattered shells of noise would then be a resolution.
+    """
     ratio = model.data_vs_prior[:-1]  # the Nyquist shell never counts: half of its voxels lie outside the sphere
     below = np.flatnonzero(ratio[1:] < 1)
     shell = int(below[0]) if len(below) else len(ratio) - 1
     above = np.flatnonzero(ratio > 1)
     last = int(above[-1]) if len(above) else 0
-    return max(last if last > shell + 3 else shell, _MINIMUM_SHELL)
+    beyond = ratio[shell + 1 : last + 1]
+    bridged = last > shell + 3 and (beyond < 1).mean() <= _DIP
+    return max(last if bridged else shell, _MINIMUM_SHELL)
 
 
 def update_resolution(progress: Progress, model: Model, options: RefineOptions, fixed_by_lowpass: bool) -> Progress:
