@@ -76,7 +76,7 @@ def main() -> None:
         for box in (int(word) for word in given.boxes.split(",") if word):
             result[f"sharpening, {box} px"] = compare(Path(folder), box, ["--auto_bfac"], given.times)
         for box in (int(word) for word in given.local.split(",") if word):
-            result[f"local resolution, {box} px"] = compare(Path(folder), box, ["--locres", "--locres_sampling", "50"], 1)
+            result[f"local resolution, {box} px"] = compare(Path(folder), box, ["--locres"], 1)
     Path(given.output).write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -175,7 +175,7 @@ def _threads(grid: Grid, box: int, options: PostprocessOptions) -> int:
         return options.threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     planes = min(box, 2 * (grid.radius + grid.edge) + 1)
-    each = 8 * 8 * planes * box * (box // 2 + 1)  # four windows, transformed along two axes and gathered, 8 bytes a number
+    each = 8 * 8 * planes * box * (box // 2 + 1)  # four windows transformed along two axes, 8 bytes a number, and as much for what passes
     return max(1, min(cores, int(_MEMORY / each)))
 
 

@@ -52,12 +52,13 @@ def gather(transform: np.ndarray, columns: Columns) -> np.ndarray:
 def correlations(windows: np.ndarray, columns: Columns) -> np.ndarray:
     """FSC [pairs, n/2+1] of windows [2 pairs, z, y, x] (first, second, first, ...) as if each lay in the large box, empty elsewhere."""
     n = columns.box
-    planes = fft.fft(fft.rfft(windows, n=n, axis=3), n=n, axis=2)
-    lines = np.ascontiguousarray(planes[:, :, columns.y, columns.x].transpose(0, 2, 1))
+    upright = np.ascontiguousarray(windows.transpose(0, 2, 3, 1))  # y, x, z: columns come out in one piece
+    planes = fft.fft(fft.rfft(upright, n=n, axis=2), n=n, axis=1)
     sums = np.zeros((len(windows) // 2, 3, n // 2 + 2))
     for start in range(0, len(columns.y), _COLUMNS_AT_A_TIME):
         part = slice(start, start + _COLUMNS_AT_A_TIME)
-        _add_shells(fft.fft(lines[:, part], n=n, axis=2), columns.shell[part], sums)
+        lines = planes[:, columns.y[part], columns.x[part]]
+        _add_shells(fft.fft(lines, n=n, axis=2), columns.shell[part], sums)
     norm = np.sqrt(sums[:, 1] * sums[:, 2])
     curve = np.divide(sums[:, 0], norm, out=np.zeros_like(norm), where=norm > 0)[:, : n // 2 + 1]
     curve[:, 0] = 1.0
