@@ -128,6 +128,7 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
     """
     optics, table, source_row, notes = _sorted_tables(str(path))
     images = open_images(table["rlnImageName"], path, "rlnImageName", source_row)
+    table = _with_names_from_here(table, images)
     if cryosparc.SIGN in table:
         images = replace(images, sign=table[cryosparc.SIGN].astype(float))
     if optics is None:
@@ -158,6 +159,18 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
         reconstruct_images=_reconstruct_images(table, path, source_row),
         warnings=(*pixel_size_warnings(groups, optics_index, images, str(path)), *notes),
     )
+
+
+def _with_names_from_here(table: star.Table, images: ImageSource) -> star.Table:
+    """Image names that lead from the current folder, as RELION expects of what is written, also where the images lie beside the STAR file."""
+    names = table["rlnImageName"]
+    given = [str(names[place]).rpartition("@")[2] for place in np.unique(images.stack_index, return_index=True)[1]]
+    if all(Path(file) == Path(stack.path) for file, stack in zip(given, images.stacks, strict=True)):
+        return table
+    here = Path.cwd()
+    files = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in (Path(stack.path).absolute() for stack in images.stacks)]
+    places = zip(images.image_index.tolist(), images.stack_index.tolist(), strict=True)
+    return table.with_columns({"rlnImageName": np.array([f"{image + 1:06d}@{files[stack]}" for image, stack in places], dtype=object)})
 
 
 def without_job_prefix(name: str) -> str:

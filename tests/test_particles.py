@@ -303,7 +303,8 @@ def test_an_unnormalised_background_is_told():
     assert "in 3@a.mrcs" in str(particles.normalisation_warning(images, 12, [f"{k + 1}@a.mrcs" for k in range(4)]))
 
 
-def test_relion_5s_data_files_are_rewritten_byte_for_byte(shared_data, tmp_path):
+def test_relion_5s_data_files_are_rewritten_byte_for_byte(shared_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(shared_data / "betagal_10204")  # the folder that image names lead from
     particle_set = particles.load(shared_data / "betagal_10204" / "particles_ctffixed_goodclasses.star")
     assert particle_set.count == 1534 and particle_set.optics[0].box == 64
     for name in ("run_it000_data.star", "run_it004_data.star", "run_data.star"):
@@ -329,3 +330,13 @@ def test_real_particles_have_the_groups_and_images_that_relion_saw(shared_data):
     assert list(particle_set.group_names) == groups["rlnGroupName"].tolist()
     images = particle_set.read_images(np.arange(0, particle_set.count, 100))
     assert not particles.find_bad_images(images)[0].any() and particles.normalisation_warning(images, 28.2) is None
+
+
+def test_names_of_images_found_beside_the_star_file_lead_from_the_current_folder(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = particles.load(project()).table["rlnImageName"].tolist()
+    home = tmp_path.name
+    monkeypatch.chdir(tmp_path.parent)
+    moved = particles.load(f"{home}/{project().name}").table["rlnImageName"].tolist()
+    assert all(new.partition("@")[2] == f"{home}/{old.partition('@')[2]}" for new, old in zip(moved, given, strict=True))
+    assert [int(new.partition("@")[0]) for new in moved] == [int(old.partition("@")[0]) for old in given]
