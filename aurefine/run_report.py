@@ -76,12 +76,12 @@ def _read_iteration(path: Path) -> tuple[float, float, float, float]:
     number = int(path.name.split("_it")[-1][:3])
     tables = star.read(path)
     resolution = float(_value(tables, "model_general", "rlnCurrentResolution", path))
-    accuracy = float(_columns(tables, "model_classes", path)["rlnAccuracyRotations"][0])
+    accuracy = float(_value(tables, "model_classes", "rlnAccuracyRotations", path))
     sampling = path.with_name(path.name.replace("_half1_model.star", "_sampling.star"))
     step = np.nan
     if sampling.is_file():
         order = int(_value(star.read(sampling), "sampling_general", "rlnHealpixOrder", sampling))
-        step = 360.0 / (6 * 2**order)
+        step = 60.0 * 0.5 ** min(max(order, 0), 30)
     return number, resolution, accuracy if 0 < accuracy < 180 else np.nan, step
 
 
@@ -111,11 +111,11 @@ def _orientations(root: Path) -> tuple[str, np.ndarray]:
     return symmetry, np.stack([columns["rlnAngleRot"], columns["rlnAngleTilt"]], axis=-1).astype(float)
 
 
-def _columns(tables: Mapping[str, Any], name: str, path: Path) -> Mapping[str, np.ndarray]:
+def _columns(tables: Mapping[str, star.Table], name: str, path: Path) -> star.Table:
     """The columns of one table of a STAR file, or an InputError that names file and table."""
     if name not in tables:
         raise InputError(f"{path}: the table data_{name} is missing; expected a file of a 3D auto-refine job, has it been cut short?")
-    return tables[name].columns
+    return tables[name]
 
 
 def _value(tables: Mapping[str, Any], name: str, label: str, path: Path) -> Any:
@@ -123,4 +123,7 @@ def _value(tables: Mapping[str, Any], name: str, label: str, path: Path) -> Any:
     columns = _columns(tables, name, path)
     if label not in columns:
         raise InputError(f"{path}: _{label} is missing in data_{name}; expected a file of a 3D auto-refine job")
-    return np.atleast_1d(columns[label])[0]
+    values = np.atleast_1d(columns[label])
+    if not len(values):
+        raise InputError(f"{path}: data_{name} has no row; expected a file of a 3D auto-refine job, has it been cut short?")
+    return values[0]

@@ -37,6 +37,9 @@ class Table:
         return label in self.columns
 
     def __getitem__(self, label: str) -> np.ndarray:
+        """A column; InputError where the table lacks it (readers that know the file say more, and earlier)."""
+        if label not in self.columns:
+            raise InputError(f"the table data_{self.name} has no column {label}, which is needed here; is its file damaged, or another program's?")
         return self.columns[label]
 
     def value(self, label: str, default: object = None) -> object:

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from aurefine import cryosparc, image_source, mrc, particles, selection, star, star_combine, star_document, star_operations
+from aurefine import cryosparc, image_source, mrc, particles, run_report, selection, star, star_combine, star_document, star_operations
 from aurefine.errors import InputError
 from aurefine.extraction import coordinates, micrographs
 from aurefine.image_files import open_input
-from aurefine.jobs import star_tools
+from aurefine.jobs import select, star_tools
+from aurefine.postprocessing.inputs import read_mtf
 from aurefine.project import job_star, job_types, pipeline
+from aurefine.refine import checkpoint
 
 WORDS = (b"data_", b"\ndata_particles\n", b"\nloop_\n", b"_rlnImageName ", b"_rlnOpticsGroup #1", b'"', b"'", b"#", b"nan", b"inf", b"-1", b"0",
          b"1e999", b"99999999999999999999", b"1e-320", b"../../x@../../etc/passwd", b"000000@", b"1@/dev/zero", b"\0", b"\r\n", b"\r", b"\xff\xfe",
@@ -138,7 +140,21 @@ _rlnJobOptionValue #2
  other_args ""
 """
 RUN_JOB_SEED = b"job_type == 5\nis_continue == false\nInput images STAR file: == a.star\nInitial low-pass filter (A): == 60\n"
+MTF_SEED = b"data_mtf\n\nloop_\n_rlnResolutionInversePixel #1\n_rlnMtfValue #2\n0 1\n0.1 0.9\n0.3 0.6\n0.5 0.4\n"
+RUN_SEED = b"""data_optimiser_general
+
+_rlnOutputRootName run
+_rlnModelStarFile run_it008_half1_model.star
+_rlnModelStarFile2 run_it008_half2_model.star
+_rlnExperimentalDataStarFile run_it008_data.star
+_rlnOrientSamplingStarFile run_it008_sampling.star
+_rlnCurrentIteration 8
+@@@@
+""" + STAR_SEED
 LIST_SEED = b"x y\n1.5 2.5 3 4\n10 20 30 40\n# no\n-5,6,7,8\n"
+
+
+RUN_FILES = ("optimiser", "data", "half1_model", "half2_model", "sampling")
 
 
 class Workplace:
@@ -245,6 +261,26 @@ def image_target(place: Workplace, data: bytes) -> None:
         micrographs.read_image(place.put("a.tif", data))
 
 
+def mtf_target(place: Workplace, data: bytes) -> None:
+    """A detector's MTF, and a STAR list of images as image_handler's operand."""
+    for read in (read_mtf, open_input):
+        with contextlib.suppress(InputError):
+            read(place.put("a.star", data))
+
+
+def run_target(place: Workplace, data: bytes) -> None:
+    """A run's optimiser, data, model and sampling files (parted by a line of @): what --continue, select and report read."""
+    for half in (1, 2):
+        if not (place.root / f"run_it008_half{half}_class001.mrc").exists():
+            mrc.write_map(place.root / f"run_it008_half{half}_class001.mrc", np.zeros((64, 64, 64), np.float32), 3.54)
+    for name, part in zip(RUN_FILES, data.split(b"\n@@@@\n"), strict=False):
+        place.put(f"run_it008_{name}.star", part)
+    optimiser = str(place.root / "run_it008_optimiser.star")
+    for read in (checkpoint.load, select._load, lambda path: run_report.read_run(place.root / "run")):
+        with contextlib.suppress(InputError):
+            read(optimiser)
+
+
 def names_target(place: Workplace, data: bytes) -> None:
     """Image names, one a line."""
     names = np.array(data.decode("utf-8", "surrogateescape").split("\n"), dtype=object)
@@ -256,6 +292,7 @@ def names_target(place: Workplace, data: bytes) -> None:
 TARGETS: dict[str, Callable[[Workplace, bytes], None]] = {
     "star": star_target, "particles": particles_target, "chores": chores_target, "mrc": mrc_target, "cryosparc": cryosparc_target, "job": job_target,
     "pipeline": pipeline_target, "coordinates": coordinates_target, "micrographs": micrographs_target, "image": image_target, "names": names_target,
+    "mtf": mtf_target, "run": run_target,
 }  # fmt: skip
 
 
@@ -284,6 +321,10 @@ def _seeds(name: str, place: Workplace, shared: Path | None) -> list[bytes]:
         own = {"pipeline": [PIPELINE_SEED], "job": [RUN_JOB_SEED, JOB_SEED, *_jobs(place)], "coordinates": [LIST_SEED],
                "micrographs": [_micrographs()]}  # fmt: skip
         return own.get(name, []) + stars + _shared(shared, "*.star")
+    if name == "mtf":
+        return [MTF_SEED, STAR_SEED]
+    if name == "run":
+        return _runs(shared)
     if name == "mrc":
         return [(place.root / file).read_bytes() for file in ("map.mrc", "stack.mrcs")] + [float16_stack(place)]
     if name == "cryosparc":
@@ -291,6 +332,16 @@ def _seeds(name: str, place: Workplace, shared: Path | None) -> list[bytes]:
     if name == "image":
         return [b"stack.mrcs", b"2@stack.mrcs:mrcs", b"map.mrc:map", tiff_seed()]
     return [b"1@stack.mrcs\n000002@stack.mrcs\nmap.mrc", b"../job/stack.mrcs\n3@../../project/job/stack.mrcs"]
+
+
+def _runs(shared: Path | None) -> list[bytes]:
+    """RELION 5's files of one iteration, their long tables cut; without the shared data only the optimiser's outline."""
+    made = [RUN_SEED]
+    for number in ("008", "012"):
+        files = [shared / "relion5_betagal_run" / f"run_it{number}_{name}.star" for name in RUN_FILES] if shared else []
+        if files and all(path.is_file() for path in files):
+            made.append(b"\n@@@@\n".join(path.read_bytes()[:12_000].rsplit(b"\n", 1)[0].replace(b"it012", b"it008") + b"\n" for path in files))
+    return made
 
 
 def _jobs(place: Workplace) -> list[bytes]:
