@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,11 +67,7 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
 
     given = defaults(OPTIONS, values)
     with job_control(given["pipeline_control"], "start again.") as control:
-        try:
-            _work(given, values, control)
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again when it closes stdout
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _work(given, values, control)
     return 0
 
 
