@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from aurefine.refine import screen
 
@@ -31,11 +32,12 @@ def test_what_a_prior_excludes_is_never_kept_and_has_no_say():
     assert screen.near_best(values, np.array([0, 5]))[1].tolist() == [0, 1, 2]
 
 
-def test_best_over_shifts_is_the_largest_score_with_all_priors():
-    cross, half_power = RANDOM.standard_normal((3, 4, 7)).astype(np.float32), RANDOM.random((3, 7)).astype(np.float32)
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_best_over_shifts_is_the_largest_score_with_all_priors(dtype, error):
+    cross, half_power = torch.from_numpy(RANDOM.standard_normal((3, 4, 7)).astype(np.float32)), RANDOM.random((3, 7)).astype(np.float32)
     log_rotation, log_offset = RANDOM.random(7).astype(np.float32), RANDOM.random((3, 4)).astype(np.float32)
-    expected = (cross + log_offset[:, :, None]).max(1) + log_rotation - half_power
-    assert screen.best_over_shifts(cross, half_power, log_rotation, log_offset) == pytest.approx(expected, abs=1e-5)
+    expected = (cross.numpy() + log_offset[:, :, None]).max(1) + log_rotation - half_power
+    assert screen.best_over_shifts(cross.to(dtype), half_power, log_rotation, log_offset) == pytest.approx(expected, abs=error)
 
 
 def test_distinct_is_unique_by_counting():

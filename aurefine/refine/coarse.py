@@ -126,21 +126,29 @@ class CoarsePass:
             values, ptr = self.owner.native(cross).reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations * shifts
             yield self._significant_pairs(rows, values, ptr, split, log_rotation, log_offset[rows])
 
-    def _products(self, images: torch.Tensor, power: torch.Tensor, pixels: PixelList):
-        """Yield (rows, Re<shifted image, slice> float32 [rows, shifts, rotations], half the weighted power of the slices [rows, rotations])."""
+    def _products(self, images: torch.Tensor, power: torch.Tensor, pixels: PixelList, rough: bool = False):
+        """Yield (rows, Re<shifted image, slice> [rows, shifts, rotations], half the weighted power of the slices [rows, rotations]).
+
+        float32; the first one bfloat16 if `rough`.
+        """
         volume, device = self.owner.volume, self.owner.device
         rotations = self.grid.coarse_rotations
         planes = kernels.project_planes(volume, slice_matrices(rotations, volume, self.geometry), pixels)
         projections, squares = planes.flatten(1), planes.square().sum(1)
+        if rough:
+            projections = projections.bfloat16()
         phases = kernels.shift_phases(torch.as_tensor(self.shifts, device=device), pixels)
         shifts = len(phases)
         batch = max(1, self.owner.room * DENSE_SCORES // (len(rotations) * shifts))
-        scores = torch.empty((min(batch, len(images)) * shifts, len(rotations)), device=device)
+        scores = torch.empty((0 if rough else min(batch, len(images)) * shifts, len(rotations)), device=device)
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
             shifted = images[start : start + batch, None, :] * phases
             operand = torch.cat([shifted.real, shifted.imag], -1).flatten(0, 1)
-            product = kernels.matrix_product(operand, projections, self.plan.reduced_precision, scores[: len(operand)])
+            if rough:
+                product = kernels.rough_product(operand, projections)
+            else:
+                product = kernels.matrix_product(operand, projections, self.plan.reduced_precision, scores[: len(operand)])
             yield rows, product.view(len(rows), shifts, len(rotations)), 0.5 * (power[start : start + batch] @ squares.T)
 
     # ------------------------------------------------------------------ each particle's own list
@@ -176,8 +184,9 @@ class CoarsePass:
     def _survivors_of_all(self, images: torch.Tensor, power: torch.Tensor, log_rotation: np.ndarray, log_offset: np.ndarray) -> _Listed:
         """The rotations of the whole grid that are near each particle's best one."""
         rotations, parts, count = self.grid.coarse_count, [], [np.zeros(1, np.int64)]
-        for rows, cross, half_power in self._products(self._at_half(images), self._at_half(power), self.screen_pixels):
-            best = screen.best_over_shifts(self.owner.native(cross), self.owner.native(half_power), log_rotation, log_offset[rows])
+        rough = self.plan.reduced_precision and kernels.fast_bfloat16()
+        for rows, cross, half_power in self._products(self._at_half(images), self._at_half(power), self.screen_pixels, rough):
+            best = screen.best_over_shifts(cross, half_power.numpy(), log_rotation, log_offset[rows])
             ptr, kept = screen.near_best(best.reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations)
             parts.append(kept % rotations)
             count.append(np.diff(ptr))

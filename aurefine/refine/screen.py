@@ -9,6 +9,7 @@ cheaper still to screen, but loses too much between its points: 5 to 14 % of the
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numba import njit, prange
 
 FREQUENCIES = 0.5  # share of the coarse pass's frequencies
@@ -27,11 +28,22 @@ def distinct(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return used, place[index]
 
 
+def best_over_shifts(cross: torch.Tensor, half_power: np.ndarray, log_rotation: np.ndarray, log_offset: np.ndarray) -> np.ndarray:
+    """float32 [b, r]: the largest over t of cross[b, t, r] + log_offset[b, t], with log_rotation[r] - half_power[b, r].
+
+    Args: cross float32 or bfloat16 [b, t, r]; the others float32.
+    """
+    best = np.empty(half_power.shape, np.float32)
+    if cross.dtype == torch.bfloat16:
+        _best_of_rounded(cross.view(torch.uint16).numpy(), half_power, log_rotation, log_offset, best)
+    else:
+        _best_over_shifts(cross.numpy(), half_power, log_rotation, log_offset, best)
+    return best
+
+
 @njit(parallel=True, cache=True, fastmath=True)
-def best_over_shifts(cross, half_power, log_rotation, log_offset):
-    """float32 [b, r]: the largest over t of cross[b, t, r] + log_offset[b, t], with log_rotation[r] - half_power[b, r]."""
+def _best_over_shifts(cross, half_power, log_rotation, log_offset, best):
     particles, shifts, rotations = cross.shape
-    best = np.empty((particles, rotations), np.float32)
     for i in prange(particles):
         row = best[i]
         row[:] = np.float32(-1e38)
@@ -40,7 +52,23 @@ def best_over_shifts(cross, half_power, log_rotation, log_offset):
                 row[r] = max(row[r], cross[i, t, r] + log_offset[i, t])
         for r in range(rotations):
             row[r] += log_rotation[r] - half_power[i, r]
-    return best
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _best_of_rounded(cross, half_power, log_rotation, log_offset, best):
+    """The same for bfloat16 numbers, given as uint16: they are the upper halves of float32 numbers."""
+    particles, shifts, rotations = cross.shape
+    for i in prange(particles):
+        row, bits = best[i], np.empty(rotations, np.uint32)
+        values = bits.view(np.float32)
+        row[:] = np.float32(-1e38)
+        for t in range(shifts):
+            for r in range(rotations):
+                bits[r] = np.uint32(cross[i, t, r]) << np.uint32(16)
+            for r in range(rotations):
+                row[r] = max(row[r], values[r] + log_offset[i, t])
+        for r in range(rotations):
+            row[r] += log_rotation[r] - half_power[i, r]
 
 
 @njit(cache=True)
