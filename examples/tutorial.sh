@@ -6,7 +6,7 @@
 #   examples/tutorial.sh [--small] [--folder FOLDER] [--j THREADS]
 #
 # The folder (tutorial_output) becomes a RELION project and must not exist. --small takes a minute or two on two cores, the full size some
-# minutes, 2 GB of disk and 8 GB of memory.
+# minutes, 3 GB of disk and 8 GB of memory.
 set -euo pipefail
 
 folder=tutorial_output
