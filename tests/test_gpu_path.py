@@ -49,7 +49,7 @@ def _run(plan, volume, state, data, options, device):
 @pytest.mark.parametrize("kind", ["global", "local", "correlation"])
 def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch):
     state, data, options, console = prepared
-    state, plan = loop._plan(state, data, options, console)
+    state, plan, _ = loop._plan(state, data, options, console)
     (volume,) = loop.projectors(state.halves[:1], plan, options)
     sampling = replace(plan.sampling, local=True, sigma_angle=20.0) if kind == "local" else plan.sampling
     plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision=False)

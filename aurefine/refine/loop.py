@@ -14,6 +14,7 @@ import torch
 from aurefine import particles as particles_room
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
+from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
 from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, memory, messages, schedule, transforms, writer
 from aurefine.refine.console import Console
@@ -114,8 +115,9 @@ def refine(
     result = Result(state, output=options.output)
     while state.progress.iteration < options.max_iterations:
         started = time.perf_counter()
-        state, plan = _plan(state, data, options, console)
-        sums, poses = _expectation(state, plan, data, options, console, control)
+        state, plan, volume = _plan(state, data, options, console)
+        sums, poses = _expectation(state, plan, data, options, console, control, volume)
+        del volume  # large, and the M-step has its own
         maximised = _maximisation(state, plan, sums, data, options, console)
         state = _judge(state, plan, maximised, poses, options)
         result.history.append(_record(state, time.perf_counter() - started))
@@ -211,13 +213,13 @@ def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs
 
 
 def _plan(state: State, data: Data, options: RefineOptions, console: Console):
-    """Decide sizes, sampling and whether this is the last iteration; returns (state, plan)."""
+    """Decide sizes, sampling and whether this is the last iteration; returns (state, plan, projector of half 1 where it was made)."""
     progress = replace(state.progress, iteration=state.progress.iteration + 1)
     iteration, model = progress.iteration, state.halves[0]
     correlation = options.first_iteration_cc and iteration == 1
     sampling = state.sampling
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
-    estimate = None
+    estimate, volume = None, None
     if not correlation:
         (volume,) = projectors(state.halves[:1], plan, options)
         estimate = accuracy.estimate(plan, model, volume, data.particles, state.poses, data.order[0], options)
@@ -257,7 +259,7 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
     if estimate is not None:
         plan = plan.oversampled(*schedule.oversampling(sampling, progress))
     progress = replace(progress, current_size=plan.current_size)
-    return replace(state, progress=progress), plan
+    return replace(state, progress=progress), plan, None if plan.final else volume
 
 
 def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
@@ -285,8 +287,10 @@ def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
     return tuple(transforms.projector(model.map, plan.current_size // 2, options.padding, left_out) for model in halves)
 
 
-def _expectation(state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl):
-    """Both halves' E-step; returns (their sums, new poses)."""
+def _expectation(
+    state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl, first: Volume | None = None
+) -> tuple[tuple[HalfSums, ...], Poses]:
+    """Both halves' E-step; returns (their sums, new poses). `first` is half 1's projector where there is one already."""
     grid = plan.grid
     console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
     console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
@@ -302,9 +306,12 @@ def _expectation(state: State, plan: Plan, data: Data, options: RefineOptions, c
         for model, members, device in zip(state.halves, data.order, devices.of_halves(options), strict=True):
             if plan.final:
                 memory.give_back()  # the last iteration is the one whose peak counts
-            (volume,) = projectors((model,), plan, options)  # one half at a time: a padded volume is large
-            work = Expectation(plan, grid, model, devices.use(volume, device), data.particles, data.cache, options, data.threads)
+            known, first = first, None
+            if known is None or known.r_max != plan.current_size // 2:  # one half at a time: a padded volume is large
+                (known,) = projectors((model,), plan, options)
+            work = Expectation(plan, grid, model, devices.use(known, device), data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
+            del known, work
     return tuple(sums), new
 
 
