@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar
 
+Result = TypeVar("Result")
 _threads: ContextVar[int] = ContextVar("threads", default=1)
 
 
@@ -30,3 +34,15 @@ def use_threads(count: int) -> Iterator[None]:
 def threads_in_use() -> int:
     """The number that `use_threads` told; 1 outside of it."""
     return _threads.get()
+
+
+def in_order(work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Result]:
+    """`work(*task)` of each task, in their order, so many at a time; few wait to be taken. Inside, each works in one thread."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for task in tasks:
+            waiting.append(pool.submit(work, *task))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="", help="operations whose name holds this text")
-    parser.add_argument("--skip", default="-", help="operations whose name holds this text (RELION takes minutes for a mask of 512 px)")
+    parser.add_argument("--skip", default="nothing", help="operations whose name holds this text (RELION takes minutes for a mask of 512 px)")
     parser.add_argument("--output", type=Path, help="JSON file; what it holds of other boxes is kept")
     given = parser.parse_args()
     results: dict[str, object] = json.loads(given.output.read_text()) if given.output and given.output.exists() else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from aurefine.jobs import image_handler_reports as reports
 from aurefine.jobs.image_handler_flags import OPTIONS, check, needs_pixel_size, notes, operations
 from aurefine.jobs.outputs import free
 from aurefine.mrc import all_finite
-from aurefine.threads import thread_count, use_threads
+from aurefine.threads import in_order, thread_count, use_threads
 
 NAME = "image_handler"
 SUMMARY = "Filter, resample, cut, move, mirror, symmetrise, combine and measure maps, images, stacks and STAR lists of them."
@@ -102,17 +103,21 @@ def _write(
     """Do the operations on the files, in one output; returns its pixel size (Angstrom) and box (pixels in x)."""
     header = given["header_pixel_size"] if given["header_pixel_size"] > 0 else None
 
-    def processed() -> Iterator[tuple[np.ndarray, float]]:
-        for file, pixel_size in sources:
-            own = file.pixel_size or pixel_size  # --angpix tells the operations; without resampling it leaves the header alone, as in RELION
-            for values, labels in file.batches():
-                control.check()
-                result, new = _apply(_finite(values, labels, given), pixel_size, asked, file)
-                yield result, header or (new if asked.rescale_pixel_size else own)
+    def work(file: ImageFile, pixel_size: float, values: np.ndarray, labels: list[str], number: int) -> tuple[np.ndarray, float]:
+        own = file.pixel_size or pixel_size  # --angpix tells the operations; without resampling it leaves the header alone, as in RELION
+        result, new = _apply(_finite(values, labels, given), pixel_size, replace(asked, seed=asked.seed + number), file)
+        return result, header or (new if asked.rescale_pixel_size else own)
 
+    def tasks() -> Iterator[tuple[ImageFile, float, np.ndarray, list[str], int]]:
+        batches = ((file, pixel_size, *batch) for file, pixel_size in sources for batch in file.batches())
+        for number, batch in enumerate(batches):
+            control.check()
+            yield (*batch, number)
+
+    processed = (work(*task) for task in tasks()) if sources[0][0].is_map else in_order(work, tasks(), thread_count(given["threads"]))
     count = 1 if sources[0][0].is_map else sum(len(file.sections) for file, _ in sources)
     picture = {name: given[name] for name in ("black", "white", "sigma_contrast")}
-    shape, pixel_size = write_images(output, processed(), count, sources[0][0].is_map, given["float16"], picture)
+    shape, pixel_size = write_images(output, processed, count, sources[0][0].is_map, given["float16"], picture)
     _report(pixel_size, asked, header)
     return pixel_size, shape[-1]
 
