@@ -53,7 +53,7 @@ run run --new_project 5 Extract star_mics=micrographs_ctf.star coords_suffix=aut
 
 step "2. First refinement, at low resolution"
 run run Refine3D fn_img=Extract/job001/particles.star fn_ref=reference.mrc ref_correct_greyscale=No ini_high=50 sym_name=D2 \
-  particle_diameter=200 auto_faster=Yes nr_threads="$threads"
+  particle_diameter=200 auto_faster=Yes nr_threads="$threads" other_args="--random_seed 1"
 
 step "3. Extract the refined particles again, re-centred, at a finer pixel size"
 run run Extract star_mics=micrographs_ctf.star do_reextract=Yes fndata_reextract=Refine3D/job002/run_data.star do_recenter=Yes \
@@ -64,7 +64,7 @@ run image_handler --i Refine3D/job002/run_class001.mrc --o Refine3D/job002/run_c
 
 step "5. 3D auto-refine, finer angular sampling faster"
 run run Refine3D fn_img=Extract/job003/particles.star fn_ref=Refine3D/job002/run_class001_box$last_box.mrc ref_correct_greyscale=No ini_high=50 \
-  sym_name=D2 particle_diameter=200 auto_faster=Yes nr_threads="$threads"
+  sym_name=D2 particle_diameter=200 auto_faster=Yes nr_threads="$threads" other_args="--random_seed 1"
 grep Auto Refine3D/job004/run.out
 
 step "6. Mask"
