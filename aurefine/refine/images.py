@@ -15,6 +15,7 @@ from aurefine.particles import ParticleSet
 from aurefine.refine.options import RefineOptions
 
 _READ_CHUNK = 512
+_PIXELS_TOGETHER = 4_000_000  # of whole images that are transformed at a time (some 60 bytes each)
 
 
 class ImageCache:
@@ -139,22 +140,44 @@ def prepare(
     """
     optics = particles.optics[group]
     centre = round_half_away(offsets / optics.pixel_size)
-    images = cache.read(group, indices, device) * torch.from_numpy(factor.astype(np.float32)).to(device)[:, None, None]
-    images = recentre(images, centre)
+    unmasked, masked = (torch.empty((len(indices), len(pixels)), dtype=torch.complex64, device=device) for _ in range(2))
+    outer = np.empty((len(indices), optics.box // 2 + 1), np.float32)
+    together = max(1, _PIXELS_TOGETHER // optics.box**2)
+    for start in range(0, len(indices), together):
+        part = slice(start, start + together)
+        images = cache.read(group, indices[part], device) * torch.from_numpy(factor[part].astype(np.float32)).to(device)[:, None, None]
+        outer[part] = _transform(
+            recentre(images, centre[part]), unmasked[part], masked[part], optics, sigma2, pixels, options, options.random_seed + indices[part]
+        )
+    power = masked.abs().square().sum(1, dtype=torch.float64).cpu().numpy()
+    model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf)).to(device)
+    return Prepared(indices, unmasked, masked, model, centre, power, outer)
+
+
+def _transform(
+    images: torch.Tensor,
+    unmasked: torch.Tensor,
+    masked: torch.Tensor,
+    optics: OpticsGroup,
+    sigma2: np.ndarray,
+    pixels: PixelList,
+    options: RefineOptions,
+    seeds: np.ndarray,
+) -> np.ndarray:
+    """Fill `unmasked` and `masked` with the transforms of centred images; returns the masked images' power beyond the list, by shell."""
+    device = images.device
     flat, sign = torch.from_numpy(pixels.flat).to(device), torch.from_numpy(pixels.sign).to(device)
     demodulate = ctf.demodulation(optics, pixels.frequency_x, pixels.frequency_y)
     correct = sign if demodulate is None else sign * torch.from_numpy(demodulate).to(device)
-    unmasked = torch.fft.rfft2(images, norm="forward").flatten(1)[:, flat] * correct
+    torch.mul(torch.fft.rfft2(images, norm="forward").flatten(1)[:, flat], correct, out=unmasked)
     radius, edge = _mask_radius(options, optics), options.mask_edge_pixels
     if options.zero_mask:
         images = mask_background(images, radius, edge)
     else:
-        images = fill_with_noise(images, radius, edge, sigma2 * options.sigma2_fudge, options.random_seed + indices)
+        images = fill_with_noise(images, radius, edge, sigma2 * options.sigma2_fudge, seeds)
     full = torch.fft.rfft2(images, norm="forward").flatten(1)
-    masked = full[:, flat] * correct
-    power = masked.abs().square().sum(1, dtype=torch.float64).cpu().numpy()
-    model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf)).to(device)
-    return Prepared(indices, unmasked, masked, model, centre, power, _beyond(full, optics.box, pixels.size))
+    torch.mul(full[:, flat], correct, out=masked)
+    return _beyond(full, optics.box, pixels.size)
 
 
 def _mask_radius(options: RefineOptions, optics: OpticsGroup) -> float:
