@@ -40,8 +40,9 @@ def test_best_over_shifts_is_the_largest_score_with_all_priors(dtype, error):
     assert screen.best_over_shifts(cross.to(dtype), half_power, log_rotation, log_offset) == pytest.approx(expected, abs=error)
 
 
-def test_distinct_is_unique_by_counting():
-    index = RANDOM.integers(0, 50, 200)
+@pytest.mark.parametrize("span", [50, 10**9], ids=["by counting", "by sorting"])
+def test_distinct_is_unique(span):
+    index = RANDOM.integers(0, span, 200)
     used, place = screen.distinct(index)
     expected = np.unique(index, return_inverse=True)
     assert used.tolist() == expected[0].tolist() and place.tolist() == expected[1].tolist()

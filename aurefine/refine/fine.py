@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit, prange
 
 from aurefine.kernels import Samples
+from aurefine.refine.screen import distinct
 from aurefine.refine.select import Significant
 
 
@@ -29,11 +30,11 @@ class PairOrder:
 
 def by_rotation(particle_ptr: np.ndarray, rotation: np.ndarray, shift: np.ndarray) -> PairOrder:
     """Order pairs, given particle by particle, by rotation and then by particle."""
-    first = np.zeros(int(rotation.max(initial=0)) + 2, np.int64)
+    used, dense = distinct(rotation)
+    first = np.zeros(len(used) + 1, np.int64)
     order, particle = np.empty(len(rotation), np.int64), np.empty(len(rotation), np.int32)
-    _count_sort(particle_ptr, rotation, first, order, particle)
-    used = np.flatnonzero(np.diff(first))
-    return PairOrder(order, used, np.append(first[used], len(rotation)), particle, shift[order].astype(np.int32))
+    _count_sort(particle_ptr, dense, first, order, particle)
+    return PairOrder(order, used, first, particle, shift[order].astype(np.int32))
 
 
 @njit(cache=True)

@@ -196,6 +196,7 @@ def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None
         console.warn(missing)
     cache = ImageCache(particles)
     state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, options, console)
+    memory.give_back()
     subset, seed = state.random_subset, options.random_seed
     order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
     return state, Data(particles, cache, order, masks, threads)
@@ -309,6 +310,8 @@ def _expectation(
             known, first = first, None
             if known is None or known.r_max != plan.current_size // 2:  # one half at a time: a padded volume is large
                 (known,) = projectors((model,), plan, options)
+            if plan.final:
+                memory.give_back()  # what the transforms took is in pieces that no accumulator fits into
             work = Expectation(plan, grid, model, devices.use(known, device), data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
             del known, work

@@ -15,15 +15,20 @@ from numba import njit, prange
 FREQUENCIES = 0.5  # share of the coarse pass's frequencies
 MARGIN = 14.0  # log-likelihood
 SHARE = 0.3
+_SPARSE = 16  # a table of all values is not worth its memory when fewer than one in so many occurs
 _EXCLUDED = np.float32(-1e29)  # scores below stand for what a prior forbids
 
 
 def distinct(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(distinct values sorted, position of each entry among them int32), like np.unique but by counting: indices are small."""
-    seen = np.zeros(int(index.max(initial=0)) + 1, bool)
+    """(distinct values sorted, position of each entry among them int32), like np.unique; by counting where the range is not far larger."""
+    span = int(index.max(initial=0)) + 1
+    if span > _SPARSE * len(index):
+        used, place = np.unique(index, return_inverse=True)
+        return used, place.astype(np.int32)
+    seen = np.zeros(span, bool)
     seen[index] = True
     used = np.flatnonzero(seen)
-    place = np.empty(len(seen), np.int32)
+    place = np.empty(span, np.int32)
     place[used] = np.arange(len(used), dtype=np.int32)
     return used, place[index]
 
