@@ -38,12 +38,12 @@ def table(processes: Sequence[Process], root: Path) -> str:
     rows = [("job", "alias", "state", "started", "")]
     for process in processes:
         alias = "" if process.alias == "None" else process.alias
-        rows.append((process.name, alias, process.status, _started(root / process.name), _place(root / process.name, process.status)))
+        rows.append((process.name, alias, process.status, started(root / process.name), place(root / process.name, process.status)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(" " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]).rstrip() for row in rows)
 
 
-def _started(folder: Path) -> str:
+def started(folder: Path) -> str:
     """The time of the last command in `note.txt`; "" where there is none."""
     try:
         notes = (folder / job_directory.NOTE).read_text(errors="replace")
@@ -53,7 +53,8 @@ def _started(folder: Path) -> str:
     return lines[-1].rpartition(" on ")[2].strip() if lines else ""
 
 
-def _place(folder: Path, status: str) -> str:
+def place(folder: Path, status: str) -> str:
+    """Where a running job runs; "" for one that does not."""
     if status != labels.RUNNING:
         return ""
     record = ProcessRecord.load(folder)

@@ -146,7 +146,7 @@ def _run_new(project: Project, planned: Planned, given: Mapping[str, Any], jobs:
     if given.get("go_on"):
         raise InputError("--continue: give the directory of the job that is to go on, such as Refine3D/job019")
     command = planned.command(f"{planned.job.job_type.name}/job000/")
-    _check_flags(command, jobs)
+    check_flags(command, jobs)
     if given.get("show"):
         return _show(planned, f"{planned.job.job_type.name}/job{project.read().counter:03d}/")
     status = labels.SCHEDULED if given.get("schedule") else labels.RUNNING
@@ -175,7 +175,7 @@ def _run_existing(project: Project, what: str, rest: Sequence[str], given: Mappi
             f"or run it again as a new job by `aurefine run {path}`"
         )
     command = planned.command(process.name)
-    _check_flags(command, jobs)
+    check_flags(command, jobs)
     if given.get("show"):
         return _show(planned, process.name)
     runner.restart(project, process, planned, command)
@@ -202,8 +202,8 @@ def _show(planned: Planned, directory: str) -> int:
     return 0
 
 
-def _check_flags(command: Sequence[str], jobs: Jobs) -> None:
-    """Find wrong flags before the job has a number and a directory."""
+def check_flags(command: Sequence[str], jobs: Jobs) -> None:
+    """Find wrong flags before the job has a number and a directory; InputError. `command` ends with --pipeline_control and its directory."""
     name, *words = command
     if name not in jobs:
         raise InputError(f"there is no job {name!r} in this version of aurefine; it has {', '.join(jobs)}")

@@ -111,6 +111,33 @@ class Pipeline:
         column[table[labels[0]] == name] = status if self.generation > 3 else STATUSES.index(status)
         self.tables["pipeline_processes"] = table.with_columns({labels[3]: column})
 
+    def set_alias(self, name: str, alias: str) -> None:
+        """Change the alias of one job (Refine3D/best/; None where it is to have none)."""
+        table, labels = self._table("pipeline_processes"), self._labels("pipeline_processes")
+        column = table[labels[1]].copy()
+        column[table[labels[0]] == name] = alias
+        self.tables["pipeline_processes"] = table.with_columns({labels[1]: column})
+
+    def remove(self, name: str) -> None:
+        """Take a job out, with its edges and the files that it made."""
+        gone = set(self.outputs(name))
+        for table, column, values in (
+            ("pipeline_processes", 0, {name}), ("pipeline_nodes", 0, gone), ("pipeline_input_edges", 1, {name}), ("pipeline_input_edges", 0, gone),
+            ("pipeline_output_edges", 0, {name}),
+        ):  # fmt: skip
+            rows, label = self._table(table), self._labels(table)[column]
+            if label in rows:
+                self.tables[table] = rows.select(np.array([value not in values for value in rows[label]], dtype=bool))
+
+    def dependents(self, name: str) -> list[str]:
+        """The jobs that take what a job made, and those that take what these made, in the order of the file."""
+        found, looked_at = {name}, 0
+        while looked_at != len(found):
+            looked_at = len(found)
+            made = {node for process, node in self._rows("pipeline_output_edges") if process in found}
+            found |= {process for node, process in self._rows("pipeline_input_edges") if node in made}
+        return [process.name for process in self.processes if process.name in found - {name}]
+
     def add_input(self, node: str, label: str, process: str) -> None:
         """An edge from a file to a job; the file keeps the type that it has in the graph. Kinds that RELION 3 lacked are left out there."""
         if self._add_node(node, label) and node not in self.inputs(process):

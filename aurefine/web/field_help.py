@@ -1,0 +1,76 @@
+"""The help of a form's row: that of the flag it sets, from the job's option table, and of the rows that set none."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from aurefine.jobs.form import JobType
+from aurefine.jobs.options import FormField, Option
+
+HELP = {  # rows without a flag
+    "fn_cont": "An _optimiser.star to go on from, such as run_it010_optimiser.star. Leave it empty for a new job; Continue on a job's page sets it.",
+    "nr_mpi": "Kept for RELION's GUI. aurefine is one process that does the work of all: leave it at 1 and set the threads.",
+    "do_queue": "Hand the job to a batch system with the command and the script below, instead of running it on this machine.",
+    "queuename": "Replaces XXXqueueXXX in the submission script.",
+    "qsub": "The program that takes the script, such as qsub or sbatch.",
+    "qsubscript": "Template of the submission script, as RELION's: XXXcommandXXX, XXXthreadsXXX, XXXqueueXXX and the others are filled in.",
+    "min_dedicated": "Replaces XXXdedicatedXXX in the submission script.",
+    "other_args": "Further flags, as on the command line; `aurefine <job> --help` lists them.",
+    "nr_threads": "Threads that the job may use on this machine; usually the number of its cores.",
+    "bg_diameter": "Diameter, in pixels before rescaling, outside which the background is measured; negative: three quarters of the box.",
+    "do_reset_offsets": "Set the refined offsets to zero after extraction. Not together with re-centering.",
+    "recenter_x": "X of the point of the reference, in its pixels from the centre, that is to become the centre of the particles.",
+    "recenter_y": "Y of that point, in the reference's pixels from its centre.",
+    "recenter_z": "Z of that point, in the reference's pixels from its centre.",
+    "fn_in": "The map of which the mask is made, usually a refined or post-processed one.",
+    "fn_model": "The _optimiser.star of a classification, whose classes are chosen in the other tabs.",
+    "fn_mic": "A STAR file of micrographs to select from.",
+    "fn_data": "A STAR file of particles to select from.",
+    "do_class_ranker": "RELION's own network chooses the classes; aurefine has none. Run this one with RELION.",
+    "rank_threshold": "Threshold of RELION's class ranker, which aurefine does not have.",
+    "select_nr_parts": "For RELION's class ranker, which aurefine does not have.",
+    "select_nr_classes": "For RELION's class ranker, which aurefine does not have.",
+    "do_recenter": "Centre the selected class averages; RELION's display does so, aurefine does not.",
+    "do_regroup": "Join micrographs with few particles into groups of about equal numbers.",
+    "nr_groups": "About this many groups.",
+    "do_filaments": "Selecting helical filaments is not supported; run this one with RELION.",
+    "dendrogram_threshold": "For filaments, which are not supported.",
+    "dendrogram_minclass": "For filaments, which are not supported.",
+    "fn_exe": "A job of aurefine's that RELION's GUI has no form for, such as `aurefine image_handler`.",
+    "in_mov": "Files that the job takes, shown as its inputs.",
+    "in_mic": "Micrographs that the job takes.",
+    "in_part": "Particles that the job takes.",
+    "in_coords": "Coordinates that the job takes.",
+    "in_3dref": "A map that the job takes.",
+    "in_mask": "A mask that the job takes.",
+}
+NOT_SUPPORTED = {  # rows that only RELION can do
+    "do_class_ranker", "rank_threshold", "select_nr_parts", "select_nr_classes", "do_recenter",
+    "do_filaments", "dendrogram_threshold", "dendrogram_minclass",
+}  # fmt: skip
+
+
+@cache
+def options(command: str) -> dict[str, Option]:
+    """Flag -> option of a job's command line; empty where the job has none of its own."""
+    from aurefine.cli.main import JOBS
+
+    return {option.flag: option for option in import_module(JOBS[command][0]).OPTIONS} if command in JOBS else {}
+
+
+def help_of(job_type: JobType, row: FormField) -> str:
+    """A sentence or two on what the row does; never empty."""
+    option = options(job_type.command).get(row.flag)
+    if row.key in HELP:
+        return HELP[row.key]
+    if row.key.startswith("param"):
+        return "Name of a flag." if row.key.endswith("label") else "Value of that flag."
+    text = (option.help or option.label) if option else row.label
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+
+
+def is_supported(job_type: JobType, row: FormField) -> bool:
+    """Whether aurefine does what the row asks for; a row that it does not is shown, and cannot be set."""
+    option = options(job_type.command).get(row.flag)
+    return row.tab != "Helix" and row.key not in NOT_SUPPORTED and not (option and option.effect == "unsupported")

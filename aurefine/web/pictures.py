@@ -1,0 +1,129 @@
+"""Pictures of maps and particles: sections of half maps and their difference, thumbnails, the sphere of directions, and a map for the 3D view."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aurefine import mrc
+from aurefine.errors import InputError
+from aurefine.web.cache import FileCache, stamp
+from aurefine.web.refinement import map_path
+
+AXES = {"z": 0, "y": 1, "x": 2}
+MAX_SIDE_3D = 160  # voxels a side that the page's 3D view gets
+
+
+def _read_map(path: Path) -> tuple[np.ndarray, float]:
+    return mrc.read_map(path)
+
+
+_MAPS: FileCache[tuple[np.ndarray, float]] = FileCache(_read_map, 3)
+
+
+def png(grey: np.ndarray) -> bytes:
+    """A grey picture [rows, columns] of bytes."""
+    from PIL import Image  # matplotlib needs it, so it is there
+
+    out = io.BytesIO()
+    Image.fromarray(grey).save(out, format="PNG")
+    return out.getvalue()
+
+
+def section(root: Path, iteration: int, kind: str, axis: str, position: float) -> bytes:
+    """A section of a map as PNG, `position` from 0 to 1 along the axis; halves and their difference on the same grey scale.
+
+    Raises InputError where the map is not there.
+    """
+    first, _ = _MAPS.get(map_path(root, iteration, "half1" if kind == "difference" else kind))
+    image = _plane(first, axis, position)
+    if kind == "difference":
+        second, _ = _MAPS.get(map_path(root, iteration, "half2"))
+        if second.shape != first.shape:
+            raise InputError(f"{root.name}: the half maps have different boxes")
+        other = _plane(second, axis, position)
+        low, high = _range(_plane(first, axis, 0.5))
+        half = (high - low) / 2
+        return png(_bytes(image - other, -half, half))
+    low, high = _range(_plane(first, axis, 0.5))
+    return png(_bytes(image, low, high))
+
+
+def _plane(volume: np.ndarray, axis: str, position: float) -> np.ndarray:
+    """Rows from below to above, as a microscopist's picture."""
+    number = AXES[axis]
+    index = min(max(round(position * (volume.shape[number] - 1)), 0), volume.shape[number] - 1)
+    return np.take(volume, index, axis=number)[::-1]
+
+
+def _range(image: np.ndarray) -> tuple[float, float]:
+    low, high = (float(value) for value in np.percentile(image, [0.5, 99.7]))
+    return low, max(high, low + 1e-12)
+
+
+def _bytes(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    return (np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def volume(path: Path, side: int) -> tuple[bytes, dict[str, str]]:
+    """A map for the 3D view: float16, z outermost, in standard deviations; larger maps are Fourier-cropped to `side` voxels."""
+    from aurefine.maps import even_box, fourier_rescale
+
+    values, pixel_size = _MAPS.get(path)
+    box = values.shape[0]
+    side = even_box(min(side, MAX_SIDE_3D))
+    if len(set(values.shape)) != 1:
+        raise InputError(f"{path.name}: the 3D view takes cubic maps, this one has {' x '.join(map(str, values.shape))} voxels")
+    if box > side and box % 2 == 0:
+        values, pixel_size = fourier_rescale(values, side, single=True), pixel_size * box / side
+    deviation = float(values.std()) or 1.0
+    scaled = np.clip(values / deviation, -6e4, 6e4).astype("<f2")
+    return scaled.tobytes(), {"X-Side": str(values.shape[0]), "X-Pixel-Size": f"{pixel_size:.6g}", "X-Deviation": f"{deviation:.6g}",
+                              "X-Max": f"{float(scaled.max()):.4g}"}  # fmt: skip
+
+
+def thumbnail(path: Path, number: int, side: int = 72) -> bytes:
+    """Image `number` (from 1) of a stack as PNG, Fourier-cropped to about `side` pixels, which also takes noise away."""
+    from aurefine.maps import fourier_rescale
+
+    image = mrc.Stack(path).read(number - 1)
+    if image.shape[1] == image.shape[2] and image.shape[1] % 2 == 0 and image.shape[1] > side:
+        image = fourier_rescale(image, side, images=True, single=True)
+    values = np.nan_to_num(image[0])
+    middle, deviation = float(values.mean()), float(values.std()) or 1.0
+    return png(_bytes(values[::-1], middle - 3 * deviation, middle + 3 * deviation))
+
+
+_DIRECTIONS: dict[tuple[Any, ...], bytes] = {}
+
+
+def directions(particles: Path, symmetry: str, kind: str) -> bytes:
+    """The density of viewing directions over the sphere (equal-area), as PNG or PDF; kept until the particle file changes."""
+    key = (str(particles), *stamp(particles), symmetry, kind)
+    if key not in _DIRECTIONS:
+        _DIRECTIONS.clear()
+        _DIRECTIONS[key] = _draw_directions(particles, symmetry, kind)
+    return _DIRECTIONS[key]
+
+
+def _draw_directions(particles: Path, symmetry: str, kind: str) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from aurefine.figures import draw_orientations
+    from aurefine.run_report import RunReport
+    from aurefine.web.particle_table import PARTICLES, angles_of
+
+    nothing = np.zeros(0)
+    angles = angles_of(PARTICLES.get(particles))
+    report = RunReport("", True, np.zeros((2, 2, 2)), 1.0, nothing, nothing, nothing, nothing, nothing, 0.0, symmetry, angles)
+    figure = Figure(figsize=(6.4, 4.0), facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 0.05], left=0.05, right=0.95, top=0.92, bottom=0.14)
+    draw_orientations(figure.add_subplot(grid[0]), figure.add_subplot(grid[1]), report)
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, dpi=110 if kind == "png" else 200)
+    return out.getvalue()

@@ -1,0 +1,158 @@
+"""The project and its jobs as the page shows them: table, graph, and one job with its files, notes and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aurefine import star
+from aurefine.errors import InputError
+from aurefine.jobs.list_jobs import place, started
+from aurefine.project import job_directory, job_star, labels
+from aurefine.project.pipeline import Pipeline, Process
+from aurefine.project.project import Project
+from aurefine.project.status import refresh
+from aurefine.web.folder import Folder, Missing, Outside
+from aurefine.web.starting import START_LOG
+
+MAX_TAIL_BYTES = 64 << 10
+_FIRST_FILES = ("run_class001.mrc", "run.out", "run.err", "note.txt")
+
+
+def processes(project: Project) -> list[Process]:
+    """All jobs after a look at which have ended; somebody else's project, which cannot be written to, is shown as it says."""
+    try:
+        return refresh(project)
+    except (InputError, OSError):
+        return project.read().processes
+
+
+def overview(project: Project) -> dict[str, Any]:
+    """Jobs and the edges between them."""
+    shown = processes(project)
+    pipeline = project.read()
+    made_by = {node: process.name for process in shown for node in pipeline.outputs(process.name)}
+    edges = {(made_by[node], process.name) for process in shown for node in pipeline.inputs(process.name) if node in made_by}
+    return {
+        "name": project.root.resolve().name, "generation": pipeline.generation, "nextJob": pipeline.counter,
+        "jobs": [job_row(project, process) for process in shown], "edges": sorted(edges),
+    }  # fmt: skip
+
+
+def job_row(project: Project, process: Process) -> dict[str, Any]:
+    """A line of the table of jobs."""
+    folder = project.root / process.name
+    return {
+        "name": process.name.rstrip("/"), "alias": "" if process.alias == "None" else process.alias.rstrip("/").split("/")[-1],
+        "type": process.name.split("/")[0], "label": process.type, "status": process.status, "started": started(folder),
+        "place": place(folder, process.status),
+    }  # fmt: skip
+
+
+def find(project: Project, name: str) -> Process:
+    """The job of a directory or alias; Missing where the project has none of that name."""
+    process = project.read().process(name)
+    if process is None:
+        raise Missing(name)
+    return process
+
+
+def job(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
+    """One job: its row, form, inputs and outputs with the jobs at their other ends, files and notes."""
+    pipeline = project.read()
+    form, problem = _form(project.root / process.name)
+    directory = folder.path(process.name.rstrip("/"))
+    return {
+        **job_row(project, process), "form": form, "problem": problem, "inputs": _nodes(pipeline, pipeline.inputs(process.name), folder),
+        "outputs": _nodes(pipeline, pipeline.outputs(process.name), folder), "files": _files(folder, process.name.rstrip("/")),
+        "note": tail(directory / job_directory.NOTE, 0)["text"], "startLog": _start_log(directory, process.status),
+        "dependents": [each.rstrip("/") for each in pipeline.dependents(process.name)], "isRefinement": _is_refinement(directory),
+        "can": _actions(process, form),
+    }  # fmt: skip
+
+
+def _actions(process: Process, form: dict[str, Any] | None) -> dict[str, bool]:
+    ended_early = process.status in (labels.FAILED, labels.ABORTED)
+    return {
+        "abort": process.status == labels.RUNNING, "start": process.status == labels.SCHEDULED and form is not None, "clone": form is not None,
+        "continue": form is not None and form["canContinue"] and (ended_early or process.status == labels.SUCCEEDED),
+        "delete": process.status != labels.RUNNING, "alias": True, "note": True,
+    }  # fmt: skip
+
+
+def _form(directory: Path) -> tuple[dict[str, Any] | None, str]:
+    """The job's form for the rows that aurefine's page has, and why there is none."""
+    path = directory / job_directory.JOB
+    try:
+        found = job_star.read(path if path.is_file() else directory / "run.job")
+    except InputError as error:
+        return None, str(error).replace(f"{directory.parent.parent}/", "")
+    rows = [{"key": row.key, "label": row.label, "tab": row.tab, "value": found.values.get(row.key, ""), "default": row.default}
+            for row in found.job_type.fields]  # fmt: skip
+    return {"type": found.job_type.name, "canContinue": found.job_type.continued is not None, "rows": rows, "values": found.values}, ""
+
+
+def _nodes(pipeline: Pipeline, names: Sequence[str], folder: Folder) -> list[dict[str, Any]]:
+    kinds = pipeline.nodes()
+    makers = {node: process.name for process in pipeline.processes for node in pipeline.outputs(process.name)}
+    users: dict[str, list[str]] = {}
+    for process in pipeline.processes:
+        for node in pipeline.inputs(process.name):
+            users.setdefault(node, []).append(process.name.rstrip("/"))
+    return [
+        {"name": name, "kind": kinds.get(name, ""), "from": makers.get(name, "").rstrip("/"), "to": users.get(name, []),
+         "exists": _exists(folder, name)}
+        for name in names
+    ]  # fmt: skip
+
+
+def _exists(folder: Folder, name: str) -> bool:
+    try:
+        return folder.path(name).exists()
+    except Outside:
+        return False
+
+
+def _files(folder: Folder, name: str) -> list[dict[str, Any]]:
+    try:
+        found = folder.entries(name)
+    except (Missing, Outside):
+        return []
+    return [{"name": each, "folder": is_folder, "bytes": size} for each, is_folder, size in found]
+
+
+def _is_refinement(directory: Path) -> bool:
+    return next(directory.glob("*_half1_model.star"), None) is not None
+
+
+def _start_log(directory: Path, status: str) -> str:
+    """What `aurefine run` said when it could not start the job."""
+    return tail(directory / START_LOG, 0)["text"] if status in (labels.SCHEDULED, labels.FAILED) else ""
+
+
+def tail(path: Path, position: int) -> dict[str, Any]:
+    """What a text file holds from byte `position` on, at most its last 64 kB; progress bars only as they last stood."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, 2)
+            start = position if 0 <= position <= end else 0
+            start = max(start, end - MAX_TAIL_BYTES)
+            file.seek(start)
+            data = file.read(end - start)
+    except OSError:
+        return {"text": "", "position": 0, "start": 0}
+    lines = [line.rpartition("\r")[2] for line in data.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")]
+    return {"text": "\n".join(lines), "position": end, "start": start}
+
+
+def star_table(path: Path, name: str, first: int, count: int) -> dict[str, Any]:
+    """Some rows of a table of a STAR file, as texts; and which tables there are."""
+    tables = star.read(path)
+    shown = name if name in tables else next(iter(tables), "")
+    if not shown:
+        return {"tables": [], "name": "", "labels": [], "rows": [], "count": 0}
+    table = tables[shown]
+    columns = [column[first : first + count].tolist() for column in table.columns.values()]
+    rows = [[f"{value:.6g}" if isinstance(value, float) else str(value) for value in row] for row in zip(*columns, strict=True)]
+    return {"tables": list(tables), "name": shown, "labels": list(table.columns), "rows": rows, "count": table.count}

@@ -1,0 +1,117 @@
+"""Requests of the live view of a refinement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aurefine.web import particle_table, pictures, plots, refinement
+from aurefine.web.folder import Missing
+from aurefine.web.site import Handler, Site
+
+Body = dict[str, Any]
+_KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}  # the address holds the version
+_KINDS = ("map", "half1", "half2", "difference")
+
+
+def history(site: Site, request: Request, body: Body) -> Body:
+    """Iterations, plots and phase; only the version where the page has it already."""
+    directory, status = _directory(site, request)
+    if request.query_params.get("have") == refinement.version(directory):
+        return {"version": request.query_params["have"], "unchanged": True}
+    answer = refinement.history(directory, status)
+    found = refinement.iterations(refinement.root_of(directory))
+    return {**answer, "plots": [plot.data() for plot in plots.all_plots(found)]}
+
+
+def plot(site: Site, request: Request, body: Body) -> Response:
+    """One plot as PNG, PDF or CSV."""
+    directory, _ = _directory(site, request)
+    name, kind = request.path_params["name"], request.path_params["kind"]
+    if kind not in plots.FORMATS:
+        raise Missing(f"{name}.{kind}")
+    root = refinement.root_of(directory)
+    found = refinement.iterations(root)
+    if name == "directions" and kind != "csv":
+        particles = particle_table.newest(root)
+        if particles is None:
+            raise Missing(f"{root.name}_data.star")
+        return _download(pictures.directions(particles, found[-1].symmetry if found else "C1", kind), f"{name}.{kind}", kind, request)
+    chosen = next((each for each in plots.all_plots(found) if each.name == name), None)
+    if chosen is None:
+        raise Missing(name)
+    return _download(plots.to_csv(chosen) if kind == "csv" else plots.to_picture(chosen, kind), f"{name}.{kind}", kind, request)
+
+
+def _download(data: bytes, name: str, kind: str, request: Request) -> Response:
+    shown = "show" in request.query_params
+    headers = _KEPT if shown else {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=plots.FORMATS[kind], headers=headers)
+
+
+def section(site: Site, request: Request, body: Body) -> Response:
+    """A section of a map as PNG."""
+    query = request.query_params
+    root, iteration, kind = _map(site, request)
+    axis = query.get("axis", "z")
+    if axis not in pictures.AXES:
+        raise ValueError("the axes are x, y and z")
+    position = min(max(float(query.get("position", "0.5")), 0.0), 1.0)
+    return Response(pictures.section(root, iteration, kind, axis, position), media_type="image/png", headers=_KEPT)
+
+
+def volume(site: Site, request: Request, body: Body) -> Response:
+    """A map for the 3D view, as float16."""
+    root, iteration, kind = _map(site, request)
+    path = site.folder.file(site.folder.name(refinement.map_path(root, iteration, "half1" if kind == "difference" else kind)))
+    data, headers = pictures.volume(path, max(16, int(request.query_params.get("side", "128"))))
+    return Response(data, media_type="application/octet-stream", headers={**headers, **_KEPT})
+
+
+def particles(site: Site, request: Request, body: Body) -> Body:
+    """A page of the particle table."""
+    directory, _ = _directory(site, request)
+    query = request.query_params
+    path = particle_table.newest(refinement.root_of(directory))
+    if path is None:
+        raise Missing("run_data.star")
+    first = max(0, int(query.get("first", "0")))
+    return particle_table.page(path, query.get("sort", "rlnLogLikeliContribution"), query.get("down", "1") == "1", first, 24)
+
+
+def thumbnail(site: Site, request: Request, body: Body) -> Response:
+    """One particle image as PNG, by its name in the STAR file (number@stack)."""
+    number, at, name = request.query_params.get("image", "").partition("@")
+    if not at or not number.isdecimal():
+        raise ValueError("the name of an image is number@stack")
+    return Response(pictures.thumbnail(site.folder.file(name), int(number)), media_type="image/png", headers=_KEPT)
+
+
+def _directory(site: Site, request: Request) -> tuple[Path, str]:
+    process = site.job(request.path_params)
+    return site.folder.path(process.name.rstrip("/")), process.status
+
+
+def _map(site: Site, request: Request) -> tuple[Path, int, str]:
+    """Root, iteration (-1: the end) and kind of a map; Missing where the file is not there, or a link that leads out."""
+    directory, _ = _directory(site, request)
+    root = refinement.root_of(directory)
+    iteration, kind = int(request.query_params.get("iteration", "-1")), request.query_params.get("kind", "half1")
+    if kind not in _KINDS or not -1 <= iteration <= 999:
+        raise ValueError(f"the maps are {', '.join(_KINDS)} of iterations 0 to 999, or -1 for the end")
+    for part in ("half1", "half2") if kind == "difference" else (kind,):
+        site.folder.file(site.folder.name(refinement.map_path(root, iteration, part)))
+    return root, iteration, kind
+
+
+GET: dict[str, Handler] = {
+    "job/{type}/{job}/refinement": history,
+    "job/{type}/{job}/plot/{name}.{kind}": plot,
+    "job/{type}/{job}/section": section,
+    "job/{type}/{job}/volume": volume,
+    "job/{type}/{job}/particles": particles,
+    "thumbnail": thumbnail,
+}

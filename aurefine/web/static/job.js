@@ -1,0 +1,88 @@
+// A job: what it is, takes and makes, its logs, and what can be done with it; a refinement's live view in a tab of its own.
+
+import { button, bytes, get, h, jobLink, post, say, show, status, tabs, watch } from "./dom.js";
+import { liveView } from "./live.js";
+
+export async function jobPage(view, name, alive) {
+  const job = await get(`job/${name}`);
+  const heading = h("div", {});
+  const state = { job, seen: "" };
+  const redraw = async () => {
+    const now = await get(`job/${name}`);
+    const text = JSON.stringify([now.status, now.alias, now.place, now.can, now.startLog]);
+    const gained = now.isRefinement && !state.job.isRefinement;
+    state.job = now;
+    if (gained) { location.reload(); return; }
+    if (text !== state.seen) { state.seen = text; show(heading, head(now, redraw)); }
+  };
+  const pages = [{ name: "Overview", content: () => overview(job) }, { name: "Output", content: () => logs(name, alive) }, { name: "Options", content: () => optionTable(job) }, { name: "Files", content: () => files(job) }];
+  if (job.isRefinement) pages.unshift({ name: "Refinement", content: () => liveView(name, alive) });
+  show(view, heading, tabs("job", pages, job.status === "Running" && !job.isRefinement ? 1 : 0).element);
+  await watch(redraw, alive, 5);
+}
+
+function head(job, redraw) {
+  const act = async (action, body) => { const done = await post(`job/${job.name}/${action}`, body); if (done.message) say(done.message); await redraw(); };
+  const remove = async () => {
+    const others = job.dependents.length ? `\n\nThese take what it made, and go too:\n${job.dependents.join("\n")}` : "";
+    if (!confirm(`Move ${job.name} to the project's Trash folder?${others}`)) return;
+    const done = await post(`job/${job.name}/delete`, { with: job.dependents });
+    say(done.message);
+    location.hash = "#/";
+  };
+  const rename = async () => { const alias = prompt(`Another name for ${job.name} (empty: none)`, job.alias); if (alias !== null) await act("alias", { alias }); };
+  const type = job.name.split("/")[0];
+  return [h("h1", {}, job.alias ? `${job.name} (${job.alias})` : job.name),
+    h("p", {}, status(job.status), h("span", { class: "hint" }, ` ${job.started ? `started ${job.started}` : ""} ${job.place}`)),
+    job.startLog && h("pre", { class: "problem error" }, job.startLog), job.problem && h("p", { class: "problem warning" }, job.problem),
+    h("p", { class: "actions" },
+      job.can.start && button("Run now", () => act("start"), { class: "primary" }),
+      job.can.abort && button("Abort", async () => { if (confirm(`Stop ${job.name}? What is finished is kept.`)) await act("abort"); }, { class: "danger" }),
+      job.can.continue && h("a", { class: "button", href: `#/new/${type}?continue=${job.name}` }, "Continue"),
+      job.can.clone && h("a", { class: "button", href: `#/new/${type}?from=${job.name}` }, "Clone"),
+      button("Alias", rename), job.can.delete && button("Delete", remove, { class: "danger" }))];
+}
+
+function overview(job) {
+  const nodes = (list, toward) => list.length ? h("table", {}, h("thead", {}, h("tr", {}, ["File", "Kind", toward].map((each) => h("th", { scope: "col" }, each)))),
+    h("tbody", {}, list.map((node) => h("tr", {}, h("td", {}, node.exists ? fileLink(node.name) : `${node.name} (not there)`), h("td", {}, node.kind),
+      h("td", {}, toward === "Made by" ? node.from && jobLink(node.from) : node.to.map((each) => [jobLink(each), " "])))))) : h("p", {}, "None.");
+  const note = h("textarea", { id: "note", rows: 3 });
+  const shown = h("pre", { class: "log", tabindex: 0, "aria-label": "Notes" }, job.note || "(empty)");
+  const add = button("Add to the note", async () => {
+    await post(`job/${job.name}/note`, { text: note.value });
+    note.value = "";
+    shown.textContent = (await get(`job/${job.name}`)).note;
+    say("The note is kept in note.txt.");
+  });
+  return h("div", {}, h("h2", {}, "Inputs"), nodes(job.inputs, "Made by"), h("h2", {}, "Outputs"), nodes(job.outputs, "Taken by"), h("h2", {}, "Note"), shown, h("p", {}, h("label", { for: "note" }, "A remark for note.txt"), note), add);
+}
+
+const fileLink = (path) => h("span", {}, h("a", { href: `/api/file?${new URLSearchParams({ path })}`, target: "_blank", rel: "noopener" }, path.split("/").pop()), h("span", { class: "hint" }, ` ${path}`));
+
+function logs(name, alive) {
+  const panes = ["run.out", "run.err"].map((file) => ({ file, position: 0, box: h("pre", { class: "log", tabindex: 0, "aria-label": file }) }));
+  watch(async () => {
+    for (const pane of panes) {
+      const added = await get(`job/${name}/log`, { file: pane.file, from: pane.position });
+      if (added.position === pane.position && pane.box.textContent) continue;
+      const atEnd = pane.box.scrollTop + pane.box.clientHeight >= pane.box.scrollHeight - 20;
+      if (added.start !== pane.position) pane.box.textContent = added.start ? "…\n" : "";
+      pane.box.append(added.text);
+      pane.position = added.position;
+      if (atEnd) pane.box.scrollTop = pane.box.scrollHeight;
+    }
+  }, alive, 2);
+  return h("div", {}, panes.map((pane) => [h("h2", {}, pane.file), pane.box]));
+}
+
+function optionTable(job) {
+  if (!job.form) return h("p", {}, job.problem || "This job has no job.star.");
+  return h("table", {}, h("thead", {}, h("tr", {}, ["Tab", "Option", "Value"].map((each) => h("th", { scope: "col" }, each)))),
+    h("tbody", {}, job.form.rows.map((row) => h("tr", { class: row.value === row.default ? "" : "changed" }, h("td", {}, row.tab), h("th", { scope: "row" }, row.label), h("td", {}, row.value)))));
+}
+
+function files(job) {
+  return h("table", {}, h("thead", {}, h("tr", {}, ["File", "Size"].map((each) => h("th", { scope: "col" }, each)))),
+    h("tbody", {}, job.files.map((file) => h("tr", {}, h("td", {}, file.folder ? `${file.name}/` : fileLink(`${job.name}/${file.name}`)), h("td", { class: "number" }, file.folder ? "" : bytes(file.bytes))))));
+}

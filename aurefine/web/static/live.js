@@ -1,0 +1,97 @@
+// The live view of a refinement: phase, table and curves by iteration, sections, the map in 3D, directions, particles.
+
+import { chart } from "./charts.js";
+import { get, h, number, show, tabs, watch } from "./dom.js";
+import { view3d } from "./map3d.js";
+import { particleTable } from "./particles.js";
+
+const COLUMNS = [
+  ["Iteration", (row) => (row.iteration < 0 ? "final" : row.iteration)], ["Resolution (Å)", (row) => number(row.resolution)],
+  ["FSC 0.143 (Å)", (row) => number(row.fsc143)], ["FSC 0.5 (Å)", (row) => number(row.fsc05)],
+  ["Accuracy (°)", (row) => number(row.accuracyAngles)], ["Accuracy (Å)", (row) => number(row.accuracyOffsets)],
+  ["Step (°)", (row) => `${number(row.step)}${row.local ? " local" : ""}`], ["Range (Å)", (row) => number(row.offsetRange)], ["Step (Å)", (row) => number(row.offsetStep)],
+  ["Change (°)", (row) => number(row.changesAngles)], ["Change (Å)", (row) => number(row.changesOffsets)], ["Pmax", (row) => number(row.pmax)], ["Size (px)", (row) => number(row.imageSize)],
+];
+
+export function liveView(name, alive) {
+  const base = `/api/job/${name}`;
+  const summary = h("div", { class: "summary", "aria-live": "polite" }), table = h("div", { class: "wide" }), plots = h("div", { class: "charts" });
+  const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {});
+  const state = { version: "", data: null, started: new Set() };
+  const draw3d = () => { if (state.data && !state.started.has("3d")) { state.started.add("3d"); state.map = view3d(maps, base, state.data); } };
+  const drawDirections = () => { if (state.data) show(directions, directionsFigure(base, state.data)); };
+  const drawParticles = () => { if (!state.started.has("particles")) { state.started.add("particles"); particleTable(particles, name); } };
+  const pages = [
+    { name: "Convergence", content: () => h("div", {}, table, plots) }, { name: "Sections", content: () => sections.element },
+    { name: "Map in 3D", content: () => { draw3d(); return maps; } }, { name: "Directions", content: () => { drawDirections(); return directions; } },
+    { name: "Particles", content: () => { drawParticles(); return particles; } },
+  ];
+  watch(async () => {
+    const data = await get(`job/${name}/refinement`, { have: state.version });
+    if (data.unchanged) return;
+    const added = !state.data || data.rows.length !== state.data.rows.length;
+    Object.assign(state, { version: data.version, data });
+    show(summary, headline(data));
+    if (!added) return;
+    show(table, history(data));
+    show(plots, data.plots.map((plot) => chart(plot, base)));
+    sections.update(data);
+    if (state.map) state.map.update(data);
+    if (directions.isConnected && !directions.closest("[hidden]")) drawDirections();
+  }, alive, 4);
+  const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); });
+  return h("div", {}, summary, inner.element);
+}
+
+function headline(data) {
+  const last = data.rows.at(-1);
+  const facts = [["Phase", data.phase], ["Time left", data.left], ["Iteration", last ? (last.iteration < 0 ? "final" : last.iteration) : "–"], ["Resolution", last && last.resolution ? `${number(last.resolution)} Å` : "–"],
+    ["Symmetry", data.symmetry], ["Box", data.box ? `${data.box} px at ${number(data.pixelSize, 4)} Å` : ""]];
+  return h("dl", {}, facts.filter(([, value]) => value !== "").map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value))));
+}
+
+function history(data) {
+  return h("table", {}, h("caption", { class: "hidden" }, "The refinement by iteration"), h("thead", {}, h("tr", {}, COLUMNS.map(([label]) => h("th", { scope: "col" }, label)))),
+    h("tbody", {}, data.rows.map((row) => h("tr", {}, COLUMNS.map(([, text], i) => h(i ? "td" : "th", i ? { class: "number" } : { scope: "row" }, text(row)))))));
+}
+
+function directionsFigure(base, data) {
+  const address = `${base}/plot/directions`;
+  return h("figure", {}, h("figcaption", {}, "Viewing directions of the particles and their symmetry mates, in an equal-area projection of the sphere"),
+    h("img", { src: `${address}.png?show=1&version=${data.version}`, alt: "Density of the viewing directions over the sphere", class: "directions" }),
+    h("p", { class: "downloads" }, "Download: ", h("a", { href: `${address}.png`, download: true }, "PNG"), " ", h("a", { href: `${address}.pdf`, download: true }, "PDF")));
+}
+
+// Both half maps and their difference at one place, for any iteration.
+class Sections {
+  constructor(base) {
+    this.base = base;
+    this.iteration = h("select", { id: "section-iteration", onchange: () => this.draw() });
+    this.axis = h("select", { id: "section-axis", onchange: () => this.draw() }, ["z", "y", "x"].map((axis) => h("option", { value: axis }, `along ${axis}`)));
+    this.place = h("input", { id: "section-place", type: "range", min: 0, max: 1, step: 0.01, value: 0.5, oninput: () => this.draw() });
+    this.images = h("div", { class: "sections" });
+    this.element = h("div", {}, h("p", { class: "controls" }, h("label", { for: "section-iteration" }, "Iteration "), this.iteration, h("label", { for: "section-axis" }, " Section "), this.axis, h("label", { for: "section-place" }, " Place "), this.place), this.images);
+  }
+
+  update(data) {
+    const before = this.iteration.value, newest = this.iteration.selectedIndex === this.iteration.options.length - 1;
+    this.data = data;
+    show(this.iteration, data.maps.map((each) => h("option", { value: each.iteration }, each.iteration < 0 ? "final" : each.iteration)));
+    this.iteration.value = before !== "" && !newest ? before : data.maps.length ? data.maps.at(-1).iteration : "";
+    this.draw();
+  }
+
+  draw() {
+    const chosen = this.data?.maps.find((each) => String(each.iteration) === this.iteration.value);
+    if (!chosen) { show(this.images, h("p", {}, "There is no map yet.")); return; }
+    const names = { map: "map", half1: "half map 1", half2: "half map 2", difference: "difference of the halves" };
+    const query = (kind) => new URLSearchParams({ iteration: chosen.iteration, kind, axis: this.axis.value, position: this.place.value, version: this.data.version });
+    if (this.images.children.length !== chosen.kinds.length || this.images.querySelector("p")) show(this.images, chosen.kinds.map(() => h("figure", {}, h("img", { alt: "" }), h("figcaption", {}))));
+    chosen.kinds.forEach((kind, i) => {
+      const [image, caption] = this.images.children[i].children;
+      image.src = `${this.base}/section?${query(kind)}`;
+      image.alt = `Section of the ${names[kind]} along ${this.axis.value}`;
+      caption.textContent = names[kind];
+    });
+  }
+}

@@ -1,0 +1,63 @@
+// The project: its jobs as a table and as a graph.
+
+import { get, h, jobLink, s, show, status, watch } from "./dom.js";
+
+export async function projectPage(view, alive) {
+  const table = h("div", {}), graph = h("div", { class: "graph" });
+  let seen = "";
+  show(view, h("h1", {}, "Jobs"), h("p", {}, h("a", { class: "button primary", href: "#/new" }, "New job")), table,
+    h("h2", {}, "Graph"), h("p", { class: "hint" }, "An arrow means that a job takes what another has made."), graph);
+  await watch(async () => {
+    const project = await get("project");
+    const now = JSON.stringify(project);
+    if (now === seen) return;
+    seen = now;
+    show(table, jobsTable(project));
+    show(graph, drawGraph(project));
+  }, alive);
+}
+
+function jobsTable(project) {
+  if (!project.jobs.length) return h("p", {}, "This project has no jobs yet.");
+  const rows = [...project.jobs].reverse().map((job) => h("tr", {},
+    h("th", { scope: "row" }, jobLink(job.name)), h("td", {}, job.alias), h("td", {}, status(job.status)),
+    h("td", {}, job.started), h("td", {}, job.place)));
+  return h("table", {}, h("caption", { class: "hidden" }, "Jobs, the newest first"),
+    h("thead", {}, h("tr", {}, ["Job", "Alias", "State", "Started", "Where"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows));
+}
+
+const WIDTH = 170, HEIGHT = 46, GAP_X = 60, GAP_Y = 18;
+
+function drawGraph(project) {
+  const columns = columnsOf(project);
+  const places = new Map();
+  columns.forEach((names, column) => names.forEach((name, row) => places.set(name, [10 + column * (WIDTH + GAP_X), 10 + row * (HEIGHT + GAP_Y)])));
+  const width = 20 + columns.length * (WIDTH + GAP_X) - GAP_X, height = 20 + Math.max(1, ...columns.map((each) => each.length)) * (HEIGHT + GAP_Y) - GAP_Y;
+  const edges = project.edges.map(([from, to]) => [places.get(from.replace(/\/$/, "")), places.get(to.replace(/\/$/, ""))]).filter(([a, b]) => a && b)
+    .map(([[x1, y1], [x2, y2]]) => {
+      const [ax, ay, bx, by] = [x1 + WIDTH, y1 + HEIGHT / 2, x2, y2 + HEIGHT / 2];
+      return s("path", { d: `M${ax} ${ay} C${ax + 40} ${ay} ${bx - 40} ${by} ${bx - 3} ${by}`, class: "edge", "marker-end": "url(#arrow)" });
+    });
+  const boxes = project.jobs.map((job) => {
+    const [x, y] = places.get(job.name);
+    return s("a", { href: `#/job/${job.name}`, "aria-label": `${job.name}, ${job.status}` },
+      s("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6, class: `node ${job.status.toLowerCase()}` }),
+      s("text", { x: x + 10, y: y + 19 }, job.name), s("text", { x: x + 10, y: y + 37, class: "small" }, job.alias ? `${job.alias} · ${job.status}` : job.status));
+  });
+  const marker = s("defs", {}, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, s("path", { d: "M0 0 8 4 0 8z", class: "head" })));
+  return s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Graph of the jobs" }, marker, edges, boxes);
+}
+
+// Every job stands to the right of those whose files it takes.
+function columnsOf(project) {
+  const level = new Map(project.jobs.map((job) => [job.name, 0]));
+  const edges = project.edges.map(([from, to]) => [from.replace(/\/$/, ""), to.replace(/\/$/, "")]);
+  for (let round = 0; round < project.jobs.length; round++) {
+    let moved = false;
+    for (const [from, to] of edges) if (from !== to && level.get(to) < level.get(from) + 1 && level.get(from) < project.jobs.length) { level.set(to, level.get(from) + 1); moved = true; }
+    if (!moved) break;
+  }
+  const columns = [];
+  for (const job of project.jobs) (columns[level.get(job.name)] ||= []).push(job.name);
+  return columns.filter(Boolean);
+}

@@ -1,0 +1,143 @@
+"""A running page and a browser's part of the talk with it, for the tests of `aurefine gui`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from aurefine import mrc
+from aurefine.project.project import Project
+from aurefine.web.app import create_app
+from aurefine.web.guard import Session
+from aurefine.web.server import bind
+
+
+@dataclass
+class Answer:
+    """Status, headers in small letters, and body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Page:
+    """The page at a port; `enter` takes the token as a browser does."""
+
+    port: int
+    session: Session
+    tokens: list[str]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        sent = {"Host": f"localhost:{self.port}", **self.headers, **kind, **(headers or {})}
+        connection.request(method, path, json.dumps(body) if body is not None else None, sent)
+        response = connection.getresponse()
+        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        connection.close()
+        return answer
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, headers=headers)
+
+    def post(self, path: str, body: object) -> Answer:
+        return self.ask("POST", path, body)
+
+    def enter(self) -> Page:
+        answer = self.get(f"/?token={self.session.token}")
+        match = re.match(r"(\w+=[^;]+)", answer.headers["set-cookie"])
+        assert match
+        self.headers["Cookie"] = match.group(1)
+        return self
+
+    @property
+    def address(self) -> str:
+        return f"http://localhost:{self.port}/?token={self.session.token}"
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[Page]:
+    """The page of the project in `root`, in a thread, until the block ends."""
+    tokens: list[str] = []
+    session = Session(tokens.append)
+    listener = bind(0)
+    server = uvicorn.Server(uvicorn.Config(create_app(Project.open(root), session), log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield Page(listener.getsockname()[1], session, tokens)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def write_particles(path: Path, ctf: bool = True) -> None:
+    """Three particles of 16 px at 2 A in a stack beside the STAR file."""
+    columns = ["rlnImageName", "rlnOpticsGroup", *(["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"] if ctf else [])]
+    rows = "".join(f"{i:06d}@in/stack.mrcs 1{' 10000 10000 0' if ctf else ''}\n" for i in (1, 2, 3))
+    optics = ["rlnOpticsGroup", "rlnOpticsGroupName", "rlnImagePixelSize", "rlnImageSize", "rlnVoltage", "rlnSphericalAberration",
+              "rlnAmplitudeContrast"]  # fmt: skip
+    path.write_text(_loop("optics", optics, "1 opticsGroup1 2.0 16 300 2.7 0.1\n") + _loop("particles", columns, rows))
+    mrc.write_stack(path.with_name("stack.mrcs"), np.random.default_rng(1).normal(size=(3, 16, 16)).astype(np.float32), 2.0)
+
+
+def _loop(name: str, labels: list[str], rows: str) -> str:
+    return f"\ndata_{name}\n\nloop_\n" + "".join(f"_{label} #{i}\n" for i, label in enumerate(labels, 1)) + rows
+
+
+def write_iteration(folder: Path, number: int, resolution: float) -> None:
+    """What the page reads of one iteration of a refinement with a box of 16 px at 2 A."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"run_it{number:03d}"
+    curve = np.clip(1.2 - np.arange(9) / (4 + number), 0, 1)
+    shells = "".join(f"{i} {i / 32} {999 if i == 0 else 32 / i} 10 {value} 1 1 {1 / (i + 1)}\n" for i, value in enumerate(curve))
+    labels = ["rlnSpectralIndex", "rlnResolution", "rlnAngstromResolution", "rlnSsnrMap", "rlnGoldStandardFsc", "rlnFourierCompleteness",
+              "rlnReferenceSigma2", "rlnReferenceTau2"]  # fmt: skip
+    general = (f"data_model_general\n_rlnOriginalImageSize 16\n_rlnCurrentResolution {resolution}\n_rlnCurrentImageSize 12\n_rlnPixelSize 2.0\n"
+               "_rlnOrientationalPriorMode 0\n_rlnAveragePmax 0.4\n")  # fmt: skip
+    classes = _loop("model_classes", ["rlnReferenceImage", "rlnAccuracyRotations", "rlnAccuracyTranslationsAngst"], "x.mrc 2.5 1.5\n")
+    noise = _loop("model_optics_group_1", ["rlnSpectralIndex", "rlnSigma2Noise"], "".join(f"{i} 0.01\n" for i in range(9)))
+    sampling = "data_sampling_general\n_rlnHealpixOrder 2\n_rlnSymmetryGroup C1\n_rlnOffsetRange 10\n_rlnOffsetStep 4\n"
+    optimiser = ("data_optimiser_general\n_rlnAdaptiveOversampleOrder 1\n_rlnChangesOptimalOrientations 3.5\n_rlnChangesOptimalOffsets 0.5\n"
+                 "_rlnHasConverged 0\n")  # fmt: skip
+    volume = np.random.default_rng(number).normal(size=(16, 16, 16)).astype(np.float32)
+    for half in ("half1", "half2"):
+        mrc.write_map(f"{stem}_{half}_class001.mrc", volume + 0.1 * (half == "half2"), 2.0)
+    Path(f"{stem}_sampling.star").write_text(sampling)
+    Path(f"{stem}_optimiser.star").write_text(optimiser)
+    labelled = ["rlnImageName", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnLogLikeliContribution", "rlnMaxValueProbDistribution"]
+    scores = ((1, 20.0), (2, 30.0), (3, 10.0))
+    particles = "".join(f"{i:06d}@in/stack.mrcs {i} 90 0 {value} 0.5\n" for i, value in scores)
+    Path(f"{stem}_data.star").write_text(_loop("particles", labelled, particles))
+    Path(f"{stem}_half1_model.star").write_text(general + classes + _loop("model_class_1", labels, shells) + noise)
+
+
+def wait_for(page: Page, job: str, *wanted: str) -> dict:
+    """The job as soon as it has one of the states."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found = page.get(f"/api/job/{job}").json
+        if found["status"] in wanted:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{job} is {found['status']}: {found['startLog']}")

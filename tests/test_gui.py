@@ -1,0 +1,201 @@
+"""`aurefine gui`: RELION's forms, checked as they are filled in; jobs run, stopped, named and deleted; a refinement watched while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gui_client import Page, serving, wait_for, write_iteration, write_particles
+
+from aurefine import mrc
+from aurefine.project import job_types, labels
+from aurefine.project.pipeline import Process
+from aurefine.project.project import Project
+from aurefine.web.field_help import help_of
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new project with three particles and a map."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    write_particles(tmp_path / "in" / "particles.star")
+    mrc.write_map(tmp_path / "in" / "map.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
+    Project.create(tmp_path, "5")
+    return tmp_path
+
+
+@pytest.fixture
+def page(root: Path) -> Iterator[Page]:
+    with serving(root) as served:
+        yield served.enter()
+
+
+@pytest.fixture
+def running(root: Path) -> str:
+    """A refinement that somebody else runs, at its first iteration."""
+    add_job(root, "Refine3D/job001/", labels.RUNNING)
+    write_iteration(root / "Refine3D" / "job001", 0, 30.0)
+    (root / "Refine3D" / "job001" / "run.out").write_text(" Expectation iteration 1\n   40 % in 1.0 min, 1.5 min left\n")
+    return "Refine3D/job001"
+
+
+def add_job(root: Path, name: str, status: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> None:
+    job_type = job_types.by_name(name.split("/")[0])
+    with Project.open(root).edit("a test") as pipeline:
+        process = Process(name, "None", job_type.label, status)
+        pipeline.add_process(process, job_type.code)
+        pipeline.counter = max(pipeline.counter, process.number + 1)
+        for node in inputs:
+            pipeline.add_input(node, "ParticleGroupMetadata.star", name)
+        for node in outputs:
+            pipeline.add_output(name, node, "ParticleGroupMetadata.star")
+    (root / name).mkdir(parents=True)
+
+
+def check(page: Page, kind: str, **values: str) -> dict[str, str]:
+    """Row -> level and text of what the page says of a form."""
+    found = page.post("/api/form/check", {"type": kind, "values": values}).json
+    return {problem["key"]: f"{problem['level']}: {problem['text']}" for problem in found["problems"]}
+
+
+def test_forms_have_relions_tabs_in_its_order_and_help_at_every_field(page: Page) -> None:
+    types = {each["name"]: each for each in page.get("/api/types").json["types"]}
+    refine3d = ["I/O", "Reference", "CTF", "Optimisation", "Auto-sampling", "Helix", "Compute", "Running"]
+    assert [tab["name"] for tab in types["Refine3D"]["tabs"]] == refine3d
+    assert [tab["name"] for tab in types["Extract"]["tabs"]] == ["I/O", "extract", "Helix", "Running"]
+    assert not any(row["supported"] for tab in types["Extract"]["tabs"] if tab["name"] == "Helix" for row in tab["rows"])
+    for job_type in job_types.JOB_TYPES:
+        for row in job_type.fields:
+            assert len(help_of(job_type, row)) > 10, (job_type.name, row.key)
+
+
+def test_a_complete_form_has_no_mistakes_and_shows_its_command_line(page: Page) -> None:
+    values = {"fn_img": "in/particles.star", "fn_ref": "in/map.mrc", "sym_name": "D2"}
+    found = page.post("/api/form/check", {"type": "Refine3D", "values": values}).json
+    assert not [problem for problem in found["problems"] if problem["level"] == "error"]
+    assert found["command"].startswith("aurefine refine --o Refine3D/job001/run") and "--sym D2" in found["command"]
+
+
+def test_wrong_values_are_told_at_their_rows(page: Page, root: Path) -> None:
+    write_particles(root / "in" / "noctf.star", ctf=False)
+    mrc.write_map(root / "in" / "small.mrc", np.zeros((8, 8, 8), np.float32), 3.0)
+    (root / "in" / "broken.mrc").write_bytes(b"no map")
+    assert "no such file" in check(page, "Refine3D", fn_img="in/absent.star", fn_ref="in/map.mrc")["fn_img"]
+    assert "CTF columns" in check(page, "Refine3D", fn_img="in/noctf.star", fn_ref="in/map.mrc")["fn_img"]
+    assert check(page, "Refine3D", fn_img="in/particles.star", fn_ref="in/small.mrc")["fn_ref"].startswith("warning: The reference has 8 px at 3 Å")
+    assert check(page, "Refine3D", fn_img="in/particles.star", fn_ref="in/broken.mrc")["fn_ref"].startswith("error")
+    assert check(page, "Refine3D", ini_high="fine")["ini_high"] == "error: It is 'fine', but a number was expected."
+    assert "value is needed" in check(page, "Refine3D", fn_img="")["fn_img"]
+    assert check(page, "Refine3D", fn_img="../../etc/passwd", fn_ref="in/map.mrc")["fn_img"].startswith("warning: This file is outside")
+
+
+def test_browsing_shows_the_projects_nodes_of_the_right_kind_first(page: Page, root: Path) -> None:
+    add_job(root, "Extract/job001/", labels.SUCCEEDED, outputs=("Extract/job001/particles.star",))
+    found = page.get("/api/browse?type=Refine3D&key=fn_img&under=in").json
+    assert found["nodes"] == ["Extract/job001/particles.star"]
+    assert {"name": "particles.star", "folder": False, "bytes": (root / "in/particles.star").stat().st_size} in found["entries"]
+    assert page.get("/api/browse?type=Refine3D&key=fn_ref").json["nodes"] == []
+
+
+def test_a_job_runs_from_the_page_and_its_log_is_shown(page: Page, root: Path) -> None:
+    values = {"fn_data": "in/particles.star", "do_select_values": "Yes", "select_label": "rlnDefocusU", "select_maxval": "20000"}
+    started = page.post("/api/form/run", {"type": "Select", "values": values, "alias": "good"})
+    assert started.status == 200, started.body
+    job = wait_for(page, started.json["job"], "Succeeded", "Failed")
+    assert (job["status"], job["alias"]) == ("Succeeded", "good")
+    assert (root / job["name"] / "particles.star").is_file()
+    log = page.get(f"/api/job/{job['name']}/log?file=run.out").json
+    assert log["text"] and page.get(f"/api/job/{job['name']}/log?file=run.out&from={log['position']}").json["text"] == ""
+    overview = page.get("/api/project").json
+    assert [each["name"] for each in overview["jobs"]] == [job["name"]]
+
+
+def test_a_scheduled_job_waits_until_it_is_started(page: Page, root: Path) -> None:
+    values = {"fn_in": "in/map.mrc", "inimask_threshold": "0.5"}
+    job = page.post("/api/form/run", {"type": "MaskCreate", "values": values, "schedule": True}).json["job"]
+    assert page.get(f"/api/job/{job}").json["status"] == "Scheduled" and not (root / job / "run.out").exists()
+    assert page.post(f"/api/job/{job}/start", {}).status == 200
+    wait_for(page, job, "Succeeded", "Failed")
+
+
+def test_a_job_is_handed_to_the_queue_with_its_script_filled_in(page: Page, root: Path) -> None:
+    (root / "submit.sh").write_text("#!/bin/sh\n#Q XXXqueueXXX XXXthreadsXXX\nXXXcommandXXX\n")
+    (root / "queue").write_text("#!/bin/sh\necho submitted $1\n")
+    (root / "queue").chmod(0o755)
+    values = {"fn_in": "in/map.mrc", "do_queue": "Yes", "qsub": "./queue", "qsubscript": "submit.sh", "queuename": "long", "nr_threads": "4"}
+    started = page.post("/api/form/run", {"type": "MaskCreate", "values": values}).json
+    assert started["message"] == f"submitted {started['job']}/run_submit.script"
+    script = (root / started["job"] / "run_submit.script").read_text()
+    assert "#Q long 4\n" in script and f"aurefine run {started['job']}/" in script
+    refused = page.post("/api/form/run", {"type": "MaskCreate", "values": {**values, "queuename": "long; touch pwned"}})
+    assert refused.status == 400 and not (root / "pwned").exists()
+
+
+def test_a_job_can_be_named_annotated_stopped_and_deleted_with_its_dependents(page: Page, root: Path) -> None:
+    add_job(root, "Extract/job001/", labels.SUCCEEDED, outputs=("Extract/job001/particles.star",))
+    add_job(root, "Refine3D/job002/", labels.RUNNING, inputs=("Extract/job001/particles.star",))
+    assert page.post("/api/job/Extract/job001/alias", {"alias": "first"}).status == 200
+    assert (root / "Extract" / "first").resolve() == root / "Extract" / "job001"
+    assert page.post("/api/job/Extract/job001/alias", {"alias": "../x"}).status == 400
+    page.post("/api/job/Extract/job001/note", {"text": "<b>looks good</b>"})
+    assert "<b>looks good</b>" in page.get("/api/job/Extract/first").json["note"]
+    assert page.post("/api/job/Refine3D/job002/abort", {}).status == 200 and (root / "Refine3D/job002/RELION_JOB_ABORT_NOW").exists()
+    assert "would be deleted too" in page.post("/api/job/Extract/job001/delete", {"with": []}).json["error"]
+    assert "is running" in page.post("/api/job/Extract/job001/delete", {"with": ["Refine3D/job002"]}).json["error"]
+    (root / "Refine3D/job002/RELION_JOB_EXIT_ABORTED").touch()
+    assert page.get("/api/job/Extract/job001").json["dependents"] == ["Refine3D/job002"]
+    assert page.get("/api/project").json["edges"] == [["Extract/job001/", "Refine3D/job002/"]]
+    assert page.post("/api/job/Extract/job001/delete", {"with": ["Refine3D/job002"]}).status == 200
+    assert (root / "Trash/Extract/job001").is_dir() and (root / "Trash/Refine3D/job002").is_dir() and not (root / "Extract/first").is_symlink()
+    pipeline = Project.open(root).read()
+    assert pipeline.processes == [] and pipeline.nodes() == {}
+
+
+def test_a_running_refinement_is_followed_without_reading_anything_twice(page: Page, root: Path, running: str) -> None:
+    address = f"/api/job/{running}/refinement"
+    first = page.get(address).json
+    assert (first["phase"], first["left"]) == ("iteration 1: aligning the particles", "1.5 min for this step")
+    assert [row["iteration"] for row in first["rows"]] == [0] and first["rows"][0]["step"] == 7.5
+    assert page.get(f"{address}?have={first['version']}").json == {"version": first["version"], "unchanged": True}
+    write_iteration(root / running, 1, 15.0)
+    (root / running / "run_it002_half1_model.star").write_text("data_model_general\n_rlnOrig")  # just being written
+    second = page.get(f"{address}?have={first['version']}").json
+    assert [row["resolution"] for row in second["rows"]] == [30.0, 15.0]
+    assert [plot["name"] for plot in second["plots"]] == ["fsc", "resolution", "angles", "offsets", "changes", "pmax", "spectra"]
+    assert second["rows"][1]["fsc143"] < second["rows"][1]["fsc05"] < 32
+
+
+def test_every_plot_comes_as_png_pdf_and_csv(page: Page, running: str) -> None:
+    for plot in page.get(f"/api/job/{running}/refinement").json["plots"]:
+        csv = page.get(f"/api/job/{running}/plot/{plot['name']}.csv")
+        assert csv.status == 200 and len(csv.body.splitlines()) > sum(len(series["x"]) for series in plot["series"])
+    assert page.get(f"/api/job/{running}/plot/fsc.png").body.startswith(b"\x89PNG")
+    assert page.get(f"/api/job/{running}/plot/spectra.pdf").body.startswith(b"%PDF")
+    assert page.get(f"/api/job/{running}/plot/directions.png").body.startswith(b"\x89PNG")
+    assert page.get(f"/api/job/{running}/plot/fsc.exe").status == 404
+
+
+def test_sections_maps_and_particles_are_shown(page: Page, root: Path, running: str) -> None:
+    for kind in ("half1", "half2", "difference"):
+        assert page.get(f"/api/job/{running}/section?iteration=0&kind={kind}&axis=y&position=0.3").body.startswith(b"\x89PNG")
+    volume = page.get(f"/api/job/{running}/volume?iteration=0&kind=half1")
+    expected, _ = mrc.read_map(root / running / "run_it000_half1_class001.mrc")
+    shown = np.frombuffer(volume.body, "<f2").reshape(16, 16, 16) * float(volume.headers["x-deviation"])
+    np.testing.assert_allclose(shown, expected, atol=2e-3 * np.abs(expected).max())
+    table = page.get(f"/api/job/{running}/particles?sort=rlnLogLikeliContribution&down=0").json
+    assert [row["row"] for row in table["rows"]] == [3, 1, 2]
+    assert page.get(f"/api/thumbnail?image={table['rows'][0]['image']}").body.startswith(b"\x89PNG")
+
+
+def test_relions_own_run_is_shown_as_relion_reports_it(root: Path, shared_data: Path) -> None:
+    add_job(root, "Refine3D/job001/", labels.SUCCEEDED)
+    for path in (shared_data / "relion5_betagal_run").iterdir():
+        (root / "Refine3D/job001" / path.name).write_bytes(path.read_bytes())
+    with serving(root) as served:
+        found = served.enter().get("/api/job/Refine3D/job001/refinement").json
+    assert found["phase"] == "converged, final maps written" and found["symmetry"] == "D2"
+    assert [round(row["resolution"], 2) for row in found["rows"][1:6]] == [45.31, 20.6, 17.43, 12.59, 9.85]
+    assert found["rows"][-1]["iteration"] == -1 and found["rows"][-1]["resolution"] == pytest.approx(7.308, abs=1e-3)
