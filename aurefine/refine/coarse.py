@@ -28,7 +28,7 @@ from aurefine.refine.state import Poses
 if TYPE_CHECKING:
     from aurefine.refine.expectation import Expectation
 
-DENSE_SCORES = 12_000_000  # scores held at a time (4 bytes each)
+DENSE_SCORES = 8_000_000  # scores held at a time (4 bytes each)
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to tell anything
 _LISTED_COST = 25  # how many times dearer an orientation is in a list than in the matrix product
 

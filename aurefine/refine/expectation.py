@@ -26,9 +26,9 @@ from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.select import Significant
 from aurefine.refine.state import Model, Poses
 
-_FINE_SCORES = 12_000_000  # scores of the fine pass held at a time (8 bytes each)
-_SHIFTED_PIXELS = 8_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
-_CHUNK_PIXELS = 2_000_000  # Fourier pixels of prepared images held at a time (24 bytes each)
+_FINE_SCORES = 8_000_000  # scores of the fine pass held at a time (8 bytes each)
+_SHIFTED_PIXELS = 4_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
+_CHUNK_PIXELS = 1_500_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
 @dataclass(eq=False)

@@ -305,13 +305,10 @@ def _expectation(
             control.check()
 
         for model, members, device in zip(state.halves, data.order, devices.of_halves(options), strict=True):
-            if plan.final:
-                memory.give_back()  # the last iteration is the one whose peak counts
             known, first = first, None
             if known is None or known.r_max != plan.current_size // 2:  # one half at a time: a padded volume is large
                 (known,) = projectors((model,), plan, options)
-            if plan.final:
-                memory.give_back()  # what the transforms took is in pieces that no accumulator fits into
+            memory.make_room(known.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
             work = Expectation(plan, grid, model, devices.use(known, device), data.particles, data.cache, options, data.threads)
             sums.append(work.run(members, old, new, advance))
             del known, work

@@ -6,9 +6,11 @@ import ctypes
 import ctypes.util
 from functools import lru_cache
 
-_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # parameters of mallopt
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # parameters of mallopt
+LARGEST_KEPT = 32 << 20  # bytes, as much as glibc allows: larger blocks (volumes) come from the system and go back to it, batches stay below
 _HUGE_PAGE, _MADV_HUGEPAGE = 2 << 20, 14
 _HEAP = 2 << 30  # bytes of address space (not memory) prepared for large pages
+_announced = [0]  # the largest block so far
 
 
 @lru_cache(maxsize=1)
@@ -28,7 +30,7 @@ def keep_freed() -> None:
     """Keep freed blocks: batches of the same size come again and again, and fresh pages cost more than the arithmetic on them."""
     library = _glibc()
     if library is not None:
-        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_MMAP_THRESHOLD, LARGEST_KEPT)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         _ask_for_large_pages(library)
 
@@ -48,3 +50,13 @@ def _ask_for_large_pages(library: ctypes.CDLL) -> None:
         first = -(-start // _HUGE_PAGE) * _HUGE_PAGE
         library.madvise(first, start + _HEAP - first, _MADV_HUGEPAGE)
         library.free(start)
+
+
+def make_room(size: int, always: bool = False) -> None:
+    """Give back what is free if `size` (bytes) is more than was ever announced here: larger blocks do not fit into the holes of smaller ones.
+
+    `always` does it in any case.
+    """
+    if always or size > _announced[0]:
+        _announced[0] = max(size, _announced[0])
+        give_back()
