@@ -13,6 +13,7 @@ from aurefine.project import job_directory, job_star, labels
 from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
+from aurefine.web.cache import stamp
 from aurefine.web.folder import Folder, Missing, Outside
 from aurefine.web.starting import START_LOG
 
@@ -68,6 +69,7 @@ def job(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
         "outputs": _nodes(pipeline, pipeline.outputs(process.name), folder), "files": _files(folder, process.name.rstrip("/")),
         "note": tail(directory / job_directory.NOTE, 0)["text"], "startLog": _start_log(directory, process.status),
         "dependents": [each.rstrip("/") for each in pipeline.dependents(process.name)], "isRefinement": _is_refinement(directory),
+        "maps": _shown(folder, directory, (".mrc",)), "pictures": _shown(folder, directory, (".png",)),
         "can": _actions(process, form),
     }  # fmt: skip
 
@@ -124,6 +126,13 @@ def _files(folder: Folder, name: str) -> list[dict[str, Any]]:
 
 def _is_refinement(directory: Path) -> bool:
     return next(directory.glob("*_half1_model.star"), None) is not None
+
+
+def _shown(folder: Folder, directory: Path, suffixes: tuple[str, ...]) -> list[dict[str, str]]:
+    """Files of a kind that lie in the job's folder itself, the newest last."""
+    found = [path for path in directory.glob("*") if path.suffix in suffixes and path.is_file() and not path.is_symlink()]
+    chosen = sorted(found, key=lambda path: path.stat().st_mtime_ns)[-40:]
+    return [{"name": folder.name(path), "stamp": f"{stamp(path)[0]:x}"} for path in chosen]
 
 
 def _start_log(directory: Path, status: str) -> str:

@@ -186,10 +186,12 @@ def maps_of(root: Path) -> list[dict[str, Any]]:
     """The iterations of which maps are there, and the final one (-1), with the kinds of each."""
     found = []
     for path in sorted(root.parent.glob(f"{_escaped(root.name)}_it???_half1_class001.mrc")):
-        found.append({"iteration": int(path.name.removesuffix("_half1_class001.mrc")[-3:]), "kinds": ["half1", "half2", "difference"]})
+        found.append({"iteration": int(path.name.removesuffix("_half1_class001.mrc")[-3:]), "kinds": ["half1", "half2", "difference"],
+                      "stamp": f"{stamp(path)[0]:x}"})  # fmt: skip
     if root.with_name(f"{root.name}_class001.mrc").is_file():
         halves = root.with_name(f"{root.name}_half1_class001_unfil.mrc").is_file()
-        found.append({"iteration": -1, "kinds": ["map", *(["half1", "half2", "difference"] if halves else [])]})
+        found.append({"iteration": -1, "kinds": ["map", *(["half1", "half2", "difference"] if halves else [])],
+                      "stamp": f"{stamp(root.with_name(f'{root.name}_class001.mrc'))[0]:x}"})  # fmt: skip
     return found
 
 

@@ -71,6 +71,12 @@ def volume(site: Site, request: Request, body: Body) -> Response:
     return Response(data, media_type="application/octet-stream", headers={**headers, **_KEPT})
 
 
+def any_volume(site: Site, request: Request, body: Body) -> Response:
+    """A map of the project for the 3D view, by its name."""
+    data, headers = pictures.volume(site.folder.file(request.query_params.get("path", "")), 128)
+    return Response(data, media_type="application/octet-stream", headers={**headers, **_KEPT})
+
+
 def particles(site: Site, request: Request, body: Body) -> Body:
     """A page of the particle table."""
     directory, _ = _directory(site, request)
@@ -114,4 +120,5 @@ GET: dict[str, Handler] = {
     "job/{type}/{job}/volume": volume,
     "job/{type}/{job}/particles": particles,
     "thumbnail": thumbnail,
+    "volume": any_volume,
 }

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from aurefine.errors import InputError
@@ -46,7 +47,12 @@ class Starter:
         return ""
 
     def go_on(self, process: Process, settings: Mapping[str, str]) -> None:
-        """Continue a job that ended early, with changed rows of its form."""
+        """Continue a job that ended early, with changed rows of its form; InputError where it cannot go on."""
+        source = process.name + "job.star"
+        job = job_star.read(self.project.root / source)
+        values = job.job_type.override(job.values, [f"{key}={value}" for key, value in settings.items()], source)
+        optimiser = settings.get("fn_cont", "")
+        runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser)
         words = [f"{key}={value}" for key, value in settings.items() if value]
         self._spawn([sys.executable, "-m", "aurefine", "run", "--continue", process.name, *words], process)
 

@@ -2,6 +2,7 @@
 
 import { button, bytes, get, h, jobLink, post, say, show, status, tabs, watch } from "./dom.js";
 import { liveView } from "./live.js";
+import { view3d } from "./map3d.js";
 
 export async function jobPage(view, name, alive) {
   const job = await get(`job/${name}`);
@@ -10,12 +11,14 @@ export async function jobPage(view, name, alive) {
   const redraw = async () => {
     const now = await get(`job/${name}`);
     const text = JSON.stringify([now.status, now.alias, now.place, now.can, now.startLog]);
-    const gained = now.isRefinement && !state.job.isRefinement;
+    const gained = (now.isRefinement && !state.job.isRefinement) || now.maps.length + now.pictures.length > state.job.maps.length + state.job.pictures.length;
+    const redrawn = gained && !now.isRefinement || now.isRefinement !== state.job.isRefinement;
     state.job = now;
-    if (gained) { location.reload(); return; }
+    if (redrawn) { window.dispatchEvent(new HashChangeEvent("hashchange")); return; }
     if (text !== state.seen) { state.seen = text; show(heading, head(now, redraw)); }
   };
   const pages = [{ name: "Overview", content: () => overview(job) }, { name: "Output", content: () => logs(name, alive) }, { name: "Options", content: () => optionTable(job) }, { name: "Files", content: () => files(job) }];
+  if (!job.isRefinement && (job.maps.length || job.pictures.length)) pages.unshift({ name: "Result", content: () => result(job) });
   if (job.isRefinement) pages.unshift({ name: "Refinement", content: () => liveView(name, alive) });
   show(view, heading, tabs("job", pages, job.status === "Running" && !job.isRefinement ? 1 : 0).element);
   await watch(redraw, alive, 5);
@@ -59,6 +62,13 @@ function overview(job) {
 }
 
 const fileLink = (path) => h("span", {}, h("a", { href: `/api/file?${new URLSearchParams({ path })}`, target: "_blank", rel: "noopener" }, path.split("/").pop()), h("span", { class: "hint" }, ` ${path}`));
+
+// Maps and pictures that a job has made.
+function result(job) {
+  const place = h("div", {});
+  if (job.maps.length) view3d(place, job.maps.map((map) => [`/api/volume?${new URLSearchParams({ path: map.name, version: map.stamp })}`, map.name.split("/").pop()]));
+  return h("div", {}, place, job.pictures.map((picture) => h("figure", {}, h("img", { class: "result", src: `/api/file?${new URLSearchParams({ path: picture.name, version: picture.stamp })}`, alt: picture.name }), h("figcaption", {}, picture.name))));
+}
 
 function logs(name, alive) {
   const panes = ["run.out", "run.err"].map((file) => ({ file, position: 0, box: h("pre", { class: "log", tabindex: 0, "aria-label": file }) }));

@@ -18,7 +18,7 @@ export function liveView(name, alive) {
   const summary = h("div", { class: "summary", "aria-live": "polite" }), table = h("div", { class: "wide" }), plots = h("div", { class: "charts" });
   const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {});
   const state = { version: "", data: null, started: new Set() };
-  const draw3d = () => { if (state.data && !state.started.has("3d")) { state.started.add("3d"); state.map = view3d(maps, base, state.data); } };
+  const draw3d = () => { if (state.data && !state.started.has("3d")) { state.started.add("3d"); state.map = view3d(maps, volumes(base, state.data)); } };
   const drawDirections = () => { if (state.data) show(directions, directionsFigure(base, state.data)); };
   const drawParticles = () => { if (!state.started.has("particles")) { state.started.add("particles"); particleTable(particles, name); } };
   const pages = [
@@ -36,11 +36,18 @@ export function liveView(name, alive) {
     show(table, history(data));
     show(plots, data.plots.map((plot) => chart(plot, base)));
     sections.update(data);
-    if (state.map) state.map.update(data);
+    if (state.map) state.map.update(volumes(base, data));
     if (directions.isConnected && !directions.closest("[hidden]")) drawDirections();
   }, alive, 4);
   const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); });
   return h("div", {}, summary, inner.element);
+}
+
+// Addresses and names of the maps, the newest last. Files of an iteration do not change: their addresses hold no version.
+function volumes(base, data) {
+  const name = (each, kind) => `${each.iteration < 0 ? "final" : `iteration ${each.iteration}`}, ${kind === "map" ? "all particles" : kind.replace("half", "half map ")}`;
+  return data.maps.flatMap((each) => each.kinds.filter((kind) => kind !== "difference").reverse()
+    .map((kind) => [`${base}/volume?${new URLSearchParams({ iteration: each.iteration, kind, side: 128, version: each.stamp })}`, name(each, kind)]));
 }
 
 function headline(data) {
@@ -85,7 +92,7 @@ class Sections {
     const chosen = this.data?.maps.find((each) => String(each.iteration) === this.iteration.value);
     if (!chosen) { show(this.images, h("p", {}, "There is no map yet.")); return; }
     const names = { map: "map", half1: "half map 1", half2: "half map 2", difference: "difference of the halves" };
-    const query = (kind) => new URLSearchParams({ iteration: chosen.iteration, kind, axis: this.axis.value, position: this.place.value, version: this.data.version });
+    const query = (kind) => new URLSearchParams({ iteration: chosen.iteration, kind, axis: this.axis.value, position: this.place.value, version: chosen.stamp });
     if (this.images.children.length !== chosen.kinds.length || this.images.querySelector("p")) show(this.images, chosen.kinds.map(() => h("figure", {}, h("img", { alt: "" }), h("figcaption", {}))));
     chosen.kinds.forEach((kind, i) => {
       const [image, caption] = this.images.children[i].children;

@@ -29,25 +29,21 @@ void main() {
   }
 }`;
 
-export function view3d(place, base, data) {
+// `choices` are [address of the volume, text], the newest last; `update` takes more of them while a refinement runs.
+export function view3d(place, choices) {
   const canvas = h("canvas", { width: 720, height: 560, tabindex: 0, role: "img", "aria-label": "The map as a surface; arrow keys turn it, plus and minus zoom" });
   const which = h("select", { id: "map-which", onchange: () => load() }), level = h("input", { id: "map-level", type: "range", min: 0, max: 10, step: 0.05, value: 3 }), shown = h("output", { for: "map-level" });
-  const list = (found) => found.maps.flatMap((each) => each.kinds.filter((kind) => kind !== "difference").map((kind) => [`${each.iteration} ${kind}`, `${each.iteration < 0 ? "final" : `iteration ${each.iteration}`}, ${kind === "map" ? "all particles" : kind.replace("half", "half map ")}`]));
-  const options = (found) => { const before = which.value; show(which, list(found).map(([value, text]) => h("option", { value }, text))); return before; };
-  options(data);
-  const best = data.maps.at(-1);
-  if (best) which.value = `${best.iteration} ${best.kinds[0]}`;
-  const download = h("span", {});
-  show(place, h("p", { class: "controls" }, h("label", { for: "map-which" }, "Map "), which, h("label", { for: "map-level" }, " Contour "), level, shown), canvas, h("p", { class: "hint" }, "Drag to turn, wheel to zoom; with the keyboard: arrows, + and −."), download);
+  const options = (found, chosen) => { show(which, found.map(([value, text]) => h("option", { value }, text))); which.value = chosen ?? found.at(-1)?.[0] ?? ""; };
+  options(choices);
+  show(place, h("p", { class: "controls" }, h("label", { for: "map-which" }, "Map "), which, h("label", { for: "map-level" }, " Contour "), level, shown), canvas, h("p", { class: "hint" }, "Drag to turn, wheel to zoom; with the keyboard: arrows, + and −."));
   const scene = open3d(canvas);
   if (!scene) { show(place, h("p", { class: "problem warning" }, "This browser has no WebGL 2: the 3D view needs it. The sections show the map too.")); return null; }
-  let version = data.version, peak = 10, deviation = 1;
+  let peak = 10, deviation = 1;
   const redraw = () => { scene.level = Number(level.value); shown.textContent = ` ${number(scene.level)} σ (${number(scene.level * deviation)})`; scene.draw(); };
   async function load() {
-    const [iteration, kind] = which.value.split(" ");
-    if (!kind) return;
+    if (!which.value) return;
     try {
-      const response = await fetch(`${base}/volume?${new URLSearchParams({ iteration, kind, side: 128, version })}`);
+      const response = await fetch(which.value);
       if (!response.ok) throw new Error((await response.json()).error);
       const first = !scene.side;
       scene.fill(new Uint16Array(await response.arrayBuffer()), Number(response.headers.get("X-Side")));
@@ -59,7 +55,11 @@ export function view3d(place, base, data) {
   }
   level.addEventListener("input", redraw);
   load();
-  return { update(found) { const newest = which.selectedIndex === which.options.length - 1; version = found.version; const before = options(found); which.value = before; if (newest || which.selectedIndex < 0) { which.selectedIndex = which.options.length - 1; load(); } } };
+  return { update(found) {
+    const newest = which.selectedIndex === which.options.length - 1, before = which.value;
+    options(found, newest ? undefined : before);
+    if (newest && which.value !== before) load();
+  } };
 }
 
 function open3d(canvas) {
