@@ -29,14 +29,16 @@ function jobsTable(project) {
 const WIDTH = 170, HEIGHT = 46, GAP_X = 60, GAP_Y = 18;
 
 function drawGraph(project) {
+  if (!project.jobs.length) return null;
   const columns = columnsOf(project);
   const places = new Map();
   columns.forEach((names, column) => names.forEach((name, row) => places.set(name, [10 + column * (WIDTH + GAP_X), 10 + row * (HEIGHT + GAP_Y)])));
-  const width = 20 + columns.length * (WIDTH + GAP_X) - GAP_X, height = 20 + Math.max(1, ...columns.map((each) => each.length)) * (HEIGHT + GAP_Y) - GAP_Y;
+  const width = 20 + columns.length * (WIDTH + GAP_X) - GAP_X, height = 20 + Math.max(1, ...columns.map((each) => each.length)) * (HEIGHT + GAP_Y);
   const edges = project.edges.map(([from, to]) => [places.get(from.replace(/\/$/, "")), places.get(to.replace(/\/$/, ""))]).filter(([a, b]) => a && b)
     .map(([[x1, y1], [x2, y2]]) => {
       const [ax, ay, bx, by] = [x1 + WIDTH, y1 + HEIGHT / 2, x2, y2 + HEIGHT / 2];
-      return s("path", { d: `M${ax} ${ay} C${ax + 40} ${ay} ${bx - 40} ${by} ${bx - 3} ${by}`, class: "edge", "marker-end": "url(#arrow)" });
+      const sag = by === ay && bx - ax > GAP_X ? HEIGHT * 0.95 : 0; // round the boxes between
+      return s("path", { d: `M${ax} ${ay} C${ax + 40} ${ay + sag} ${bx - 40} ${by + sag} ${bx - 3} ${by}`, class: "edge", "marker-end": "url(#arrow)" });
     });
   const boxes = project.jobs.map((job) => {
     const [x, y] = places.get(job.name);

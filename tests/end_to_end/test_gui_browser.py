@@ -1,0 +1,135 @@
+"""A user's way through the page in a real headless Chromium: fill the form, run, watch it converge, view the map, make a mask, post-process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from gui_client import serving, wait_for  # noqa: E402
+
+from aurefine.cli.main import main  # noqa: E402
+from aurefine.project.project import Project  # noqa: E402
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the page's test in a browser needs playwright: pip install aurefine[browser]")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
+SLOW = 120_000  # milliseconds
+
+
+@pytest.fixture
+def browser_page() -> Iterator[Any]:
+    """A window of 1280 x 900 in a new browser; whatever its console calls an error fails the test."""
+    errors: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(SLOW)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("dialog", lambda dialog: dialog.accept())
+        yield page
+        browser.close()
+    assert errors == []
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new project with simulated particles."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["simulate", "--o", "sim", "--n", "200", "--box", "32", "--angpix", "8", "--sym", "D2"]) == 0
+    Project.create(tmp_path, "5")
+    return tmp_path
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait until a JavaScript expression is true (the page's own rules forbid playwright's way)."""
+    end = time.monotonic() + SLOW / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(100)
+
+
+def picture(page: Any, name: str) -> None:
+    """Keep a picture of the page where AUREFINE_SCREENSHOTS names a folder."""
+    folder = os.environ.get("AUREFINE_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"gui_{name}.png"))
+
+
+def test_the_way_from_the_form_to_the_sharpened_map(root: Path, browser_page: Any) -> None:
+    page = browser_page
+    with serving(root) as site:
+        page.goto(site.address)
+        page.get_by_text("This project has no jobs yet").wait_for()
+        assert "token" not in page.url
+        site.enter()  # the test looks at the server too, as a second browser
+        refine(page)
+        wait_for(site, "Refine3D/job001", "Succeeded", "Failed")
+        look_at_the_refinement(page)
+        fill_and_run(page, "MaskCreate", {"fn_in": "Refine3D/job001/run_class001.mrc"})
+        assert wait_for(site, "MaskCreate/job002", "Succeeded", "Failed")["status"] == "Succeeded"
+        fill_and_run(page, "PostProcess", {"fn_in": "Refine3D/job001/run_half1_class001_unfil.mrc", "fn_mask": "MaskCreate/job002/mask.mrc"})
+        assert wait_for(site, "PostProcess/job003", "Succeeded", "Failed")["status"] == "Succeeded"
+        page.get_by_role("tab", name="Result").wait_for()
+        page.get_by_role("link", name="Jobs").click()
+        page.locator("svg a").nth(2).wait_for()
+        picture(page, "jobs")
+        assert page.locator("path.edge").count() >= 3
+
+
+def fill_and_run(page: Any, kind: str, values: dict[str, str]) -> None:
+    page.get_by_role("link", name="New job", exact=True).first.click()
+    page.locator(f'a[href="#/new/{kind}"]').click()
+    for key, value in values.items():
+        page.locator(f"#row-{key}").fill(value)
+    page.get_by_role("button", name="Run!").click()
+    page.get_by_role("tab", name="Output").wait_for()
+
+
+def refine(page: Any) -> None:
+    """The form by keyboard, with a mistake that is told at once."""
+    page.get_by_role("link", name="New job", exact=True).first.click()
+    page.locator('a[href="#/new/Refine3D"]').click()
+    page.get_by_label("Input images STAR file:").first.fill("sim/absent.star")
+    page.get_by_text("There is no such file in the project.").wait_for()
+    page.get_by_label("Input images STAR file:").first.fill("sim/particles.star")
+    page.get_by_text("with CTF columns").wait_for()
+    page.get_by_role("button", name="Browse for Reference map:").click()
+    page.get_by_role("button", name="sim/").click()
+    page.get_by_role("button", name="reference.mrc").click()
+    page.get_by_role("tab", name="I/O").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_label("Symmetry:", exact=True).fill("D2")
+    page.locator("#command", has_text="--sym D2").wait_for()
+    picture(page, "form")
+    page.get_by_role("button", name="Run!").click()
+    page.get_by_role("tab", name="Output").wait_for()
+
+
+def look_at_the_refinement(page: Any) -> None:
+    page.get_by_text("converged, final maps written").wait_for()  # the page has followed it by itself
+    assert page.locator(".chart").count() == 7
+    picture(page, "refinement")
+    page.get_by_role("tab", name="Sections").click()
+    until(page, "[...document.querySelectorAll('.sections img')].map((image) => image.naturalWidth).join() === '32,32,32,32'")
+    page.get_by_role("tab", name="Map in 3D").click()
+    until(page, "Number(document.querySelector('canvas').dataset.drawn) > 0")
+    page.locator("canvas").focus()
+    page.keyboard.press("ArrowRight")
+    until(page, "Number(document.querySelector('canvas').dataset.drawn) > 1")
+    picture(page, "map")
+    page.get_by_role("tab", name="Particles").click()
+    page.locator("tr .thumbnail").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= 1280")  # nothing has to be scrolled to the side
+    with page.expect_download() as download:
+        page.get_by_role("tab", name="Convergence").click()
+        page.get_by_role("link", name="Gold-standard FSC of every iteration as CSV").click()
+    assert download.value.suggested_filename == "fsc.csv"
