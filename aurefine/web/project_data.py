@@ -18,7 +18,6 @@ from aurefine.web.folder import Folder, Missing, Outside
 from aurefine.web.starting import START_LOG
 
 MAX_TAIL_BYTES = 64 << 10
-_FIRST_FILES = ("run_class001.mrc", "run.out", "run.err", "note.txt")
 
 
 def processes(project: Project) -> list[Process]:
