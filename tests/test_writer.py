@@ -12,9 +12,9 @@ import pytest
 from refinement_states import BOX, SmallParticles, small_options, small_state
 
 import aurefine
-from aurefine import mrc, star
+from aurefine import job_control, mrc, star
 from aurefine.errors import InputError
-from aurefine.refine import angdist, pipeline, star_tables, writer
+from aurefine.refine import angdist, star_tables, writer
 from aurefine.refine.checkpoint import stored_comments
 
 
@@ -161,21 +161,21 @@ def test_every_field_of_the_model_is_written():
 
 def test_exit_files_say_how_the_job_ended(folder):
     job = folder / "Refine3D" / "job001"
-    with pipeline.job_control(f"{job}/"):
+    with job_control.job_control(f"{job}/"):
         pass
-    assert names(job) == {pipeline.SUCCESS}
-    with pytest.raises(ZeroDivisionError), pipeline.job_control(f"{job}/"):
+    assert names(job) == {job_control.SUCCESS}
+    with pytest.raises(ZeroDivisionError), job_control.job_control(f"{job}/"):
         assert names(job) == set()  # the old one is gone as soon as the job runs
         raise ZeroDivisionError
-    assert names(job) == {pipeline.FAILURE}
-    with pytest.raises(InputError, match="stopped"), pipeline.job_control(f"{job}/") as control:
+    assert names(job) == {job_control.FAILURE}
+    with pytest.raises(InputError, match="stopped"), job_control.job_control(f"{job}/") as control:
         control.check()
-        (job / pipeline.ABORT_NOW).touch()
+        (job / job_control.ABORT_NOW).touch()
         control.check()
-    assert names(job) == {pipeline.ABORTED}
+    assert names(job) == {job_control.ABORTED}
 
 
 def test_without_a_pipeline_nothing_is_written(folder):
-    with pipeline.job_control() as control:
+    with job_control.job_control() as control:
         control.check()
     assert names(folder) == set()
