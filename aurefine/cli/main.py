@@ -23,7 +23,7 @@ JOBS = {
     "star": ("aurefine.jobs.star_tools", "print, plot, join, split and change STAR files; relion_star_handler's flags"),
     "reconstruct": ("aurefine.jobs.reconstruct", "make a map of particles at given poses, without aligning them"),
     "run": ("aurefine.jobs.run", "run a job as the next one of a RELION project; also RELION's job.star"),
-    "gui": ("aurefine.jobs.gui", "show a RELION project in a browser: set up jobs, run them, watch them"),
+    "gui": ("aurefine.web.command", "show a RELION project in a browser: set up jobs, run them, watch them"),
     "jobs": ("aurefine.jobs.list_jobs", "list the jobs of a RELION project, and how they stand"),
     "postprocess": ("aurefine.jobs.postprocess", "resolution, sharpening and local resolution of a map from its half maps"),
     "image_handler": ("aurefine.jobs.image_handler", "filter, resample, move, combine and measure maps and images; takes RELION's own flags"),

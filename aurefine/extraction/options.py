@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aurefine.errors import InputError
+from aurefine.threads import thread_count
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ExtractOptions:
     @property
     def workers(self) -> int:
         """Number of threads."""
-        return self.threads if self.threads > 0 else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return thread_count(self.threads)
 
 
 def validate(options: ExtractOptions) -> tuple[ExtractOptions, list[str]]:

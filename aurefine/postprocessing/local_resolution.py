@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.postprocessing.random_phases import CRandom, randomise
 from aurefine.postprocessing.run import prepare
 from aurefine.postprocessing.sharpen import Spectrum, fsc_weights
+from aurefine.threads import thread_count
 
 _MEMORY = 6e9  # bytes for the transforms of all threads
 
@@ -60,6 +60,7 @@ class Sample:
 
 def grid_of(halves: HalfMaps, options: PostprocessOptions) -> Grid:
     """The sampling points; InputError when none fits into the box."""
+
     def pixels(length: float) -> int:
         return int(fourier.round_half_away(length / halves.pixel_size))
 
@@ -173,10 +174,9 @@ def _threads(grid: Grid, box: int, options: PostprocessOptions) -> int:
     """As asked for, or one a core as long as their transforms stay within some gigabytes."""
     if options.threads > 0:
         return options.threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     planes = min(box, 2 * (grid.radius + grid.edge) + 1)
     each = 8 * 8 * planes * box * (box // 2 + 1)  # four windows transformed along two axes, 8 bytes a number, and as much for what passes
-    return max(1, min(cores, int(_MEMORY / each)))
+    return max(1, min(thread_count(0), int(_MEMORY / each)))
 
 
 def _write(result: LocalResolution, halves: HalfMaps, mask: Mask | None, options: PostprocessOptions, say: messages.Say) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.options import RefineOptions, validate_values
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out
 from aurefine.refine.state import Model, Poses, Progress, State
+from aurefine.threads import thread_count
 
 _LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interpolation
 
@@ -172,8 +172,7 @@ def doubts(state: State, options: RefineOptions) -> list[str]:
 
 def use_threads(asked: int) -> int:
     """Threads for torch and Numba: those asked for, or all cores when --j is left at 1 (one process stands for all of RELION's)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(cores, numba.config.NUMBA_NUM_THREADS)
+    cores = min(thread_count(0), numba.config.NUMBA_NUM_THREADS)
     threads = max(1, min(asked, cores)) if asked > 1 else cores
     memory.keep_freed()
     torch.set_num_threads(threads)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numba import njit, prange
 
+from aurefine.refine import select
+
 FREQUENCIES = 0.5  # share of the coarse pass's frequencies
 MARGIN = 14.0  # log-likelihood
 SHARE = 0.3
@@ -90,22 +92,11 @@ def _floor(values, margin, share):
 
 
 @njit(parallel=True, cache=True)
-def _keep(values, ptr, margin, share, kept, count):
+def _floors(values, ptr, margin, share, floor, count):
     for i in prange(len(ptr) - 1):
-        floor = _floor(values[ptr[i] : ptr[i + 1]], margin, share)
+        floor[i] = _floor(values[ptr[i] : ptr[i + 1]], margin, share)
         for k in range(ptr[i], ptr[i + 1]):
-            kept[k] = values[k] >= floor
-            count[i] += kept[k]
-
-
-@njit(parallel=True, cache=True)
-def _positions(ptr, kept, out_ptr, out):
-    for i in prange(len(ptr) - 1):
-        place = out_ptr[i]
-        for k in range(ptr[i], ptr[i + 1]):
-            if kept[k]:
-                out[place] = k
-                place += 1
+            count[i] += values[k] >= floor[i]
 
 
 def near_best(values: np.ndarray, ptr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,9 +104,7 @@ def near_best(values: np.ndarray, ptr: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     Args: values float32 flat scores; ptr int64 [n + 1], particle i's entries are values[ptr[i] : ptr[i + 1]].
     """
-    kept, count = np.empty(len(values), np.bool_), np.zeros(len(ptr) - 1, np.int64)
-    _keep(values, ptr, MARGIN, SHARE, kept, count)
-    out_ptr = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    out = np.empty(out_ptr[-1], np.int64)
-    _positions(ptr, kept, out_ptr, out)
-    return out_ptr, out
+    floor, count = np.empty(len(ptr) - 1, np.float32), np.zeros(len(ptr) - 1, np.int64)
+    _floors(values, ptr, MARGIN, SHARE, floor, count)
+    index, out_ptr = select.at_least(values, ptr, floor, count)
+    return out_ptr, index + np.repeat(ptr[:-1], count)

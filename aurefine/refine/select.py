@@ -113,9 +113,14 @@ def _indices(values, ptr, threshold, out_ptr, out):
 
 def indices(values: np.ndarray, ptr: np.ndarray, chosen: Significant) -> tuple[np.ndarray, np.ndarray]:
     """(index within its block int64 [total], ptr int64 [n + 1]) of every significant sample, in block order."""
-    out_ptr = np.concatenate([[0], np.cumsum(chosen.count)]).astype(np.int64)
+    return at_least(values, ptr, chosen.threshold, chosen.count)
+
+
+def at_least(values: np.ndarray, ptr: np.ndarray, threshold: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`indices` of what reaches the block's threshold float32 [n]; count int64 [n] is how many do."""
+    out_ptr = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
     out = np.empty(out_ptr[-1], np.int64)
-    _indices(values, ptr, chosen.threshold, out_ptr, out)
+    _indices(values, ptr, threshold, out_ptr, out)
     return out, out_ptr
 
 
