@@ -14,7 +14,7 @@ from aurefine.errors import InputError
 from aurefine.jobs import external_form
 from aurefine.jobs.form import YES, JobType, flags
 from aurefine.jobs.options import Option, help_text, parse
-from aurefine.project import job_directory, job_star, job_types, labels, runner
+from aurefine.project import job_directory, job_star, job_types, labels, runner, watch
 from aurefine.project.job_star import JobStar
 from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
@@ -53,6 +53,11 @@ def command_line(arguments: Sequence[str], jobs: Jobs) -> int:
         usage = _USAGE.format(types=", ".join(each.name for each in job_types.JOB_TYPES))
         print(help_text("aurefine run", SUMMARY, OPTIONS) + usage)
         return 0 if arguments else 2
+    with watch.closed_output_ignored():
+        return _run(arguments, jobs)
+
+
+def _run(arguments: Sequence[str], jobs: Jobs) -> int:
     own, what, rest = _split(arguments)
     if "--help" in rest or "-h" in rest:
         print(_form_help(job_types.by_name(what)))

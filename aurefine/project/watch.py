@@ -11,12 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from aurefine.project.job_directory import ERR, OUT
 from aurefine.project.process_record import ProcessRecord
@@ -104,23 +104,53 @@ def _terminations_raise() -> Iterator[None]:
 
 
 class _Tail:
-    """Shows what is added to a file from now on; a closed terminal or pipe is no reason to stop the job."""
+    """Shows what is added to a file from now on."""
 
     def __init__(self, path: Path, stream: TextIO) -> None:
         self._path, self._stream = path, stream
         self._position = path.stat().st_size
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._closed = False
 
     def show(self) -> None:
         with open(self._path, "rb") as file:
             file.seek(self._position)
             added = file.read()
-        if not added or self._closed:
-            return
-        self._position += len(added)
-        try:
+        if added:
+            self._position += len(added)
             self._stream.write(self._decoder.decode(added))
             self._stream.flush()
+
+
+@contextmanager
+def closed_output_ignored() -> Iterator[None]:
+    """A terminal or pipe that is closed (`aurefine run ... | head`) is no reason to stop, at no point between a job's start and its end."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Patient(sys.stdout), _Patient(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Patient:
+    """A stream that goes quiet when nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._unless_closed(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._unless_closed(self._stream.flush)
+
+    def _unless_closed(self, action: Callable[[], object]) -> None:
+        try:
+            action()
         except OSError:
-            self._closed = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # what is still buffered goes there too
