@@ -56,8 +56,11 @@ def angular_step(order: int, oversampling: int = 0) -> float:
 
 
 def psi_angles(order: int, step: float = 0.0) -> np.ndarray:
-    """In-plane angles `[n_psi]` (degrees) of the coarse grid, from 0 upwards; `step` replaces that of the order if it is positive."""
-    count = math.ceil(360.0 / (step if step > 0 else angular_step(order)) - 1e-9)
+    """In-plane angles `[n_psi]` (degrees) of the coarse grid, from 0 upwards; `step` replaces that of the order if it is positive.
+
+    Their number is even: with each angle the grid has the opposite one, whose slice is the complex conjugate.
+    """
+    count = 2 * math.ceil(180.0 / (step if step > 0 else angular_step(order)) - 1e-9)
     return np.arange(count) * (360.0 / count)
 
 

@@ -150,10 +150,11 @@ def shift_phases(shifts: np.ndarray | torch.Tensor, pixels: PixelList) -> torch.
 
 
 def matrix_product(left: torch.Tensor, right: torch.Tensor, reduced_precision: bool, out: torch.Tensor) -> torch.Tensor:
-    """out [m, n] = left [m, k] @ right [n, k]^T, float32; operands may be rounded to bfloat16 (CPU) or TF32 (CUDA) if `reduced_precision`.
+    """out [m, n] = left [m, k] @ right [n, k]^T; float32 operands may be rounded to bfloat16 (CPU) or TF32 (CUDA) if `reduced_precision`.
 
     The rounding is far below the noise of an image: each product errs by 2^-9 of itself at the most, at random. A CPU without hardware
-    for it keeps float32, but oneDNN's product is then still faster than the default library's.
+    for it keeps float32, but oneDNN's product is then still faster than the default library's. Where all three are bfloat16 (`fast_bfloat16`)
+    the product is twice as fast again, with its result rounded to 2^-9 of its size: only for a screening whose margin is far wider.
     """
     backend: Any = torch.backends.mkldnn if left.device.type == "cpu" else torch.backends.cuda
     target = backend.matmul
@@ -173,12 +174,6 @@ def fast_bfloat16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def rough_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """bfloat16 [m, n] = left [m, k] @ right [n, k]^T with sums in float32: twice as fast as `matrix_product` where `fast_bfloat16`, but the
-    result itself is rounded to 2^-9 of its size. Only for a screening whose margin is far wider than that."""
-    return torch.mm(left.bfloat16(), right.T)
 
 
 def score(

@@ -84,6 +84,7 @@ class CoarsePass:
         size = 2 * int(0.5 * screen.FREQUENCIES * pixels.size)
         self.screened = size >= _SMALLEST_SCREEN and not owner.plan.correlation
         self.screen_pixels = pixel_list(max(size, 2), optics.box, optics.pixel_size)
+        self.screen_shifts = screen.every_other(owner.grid.coarse_shifts_unperturbed, owner.grid.state.offset_step)
         self.screen_rows = torch.from_numpy(rows_of(self.screen_pixels, pixels)).to(owner.device)
 
     def run(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses) -> Iterator[Coarse]:
@@ -116,40 +117,37 @@ class CoarsePass:
 
     # ------------------------------------------------------------------ the whole grid
     def _dense(self, images: torch.Tensor, power: torch.Tensor, log_rotation: np.ndarray, log_offset: np.ndarray) -> Iterator[Coarse]:
-        rotations, shifts = self.grid.coarse_count, len(self.shifts)
+        rotations, native = self.grid.coarse_count, self.owner.native
         split = lambda k: (k % rotations, k // rotations)  # noqa: E731
-        for rows, cross, half_power in self._products(images, power, self.pixels):
-            if self.plan.correlation:
-                cross /= torch.sqrt(2 * half_power + 1e-30)[:, None, :]
-            else:
-                self.owner.select.add_dense_priors(self.owner.native(cross), self.owner.native(half_power), log_rotation, log_offset[rows])
-            values, ptr = self.owner.native(cross).reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations * shifts
-            yield self._significant_pairs(rows, values, ptr, split, log_rotation, log_offset[rows])
+        for rows, products, half_power in self._products(images, power, self.pixels, self.shifts):
+            values = self.owner.select.dense_scores(
+                native(products), native(half_power), log_rotation, log_offset[rows], self.grid.n_psi // 2, self.plan.correlation
+            )
+            ptr = np.arange(len(rows) + 1, dtype=np.int64) * rotations * len(self.shifts)
+            yield self._significant_pairs(rows, values.reshape(-1), ptr, split, log_rotation, log_offset[rows])
 
-    def _products(self, images: torch.Tensor, power: torch.Tensor, pixels: PixelList, rough: bool = False):
-        """Yield (rows, Re<shifted image, slice> [rows, shifts, rotations], half the weighted power of the slices [rows, rotations]).
+    def _products(self, images: torch.Tensor, power: torch.Tensor, pixels: PixelList, shifts: np.ndarray, rough: bool = False):
+        """Yield (rows, products of real and of imaginary parts [2, rows * shifts, slices], half the weighted power of the slices [rows, slices]).
 
-        float32; the first one bfloat16 if `rough`.
+        Slices are those at in-plane angles below 180 degrees: `select.dense_scores` makes both scores of each product. float32; the products
+        bfloat16 if `rough`.
         """
-        volume, device = self.owner.volume, self.owner.device
-        rotations = self.grid.coarse_rotations
-        planes = kernels.project_planes(volume, slice_matrices(rotations, volume, self.geometry), pixels)
-        projections, squares = planes.flatten(1), planes.square().sum(1)
-        if rough:
-            projections = projections.bfloat16()
-        phases = kernels.shift_phases(torch.as_tensor(self.shifts, device=device), pixels)
-        shifts = len(phases)
-        batch = max(1, self.owner.room * DENSE_SCORES // (len(rotations) * shifts))
-        scores = torch.empty((0 if rough else min(batch, len(images)) * shifts, len(rotations)), device=device)
+        volume, device, n_psi = self.owner.volume, self.owner.device, self.grid.n_psi
+        below = self.grid.coarse_rotations.reshape(-1, n_psi, 3, 3)[:, : n_psi // 2].reshape(-1, 3, 3)
+        planes = kernels.project_planes(volume, slice_matrices(below, volume, self.geometry), pixels)
+        squares = planes.square().sum(1)
+        phases = kernels.shift_phases(torch.as_tensor(shifts, device=device), pixels)
+        batch = max(1, self.owner.room * DENSE_SCORES // (2 * len(below) * len(phases)))
+        kind = torch.bfloat16 if rough else torch.float32
+        planes = planes.to(kind)
+        products = torch.empty((2, min(batch, len(images)) * len(phases), len(below)), device=device, dtype=kind)
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
-            shifted = images[start : start + batch, None, :] * phases
-            operand = torch.cat([shifted.real, shifted.imag], -1).flatten(0, 1)
-            if rough:
-                product = kernels.rough_product(operand, projections)
-            else:
-                product = kernels.matrix_product(operand, projections, self.plan.reduced_precision, scores[: len(operand)])
-            yield rows, product.view(len(rows), shifts, len(rotations)), 0.5 * (power[start : start + batch] @ squares.T)
+            shifted = (images[start : start + batch, None, :] * phases).flatten(0, 1)
+            some = products[:, : len(shifted)]
+            for part, values in enumerate((shifted.real, shifted.imag)):
+                kernels.matrix_product(values.to(kind).contiguous(), planes[:, part], self.plan.reduced_precision, some[part])
+            yield rows, some, 0.5 * (power[start : start + batch] @ squares.T)
 
     # ------------------------------------------------------------------ each particle's own list
     def _listed(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray, screened: bool) -> Iterator[Coarse]:
@@ -159,7 +157,7 @@ class CoarsePass:
             rows, part = np.arange(start, stop), listed.part(start, stop)
             if screened:
                 part = self._survivors_of_list(part, images[start:stop], power[start:stop], log_offset[rows])
-            values, block_ptr = self._scores(part.ptr, part.rotation, images[start:stop], power[start:stop], self.pixels)
+            values, block_ptr = self._scores(part.ptr, part.rotation, images[start:stop], power[start:stop], self.pixels, self.shifts)
             if not self.plan.correlation:
                 self.owner.select.add_block_priors(values, block_ptr, part.ptr, part.log_prior, log_offset[rows])
             coarse = self._significant_pairs(rows, values, block_ptr, split, None, log_offset[rows])
@@ -167,14 +165,14 @@ class CoarsePass:
             prior = (coarse.log_prior + part.log_prior[place]).astype(np.float32)
             yield Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, prior, coarse.log_weight)
 
-    def _scores(self, ptr: np.ndarray, index: np.ndarray, images: torch.Tensor, power: torch.Tensor, pixels: PixelList):
-        """(log-likelihoods, block ptr) of every listed rotation at every coarse shift, particle by particle."""
+    def _scores(self, ptr: np.ndarray, index: np.ndarray, images: torch.Tensor, power: torch.Tensor, pixels: PixelList, shifts: np.ndarray):
+        """(log-likelihoods, block ptr) of every listed rotation at every one of the shifts, particle by particle."""
         used, pair_slice = screen.distinct(index)
         slices = slice_matrices(self.grid.rotation_of(used), self.owner.volume, self.geometry)
-        shifts = len(self.shifts)
+        count = len(shifts)
         return kernels.score(
-            self.owner.volume, slices, ptr, pair_slice, images, power, np.arange(len(ptr), dtype=np.int64) * shifts,
-            np.tile(np.arange(shifts, dtype=np.int32), len(ptr) - 1), self.shifts, pixels, self.plan.correlation,
+            self.owner.volume, slices, ptr, pair_slice, images, power, np.arange(len(ptr), dtype=np.int64) * count,
+            np.tile(np.arange(count, dtype=np.int32), len(ptr) - 1), shifts, pixels, self.plan.correlation,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ screening
@@ -185,8 +183,9 @@ class CoarsePass:
         """The rotations of the whole grid that are near each particle's best one."""
         rotations, parts, count = self.grid.coarse_count, [], [np.zeros(1, np.int64)]
         rough = self.plan.reduced_precision and kernels.fast_bfloat16()
-        for rows, cross, half_power in self._products(self._at_half(images), self._at_half(power), self.screen_pixels, rough):
-            best = screen.best_over_shifts(cross, half_power.numpy(), log_rotation, log_offset[rows])
+        shifts, log_offset = self.shifts[self.screen_shifts], log_offset[:, self.screen_shifts]
+        for rows, products, half_power in self._products(self._at_half(images), self._at_half(power), self.screen_pixels, shifts, rough):
+            best = screen.best_over_shifts(products, half_power.numpy(), log_rotation, log_offset[rows], self.grid.n_psi // 2)
             ptr, kept = screen.near_best(best.reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations)
             parts.append(kept % rotations)
             count.append(np.diff(ptr))
@@ -195,10 +194,11 @@ class CoarsePass:
 
     def _survivors_of_list(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray) -> _Listed:
         """The listed rotations that are near each particle's best one."""
-        values, block_ptr = self._scores(listed.ptr, listed.rotation, self._at_half(images), self._at_half(power), self.screen_pixels)
-        self.owner.select.add_block_priors(values, block_ptr, listed.ptr, listed.log_prior, log_offset)
+        shifts = self.shifts[self.screen_shifts]
+        values, block_ptr = self._scores(listed.ptr, listed.rotation, self._at_half(images), self._at_half(power), self.screen_pixels, shifts)
+        self.owner.select.add_block_priors(values, block_ptr, listed.ptr, listed.log_prior, np.ascontiguousarray(log_offset[:, self.screen_shifts]))
         values = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
-        ptr, kept = screen.near_best(values.reshape(-1, len(self.shifts)).max(1), listed.ptr)
+        ptr, kept = screen.near_best(values.reshape(-1, len(shifts)).max(1), listed.ptr)
         return _Listed(ptr, listed.rotation[kept], listed.log_prior[kept])
 
     # ------------------------------------------------------------------ what is significant

@@ -21,6 +21,16 @@ _SPARSE = 16  # a table of all values is not worth its memory when fewer than on
 _EXCLUDED = np.float32(-1e29)  # scores below stand for what a prior forbids
 
 
+def every_other(shifts: np.ndarray, step: float) -> np.ndarray:
+    """Rows of the shifts that a screening compares: the grid's white squares.
+
+    At half the frequencies a shift by a whole step costs less than one by half a diagonal at all of them, which the coarse pass accepts.
+
+    Args: shifts float [t, 2] of a square grid of that `step`.
+    """
+    return np.flatnonzero(np.rint(shifts / step).astype(int).sum(1) % 2 == 0)
+
+
 def distinct(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(distinct values sorted, position of each entry among them int32), like np.unique; by counting where the range is not far larger."""
     span = int(index.max(initial=0)) + 1
@@ -35,47 +45,59 @@ def distinct(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return used, place[index]
 
 
-def best_over_shifts(cross: torch.Tensor, half_power: np.ndarray, log_rotation: np.ndarray, log_offset: np.ndarray) -> np.ndarray:
-    """float32 [b, r]: the largest over t of cross[b, t, r] + log_offset[b, t], with log_rotation[r] - half_power[b, r].
-
-    Args: cross float32 or bfloat16 [b, t, r]; the others float32.
-    """
-    best = np.empty(half_power.shape, np.float32)
-    if cross.dtype == torch.bfloat16:
-        _best_of_rounded(cross.view(torch.uint16).numpy(), half_power, log_rotation, log_offset, best)
+def best_over_shifts(
+    products: torch.Tensor, half_power: np.ndarray, log_rotation: np.ndarray, log_offset: np.ndarray, half: int
+) -> np.ndarray:
+    """float32 [b, r]: each rotation's score at its best shift; arguments as for `select.dense_scores`, products float32 or bfloat16."""
+    best = np.empty((len(half_power), len(log_rotation)), np.float32)
+    if products.dtype == torch.bfloat16:
+        _best_of_rounded(products.view(torch.uint16).numpy(), half_power, log_rotation, log_offset, half, best)
     else:
-        _best_over_shifts(cross.numpy(), half_power, log_rotation, log_offset, best)
+        _best_over_shifts(products.numpy(), half_power, log_rotation, log_offset, half, best)
     return best
 
 
+@njit(cache=True, fastmath=True, inline="always")
+def _finish_best(plus, minus, half_power, log_rotation, half, best):
+    for first in range(0, len(half_power), half):
+        for k in range(half):
+            place = 2 * first + k
+            best[place] = plus[first + k] + (log_rotation[place] - half_power[first + k])
+            best[place + half] = minus[first + k] + (log_rotation[place + half] - half_power[first + k])
+
+
 @njit(parallel=True, cache=True, fastmath=True)
-def _best_over_shifts(cross, half_power, log_rotation, log_offset, best):
-    particles, shifts, rotations = cross.shape
+def _best_over_shifts(products, half_power, log_rotation, log_offset, half, best):
+    particles, shifts = log_offset.shape
+    rotations = half_power.shape[1]
     for i in prange(particles):
-        row = best[i]
-        row[:] = np.float32(-1e38)
+        plus, minus = np.full(rotations, -1e38, np.float32), np.full(rotations, -1e38, np.float32)
         for t in range(shifts):
+            same, crossed, offset = products[0, i * shifts + t], products[1, i * shifts + t], log_offset[i, t]
             for r in range(rotations):
-                row[r] = max(row[r], cross[i, t, r] + log_offset[i, t])
-        for r in range(rotations):
-            row[r] += log_rotation[r] - half_power[i, r]
+                plus[r] = max(plus[r], same[r] + crossed[r] + offset)
+                minus[r] = max(minus[r], same[r] - crossed[r] + offset)
+        _finish_best(plus, minus, half_power[i], log_rotation, half, best[i])
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _best_of_rounded(cross, half_power, log_rotation, log_offset, best):
+def _best_of_rounded(products, half_power, log_rotation, log_offset, half, best):
     """The same for bfloat16 numbers, given as uint16: they are the upper halves of float32 numbers."""
-    particles, shifts, rotations = cross.shape
+    particles, shifts = log_offset.shape
+    rotations = half_power.shape[1]
     for i in prange(particles):
-        row, bits = best[i], np.empty(rotations, np.uint32)
-        values = bits.view(np.float32)
-        row[:] = np.float32(-1e38)
+        plus, minus = np.full(rotations, -1e38, np.float32), np.full(rotations, -1e38, np.float32)
+        bits = np.empty((2, rotations), np.uint32)
+        same, crossed = bits.view(np.float32)
         for t in range(shifts):
+            for part in range(2):
+                for r in range(rotations):
+                    bits[part, r] = np.uint32(products[part, i * shifts + t, r]) << np.uint32(16)
+            offset = log_offset[i, t]
             for r in range(rotations):
-                bits[r] = np.uint32(cross[i, t, r]) << np.uint32(16)
-            for r in range(rotations):
-                row[r] = max(row[r], values[r] + log_offset[i, t])
-        for r in range(rotations):
-            row[r] += log_rotation[r] - half_power[i, r]
+                plus[r] = max(plus[r], same[r] + crossed[r] + offset)
+                minus[r] = max(minus[r], same[r] - crossed[r] + offset)
+        _finish_best(plus, minus, half_power[i], log_rotation, half, best[i])
 
 
 @njit(cache=True)

@@ -125,14 +125,36 @@ def at_least(values: np.ndarray, ptr: np.ndarray, threshold: np.ndarray, count: 
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def add_dense_priors(cross, half_power, log_direction, log_offset):
-    """In place, cross[b, t, r] += log_direction[r] + log_offset[b, t] - half_power[b, r] (all float32)."""
-    particles, shifts, rotations = cross.shape
+def _dense_scores(products, half_power, log_rotation, log_offset, half, correlation, out):
+    particles, shifts = log_offset.shape
     for i in prange(particles):
-        base = log_direction - half_power[i]
-        for t in range(shifts):
-            for r in range(rotations):
-                cross[i, t, r] += base[r] + log_offset[i, t]
+        for first in range(0, half_power.shape[1], half):  # a direction's in-plane angles below 180 degrees
+            for t in range(shifts):
+                row, place = i * shifts + t, 2 * first
+                for k in range(half):
+                    same, crossed, norm = products[0, row, first + k], products[1, row, first + k], half_power[i, first + k]
+                    if correlation:
+                        scale = 1 / np.sqrt(2 * norm + np.float32(1e-30))
+                        out[i, t, place + k], out[i, t, place + half + k] = scale * (same + crossed), scale * (same - crossed)
+                    else:
+                        rest = log_offset[i, t] - norm
+                        out[i, t, place + k] = same + crossed + (log_rotation[place + k] + rest)
+                        out[i, t, place + half + k] = same - crossed + (log_rotation[place + half + k] + rest)
+
+
+def dense_scores(
+    products: np.ndarray, half_power: np.ndarray, log_rotation: np.ndarray, log_offset: np.ndarray, half: int, correlation: bool = False
+) -> np.ndarray:
+    """float32 [b, t, r] log weights of the whole grid, from its products with slices at in-plane angles below 180 degrees.
+
+    The slice at the opposite angle is the complex conjugate, so the sum of the products of real and of imaginary parts is one score, and their
+    difference the other.
+    Args: products float32 [2, b * t, r / 2], real and imaginary parts; half_power [b, r / 2] half the weighted power of the slices; log_rotation
+        [r], log_offset [b, t] priors; half: in-plane angles below 180 degrees; correlation: divide by the root of the power instead.
+    """
+    out = np.empty((*log_offset.shape, len(log_rotation)), np.float32)
+    _dense_scores(products, half_power, log_rotation, log_offset, half, correlation, out)
+    return out
 
 
 @njit(parallel=True, cache=True)

@@ -11,7 +11,7 @@ import torch
 
 from aurefine.refine.select import NEVER, Significant
 
-__all__ = ["NEVER", "Significant", "add_block_priors", "add_dense_priors", "best_only", "indices", "significant"]
+__all__ = ["NEVER", "Significant", "add_block_priors", "best_only", "dense_scores", "indices", "significant"]
 
 
 def _on(array: np.ndarray | torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -100,10 +100,18 @@ def indices(values: torch.Tensor, ptr: np.ndarray | torch.Tensor, chosen: Signif
     return place.cpu().numpy(), np.concatenate([[0], np.cumsum(chosen.count)]).astype(np.int64)
 
 
-def add_dense_priors(cross: torch.Tensor, half_power: torch.Tensor, log_direction, log_offset) -> None:
-    """See `select.add_dense_priors`: in place, cross[b, t, r] += log_direction[r] + log_offset[b, t] - half_power[b, r]."""
-    cross += (_on(log_direction, cross) - half_power)[:, None, :]
-    cross += _on(log_offset, cross)[:, :, None]
+def dense_scores(products: torch.Tensor, half_power: torch.Tensor, log_rotation, log_offset, half: int, correlation: bool = False) -> torch.Tensor:
+    """See `select.dense_scores`."""
+    particles, shifts = log_offset.shape
+    same, crossed = products.view(2, particles, shifts, -1, half)
+    out = torch.stack([same + crossed, same - crossed], 3)
+    norm = half_power.view(particles, 1, -1, 1, half)
+    if correlation:
+        out /= torch.sqrt(2 * norm + 1e-30)
+    else:
+        out += _on(log_rotation, products).view(-1, 2, half) - norm
+        out += _on(log_offset, products)[:, :, None, None, None]
+    return out.view(particles, shifts, -1)
 
 
 def add_block_priors(values: torch.Tensor, ptr, pair_ptr, log_pair, log_offset) -> None:

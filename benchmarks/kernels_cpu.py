@@ -1,0 +1,110 @@
+"""Single stages of the E-step on this CPU: nanoseconds per unit of work, at the sizes of a local search.
+
+    python benchmarks/kernels_cpu.py [--image 100] [--threads 2] [--json FILE]
+
+Poses come in groups of close neighbours, as those of a local search do; `project, scattered` has them all over the sphere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import relion
+import torch
+from scipy.spatial.transform import Rotation
+
+from aurefine import kernels
+from aurefine.fourier import pixel_list
+from aurefine.kernels import Accumulator, Samples, Volume
+from aurefine.refine.loop import use_threads
+
+
+def volume_of(image: int, padding: float = 2.0) -> Volume:
+    """A random volume for images of that size."""
+    half = int(padding * image / 2 + 0.5) + 1
+    shape = (2 * half + 1, 2 * half + 1, half + 1)
+    return Volume(torch.complex(torch.rand(shape), torch.rand(shape)), image // 2, padding)
+
+
+def near(particles: int, count: int, spread: float, padding: float, rng: np.random.Generator) -> np.ndarray:
+    """float32 [particles * count, 3, 2]: slices within `spread` degrees of one pose a particle."""
+    poses = Rotation.random(particles, rng).as_matrix()[:, None]
+    turned = Rotation.from_rotvec(np.deg2rad(rng.uniform(-spread, spread, (particles * count, 3)))).as_matrix().reshape(particles, count, 3, 3)
+    return np.ascontiguousarray((padding * (turned @ poses)).transpose(0, 1, 3, 2)[..., :2].reshape(-1, 3, 2), np.float32)
+
+
+def timed(action, least: float = 1.0) -> float:
+    """Seconds of one call; the first one, which may compile, is left out."""
+    action()
+    start, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - start < least:
+        action()
+        calls += 1
+    return (time.perf_counter() - start) / calls
+
+
+def main() -> None:
+    """Time every stage and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", type=int, default=100, help="image size in pixels")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    threads = use_threads(arguments.threads or 1)
+    rng = np.random.default_rng(1)
+    pixels = pixel_list(arguments.image, arguments.image, 2.0)
+    volume, n = volume_of(arguments.image), len(pixels)
+    particles, listed, spread = 64, 60, 3.0
+    slices = near(particles, listed, spread, volume.padding, rng)
+    images = torch.complex(torch.randn(particles, n), torch.randn(particles, n))
+    power = torch.rand(particles, n)
+    rows: dict[str, tuple[float, float]] = {}
+
+    scattered = near(len(slices), 1, 0, volume.padding, rng)
+    rows["project, neighbours"] = timed(lambda: kernels.project_planes(volume, slices, pixels)), len(slices) * n
+    rows["project, scattered"] = timed(lambda: kernels.project_planes(volume, scattered, pixels)), len(slices) * n
+    ptr, pairs = np.arange(particles + 1, dtype=np.int64) * listed, np.arange(len(slices), dtype=np.int32)
+    for count in (9, 21, 45):
+        shifts = rng.uniform(-0.1, 0.1, (count, 2)).astype(np.float32)
+        block = np.arange(particles + 1, dtype=np.int64) * count
+        table = np.tile(np.arange(count, dtype=np.int32), particles)
+        rows[f"score lists, {count} shifts"] = (
+            timed(lambda b=block, t=table, s=shifts: kernels.score(volume, slices, ptr, pairs, images, power, b, t, s, pixels)), len(slices) * n
+        )  # fmt: skip
+    fine = rng.uniform(-0.1, 0.1, (21 * 4, 2)).astype(np.float32)
+    for name, each in (("one pair each", 1), ("20 pairs each", 20)):
+        rotations = particles * 8
+        children = near(particles, 64, 1.0, volume.padding, rng)
+        rotation_ptr = np.arange(rotations + 1, dtype=np.int64) * each
+        own = np.repeat(np.arange(particles, dtype=np.int32), 8)
+        owner = own if each == 1 else np.sort(rng.integers(0, particles, (rotations, each)), 1).astype(np.int32).reshape(-1)
+        shift = rng.integers(0, 21, len(owner)).astype(np.int32)
+        rows[f"score children, {name}"] = (
+            timed(lambda c=children, r=rotation_ptr, o=owner, s=shift: kernels.score_children(volume, c, 8, r, o, s, images, power, fine, 4, pixels)),
+            len(owner) * n,
+        )  # fmt: skip
+    accumulator = Accumulator.empty(volume.r_max, volume.padding, threads)
+    each = 24
+    own = np.repeat(np.arange(particles, dtype=np.int32), each)
+    samples = Samples(np.arange(len(own) + 1, dtype=np.int64), own, np.arange(len(own) + 1, dtype=np.int64) * 3,
+                      rng.integers(0, 84, 3 * len(own)).astype(np.int32), rng.random(3 * len(own)).astype(np.float32))  # fmt: skip
+    own_slices = near(particles, each, 1.0, volume.padding, rng)
+    flat = torch.ones(n).numpy()
+    rows["sum and insert, one particle a slice"] = (
+        timed(lambda: kernels.accumulate(volume, accumulator, own_slices, samples, fine, images, images, power, flat, flat > 0, pixels, False)),
+        len(own_slices) * n,
+    )  # fmt: skip
+    print(f"{n} pixels, {threads} threads")
+    for name, (seconds, work) in rows.items():
+        print(f"{name:40}{seconds / work * threads * 1e9:8.2f} ns a pixel and core")
+    if arguments.json:
+        found = [{"stage": name, "seconds": seconds, "work": work, "ns": seconds / work * threads * 1e9} for name, (seconds, work) in rows.items()]
+        arguments.json.write_text(json.dumps({"machine": relion.machine(), "threads": threads, "pixels": n, "stages": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
