@@ -61,6 +61,11 @@ class Accumulator:
     r_max: int
     padding: float
 
+    @property
+    def half(self) -> int:
+        """Index of the centre along z and y."""
+        return self.data.shape[3] - 1
+
     @classmethod
     def empty(cls, r_max: int, padding: float, copies: int, device: torch.device | str = "cpu") -> Accumulator:
         """A zero accumulator for frequencies up to r_max shells of a map padded by `padding`."""

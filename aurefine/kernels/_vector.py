@@ -1,318 +1,281 @@
-"""128- and 256-bit loads and stores for the trilinear kernels, which Numba's own vectoriser does not find.
+"""The inner loops of the CPU kernels, written as vector code.
 
-Neighbours along x lie side by side in memory: one 128-bit load fetches both complex voxels of a projection, one 256-bit update writes
-both (re, im, weight, -) voxels of a back-projection.
+Eight lanes at a time suit processors with and without AVX-512. Neighbours along x lie side by side in memory: one 128-bit load fetches both
+complex voxels of a projection, one 256-bit update writes both (re, im, weight, -) voxels of a back-projection.
 """
 
 from __future__ import annotations
 
-from llvmlite import ir
-from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-_F32 = ir.FloatType()
-_I32 = ir.IntType(32)
-_FAST = ("fast",)
+from aurefine.kernels._emit import FLOAT, Array, Code, Sum, Value, returns_float, written
+
+LANES = 8
+# Rows of the table that `locate` fills: fractions of a voxel along x, y, z, and the Friedel sign (0 outside the sphere).
+FRACTION_X, FRACTION_Y, FRACTION_Z, SIGN, LOCATED_ROWS = range(5)
 
 
-def _pointer(context, builder, array_type, array, offset, width):
-    base = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(base, [offset]), ir.VectorType(_F32, width).as_pointer())
+def _strides(half: Value) -> tuple[Value, Value]:
+    """Floats from a voxel to its neighbours along y and z, two a voxel."""
+    along_y = (half + 1) * 2
+    return along_y, along_y * (half * 2 + 1)
 
 
-def _load(context, builder, array_type, array, offset, width):
-    value = builder.load(_pointer(context, builder, array_type, array, offset, width))
-    value.align = 4
-    return value
-
-
-def _splat(builder, scalar, width):
-    undefined = ir.Constant(ir.VectorType(_F32, width), ir.Undefined)
-    one = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, width), [0] * width))
-
-
-def _lerp(builder, low, high, fraction):
-    return builder.fadd(low, builder.fmul(fraction, builder.fsub(high, low, flags=_FAST), flags=_FAST), flags=_FAST)
-
-
+# ---------------------------------------------------------------------- projection
 @intrinsic
-def interpolate(typingctx, volume, i00, i01, i10, i11, fx, fy, fz):
-    """(re, im) interpolated between 8 voxels; volume is a flat float32 array, i?? the offsets of the four (z, y) corners, f? the fractions."""
-    signature = types.UniTuple(types.float32, 2)(volume, i00, i01, i10, i11, fx, fy, fz)
+def locate(typingctx, slices, row, x, y, begin, count, limit, half, index, located, tile):
+    """Where `count` pixels from `begin` on of a slice lie: index int32 (floats from the volume's start) and the rows of `located`.
 
-    def codegen(context, builder, signature, args):
-        corners = [_load(context, builder, signature.args[0], args[0], offset, 4) for offset in args[1:5]]
-        along_y = _splat(builder, args[6], 4)
-        low, high = _lerp(builder, corners[0], corners[1], along_y), _lerp(builder, corners[2], corners[3], along_y)
-        both = _lerp(builder, low, high, _splat(builder, args[7], 4))
-        undefined = ir.Constant(ir.VectorType(_F32, 4), ir.Undefined)
-        pair = ir.VectorType(_I32, 2)
-        left = builder.shuffle_vector(both, undefined, ir.Constant(pair, [0, 1]))
-        right = builder.shuffle_vector(both, undefined, ir.Constant(pair, [2, 3]))
-        value = _lerp(builder, left, right, _splat(builder, args[5], 2))
-        parts = [builder.extract_element(value, ir.Constant(_I32, k)) for k in (0, 1)]
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return signature, codegen
-
-
-@intrinsic
-def add_pair(typingctx, volume, offset, re, im, weight, w_left, w_right):
-    """volume[offset : offset + 8] += [w_left * (re, im, weight, 0), w_right * (re, im, weight, 0)]; volume is a flat float32 array."""
-    signature = types.void(volume, offset, re, im, weight, w_left, w_right)
-
-    def codegen(context, builder, signature, args):
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], 8)
-        old = builder.load(pointer)
-        old.align = 4
-        value = ir.Constant(ir.VectorType(_F32, 4), [0.0, 0.0, 0.0, 0.0])
-        for k, part in enumerate(args[2:5]):
-            value = builder.insert_element(value, part, ir.Constant(_I32, k))
-        eight = ir.VectorType(_I32, 8)
-        undefined = ir.Constant(ir.VectorType(_F32, 4), ir.Undefined)
-        twice = builder.shuffle_vector(value, undefined, ir.Constant(eight, [0, 1, 2, 3] * 2))
-        left, right = _splat(builder, args[5], 4), _splat(builder, args[6], 4)
-        factors = builder.shuffle_vector(left, right, ir.Constant(eight, [0, 1, 2, 3, 4, 5, 6, 7]))
-        stored = builder.store(builder.fadd(old, builder.fmul(twice, factors, flags=_FAST), flags=_FAST), pointer)
-        stored.align = 4
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _loop(builder, count, body):
-    """for q in range(count): body(q)."""
-    with cgutils.for_range(builder, count) as loop:
-        body(loop.index)
-
-
-def _vector_sum(builder, width):
-    slot = cgutils.alloca_once(builder, ir.VectorType(_F32, width))
-    builder.store(ir.Constant(ir.VectorType(_F32, width), [0.0] * width), slot)
-    return slot
-
-
-def _add_product(builder, slot, left, right):
-    builder.store(builder.fadd(builder.load(slot), builder.fmul(left, right, flags=_FAST), flags=_FAST), slot)
-
-
-def _add_to(context, builder, array_type, array, offset, slot, width):
-    """array[offset : offset + width] += the sum."""
-    pointer = _pointer(context, builder, array_type, array, offset, width)
-    old = builder.load(pointer)
-    old.align = 4
-    stored = builder.store(builder.fadd(old, builder.load(slot), flags=_FAST), pointer)
-    stored.align = 4
-
-
-def _shuffle(builder, value, mask):
-    undefined = ir.Constant(value.type, ir.Undefined)
-    return builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(_I32, len(mask)), mask))
-
-
-def _at(builder, index, stride, offset=None):
-    place = builder.mul(index, ir.Constant(index.type, stride))
-    return place if offset is None else builder.add(place, offset)
-
-
-@intrinsic
-def children_dot(typingctx, re, im, first, xr, xi, start, count, out, place):
-    """out[place + 8 j + k] += sum over q of re[first + 8 q + k] xr[start + 4 q + j] + im[...] xi[...]: 8 rotations k by 4 shifts j.
-
-    All arrays are flat float32; one pass keeps the 32 sums in two 512-bit registers.
+    slices flat [n, 3, 2]; x, y float32 frequencies; limit: squared radius in voxels; tile: length of a row. Whole vectors are read and written.
     """
-    signature = types.void(re, im, first, xr, xi, start, count, out, place)
+    return written((slices, row, x, y, begin, count, limit, half, index, located, tile), _locate)
 
-    def codegen(context, builder, signature, args):
-        kinds = signature.args
-        sums = [_vector_sum(builder, 16) for _ in range(4)]
 
-        def body(q):
-            rotations = [_load(context, builder, kinds[n], args[n], _at(builder, q, 8, args[2]), 8) for n in (0, 1)]
-            shifts = [_load(context, builder, kinds[n], args[n], _at(builder, q, 4, args[5]), 4) for n in (3, 4)]
-            for part in (0, 1):
-                wide = _shuffle(builder, rotations[part], list(range(8)) * 2)
-                for pair in (0, 1):
-                    factors = _shuffle(builder, shifts[part], [2 * pair] * 8 + [2 * pair + 1] * 8)
-                    _add_product(builder, sums[2 * part + pair], wide, factors)
+def _locate(code: Code, slices, row, x, y, begin, count, limit, half, index, located, tile) -> None:
+    matrix = [slices.at(row * 6 + k).spread(LANES) for k in range(6)]
+    along_y, along_z = _strides(half)
+    narrow = lambda offset: Value(code, code.builder.trunc(offset.value, index.pointer.type.pointee)).repeated(LANES)  # noqa: E731
+    step_y, step_z, centre = narrow(along_y), narrow(along_z), narrow(half * (along_y + along_z))
+    radius = limit.repeated(LANES)
+    with code.loop(count, LANES) as q:
+        u, v = x.at(begin + q).load(LANES), y.at(begin + q).load(LANES)
+        place = [matrix[2 * axis] * u + matrix[2 * axis + 1] * v for axis in range(3)]
+        one, zero = code.constant(1.0, u.value.type), code.constant(0.0, u.value.type)
+        inside = (place[0] * place[0] + place[1] * place[1] + place[2] * place[2]).compare("<=", radius)
+        sign = inside.choose(place[0].compare(">=", 0.0).choose(one, zero - one), zero)
+        place = [inside.choose(along * sign, zero) for along in place]
+        low = [along.floor() for along in place]
+        whole = [along.as_int() for along in low]
+        index.at(q).store(whole[2] * step_z + whole[1] * step_y + whole[0] * 2 + centre)
+        for axis in range(3):
+            located.at(tile * axis + q).store(place[axis] - low[axis])
+        located.at(tile * SIGN + q).store(sign)
 
-        _loop(builder, args[6], body)
-        for pair in (0, 1):
-            _add_product(builder, sums[pair], builder.load(sums[2 + pair]), _splat(builder, ir.Constant(_F32, 1.0), 16))
-            offset = builder.add(args[8], ir.Constant(args[8].type, 16 * pair))
-            _add_to(context, builder, kinds[7], args[7], offset, sums[pair], 16)
-        return context.get_dummy_value()
 
-    return signature, codegen
+@intrinsic
+def gather(typingctx, volume, half, count, index, located, tile, out, real, imaginary):
+    """Interpolate located pixels: out[real + q], out[imaginary + q]. volume flat float32; whole vectors are written."""
+    return written((volume, half, count, index, located, tile, out, real, imaginary), _gather)
+
+
+def _gather(code: Code, volume, half, count, index, located, tile, out, real, imaginary) -> None:
+    along_y, along_z = _strides(half)
+    corners = [volume, volume.at(along_y), volume.at(along_z), volume.at(along_y + along_z)]
+    with code.loop(count, 4) as q:
+        pixels = [_one_pixel(code, corners, index, located, tile, q + k) for k in range(4)]
+        pairs = [pixels[0].shuffle([0, 4, 1, 5], pixels[1]), pixels[2].shuffle([0, 4, 1, 5], pixels[3])]
+        re, im = pairs[0].shuffle([0, 1, 4, 5], pairs[1]), pairs[0].shuffle([2, 3, 6, 7], pairs[1])
+        sign = located.at(tile * SIGN + q).load(4)
+        out.at(real + q).store(re * (sign * sign))
+        out.at(imaginary + q).store(im * sign)
+
+
+def _one_pixel(code: Code, corners: list[Array], index: Array, located: Array, tile: Value, q: Value) -> Value:
+    """Four lanes, of which the first two are (re, im)."""
+    place = Value(code, code.builder.sext(index.at(q).load().value, q.value.type))
+    v = [corner.at(place).load(4) for corner in corners]
+    along_x, along_y, along_z = (located.at(tile * axis + q).spread(4) for axis in range(3))
+    near, far = v[0] + along_y * (v[1] - v[0]), v[2] + along_y * (v[3] - v[2])
+    value = near + along_z * (far - near)
+    return value + along_x * (value.shuffle([2, 3, 2, 3]) - value)
+
+
+@intrinsic
+def weighted_power(typingctx, work, real, imaginary, weights, start, count):
+    """The sum of weights[start + q] (re^2 + im^2) over q, of parts at work[real + q] and work[imaginary + q]."""
+    return written((work, real, imaginary, weights, start, count), _weighted_power)
+
+
+@returns_float
+def _weighted_power(code: Code, work, real, imaginary, weights, start, count) -> Value:
+    total = Sum(code, LANES)
+    with code.loop(count, LANES) as q:
+        re, im = work.at(real + q).load(LANES), work.at(imaginary + q).load(LANES)
+        total.add(weights.at(start + q).load(LANES) * (re * re + im * im))
+    return total.value.total()
+
+
+# ---------------------------------------------------------------------- scores
+ROTATIONS = 4  # rotations whose sums are kept in registers together
+
+
+def _dot(blocks: int):
+    """An intrinsic: products of ROTATIONS projections with a particle's shifted images, for LANES * `blocks` shifts."""
+
+    def write(code: Code, work, tile, xr, xi, width, column, count, out, place) -> None:
+        sums = [[Sum(code, LANES) for _ in range(blocks)] for _ in range(ROTATIONS)]
+        with code.loop(count) as q:
+            for part, images in enumerate((xr, xi)):
+                shifted = [images.at(q * width + column + LANES * b).load(LANES) for b in range(blocks)]
+                for k, row in enumerate(sums):
+                    projection = work.at(tile * (2 * k + part) + q).spread(LANES)
+                    for total, values in zip(row, shifted, strict=True):
+                        total.add(projection * values)
+        for k, row in enumerate(sums):
+            for b, total in enumerate(row):
+                out.at(place + width * k + LANES * b).add(total.value)
+
+    def dot(typingctx, work, tile, xr, xi, width, column, count, out, place):
+        """out[place + k width + t] += sum over q of re_k[q] xr[q width + column + t] + im_k[q] xi[...] for each rotation k.
+
+        re_0, im_0, re_1, ... are rows of `tile` floats of `work`.
+        """
+        return written((work, tile, xr, xi, width, column, count, out, place), write)
+
+    return intrinsic(dot)
+
+
+dot8, dot16, dot24 = _dot(1), _dot(2), _dot(3)
+
+
+@intrinsic
+def interleave8(typingctx, work, tile, count, out_re, out_im, out_square):
+    """out_re[8 q + k] = re_k[q], likewise im, and re^2 + im^2, of eight projections re_0, im_0, re_1, ..., rows of `tile` floats of `work`."""
+    return written((work, tile, count, out_re, out_im, out_square), _interleave8)
+
+
+def _interleave8(code: Code, work, tile, count, out_re, out_im, out_square) -> None:
+    with code.loop(count, LANES) as q:
+        parts = [_transposed([work.at(tile * (2 * k + part) + q).load(LANES) for k in range(8)]) for part in (0, 1)]
+        for line, (re, im) in enumerate(zip(*parts, strict=True)):
+            place = (q + line) * 8
+            out_re.at(place).store(re)
+            out_im.at(place).store(im)
+            out_square.at(place).store(re * re + im * im)
+
+
+def _transposed(rows: list[Value]) -> list[Value]:
+    """Eight vectors of eight lanes, lanes and vectors exchanged: neighbours one, two and four apart change places in turn."""
+    for step in (1, 2, 4):
+        low = [lane if not lane & step else lane - step + 8 for lane in range(8)]
+        high = [lane + step if not lane & step else lane + 8 for lane in range(8)]
+        pairs = {k: (rows[k].shuffle(low, rows[k + step]), rows[k].shuffle(high, rows[k + step])) for k in range(8) if not k & step}
+        rows = [pairs[k][0] if not k & step else pairs[k - step][1] for k in range(8)]
+    return rows
+
+
+@intrinsic
+def children_dot(typingctx, re, im, xr, xi, start, count, out, place):
+    """out[place + 8 j + k] += sum over q of re[8 q + k] xr[start + 4 q + j] + im[...] xi[...]: 8 rotations k by 4 shifts j."""
+    return written((re, im, xr, xi, start, count, out, place), _children_dot)
+
+
+def _children_dot(code: Code, re, im, xr, xi, start, count, out, place) -> None:
+    sums = [[Sum(code, 8) for _ in range(4)] for _ in range(2)]
+    with code.loop(count) as q:
+        for row, rotations, shifts in ((sums[0], re, xr), (sums[1], im, xi)):
+            projections = rotations.at(q * 8).load(8)
+            for j, total in enumerate(row):
+                total.add(projections * shifts.at(start + q * 4 + j).spread(8))
+    for j in range(4):
+        out.at(place + 8 * j).add(sums[0][j].value + sums[1][j].value)
 
 
 @intrinsic
 def weighted_sum8(typingctx, values, weights, start, count, out, place):
-    """out[place + k] += sum over q of weights[start + q] values[8 q + k]; flat float32 arrays."""
-    signature = types.void(values, weights, start, count, out, place)
-
-    def codegen(context, builder, signature, args):
-        kinds = signature.args
-        total = _vector_sum(builder, 8)
-
-        def body(q):
-            value = _load(context, builder, kinds[0], args[0], _at(builder, q, 8), 8)
-            weight = _load(context, builder, kinds[1], args[1], builder.add(q, args[2]), 1)
-            _add_product(builder, total, value, _shuffle(builder, weight, [0] * 8))
-
-        _loop(builder, args[3], body)
-        _add_to(context, builder, kinds[4], args[4], args[5], total, 8)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    """out[place + k] += sum over q of weights[start + q] values[8 q + k]."""
+    return written((values, weights, start, count, out, place), _weighted_sum8)
 
 
-def _pair_dot(blocks):
-    """An intrinsic: sums over pixels of two rotations' projections times a particle's shifted images, for 16 `blocks` shifts."""
-
-    def pair_dot(typingctx, work, tile, xr, xi, width, column, count, out, place):
-        """out[place + k width + t] += sum over q of re_k[q] xr[q width + column + t] + im_k[q] xi[...] for rotations k = 0, 1.
-
-        All arrays flat float32; re_0, im_0, re_1, im_1 are rows of `tile` floats of `work`. The 4 to 8 sums stay in registers, and both
-        rotations share the loads of the images.
-        """
-        signature = types.void(work, tile, xr, xi, width, column, count, out, place)
-
-        def codegen(context, builder, signature, args):
-            kinds = signature.args
-            slots = [(k, part, block) for k in (0, 1) for part in (0, 1) for block in range(blocks)]
-            sums = {slot: _vector_sum(builder, 16) for slot in slots}
-            rows = [builder.mul(args[1], ir.Constant(args[1].type, n)) for n in range(4)]
-            extra = [ir.Constant(args[4].type, 16 * block) for block in range(blocks)]
-
-            def body(q):
-                start = builder.add(builder.mul(q, args[4]), args[5])
-                for part in (0, 1):
-                    images = [_load(context, builder, kinds[2 + part], args[2 + part], builder.add(start, offset), 16) for offset in extra]
-                    for k in (0, 1):
-                        one = _load(context, builder, kinds[0], args[0], builder.add(q, rows[2 * k + part]), 1)
-                        wide = _shuffle(builder, one, [0] * 16)
-                        for block in range(blocks):
-                            _add_product(builder, sums[k, part, block], wide, images[block])
-
-            _loop(builder, args[6], body)
-            for k in (0, 1):
-                line = args[8] if k == 0 else builder.add(args[8], args[4])
-                for block in range(blocks):
-                    _add_product(builder, sums[k, 0, block], builder.load(sums[k, 1, block]), _splat(builder, ir.Constant(_F32, 1.0), 16))
-                    _add_to(context, builder, kinds[7], args[7], builder.add(line, extra[block]), sums[k, 0, block], 16)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return intrinsic(pair_dot)
+def _weighted_sum8(code: Code, values, weights, start, count, out, place) -> None:
+    sums = [Sum(code, 8) for _ in range(4)]  # as many as hide the latency of an addition; what is left over goes to the first
+    whole = Value(code, code.builder.udiv(count.value, code.long(4).value))
+    with code.loop(whole) as block:
+        for k, total in enumerate(sums):
+            q = block * 4 + k
+            total.add(values.at(q * 8).load(8) * weights.at(start + q).spread(8))
+    with code.loop(count - whole * 4) as rest:
+        q = whole * 4 + rest
+        sums[0].add(values.at(q * 8).load(8) * weights.at(start + q).spread(8))
+    out.at(place).add(sums[0].value + sums[1].value + (sums[2].value + sums[3].value))
 
 
-pair_dot16, pair_dot32 = _pair_dot(1), _pair_dot(2)
+# ---------------------------------------------------------------------- sums
+# Rows of the scratch table of the sums, each as long as a tile.
+PROJECTION_RE, PROJECTION_IM, SLICE_RE, SLICE_IM, SLICE_WEIGHT, CROSS, POWER, PHASE_RE, PHASE_IM, SUM_ROWS = range(10)
 
 
 @intrinsic
-def add_phases(typingctx, table_re, table_im, start, weight, count16, work, re_row, im_row):
-    """work[re_row + p] += weight table_re[start + p], likewise im, for 16 count16 pixels p; flat float32 arrays."""
-    signature = types.void(table_re, table_im, start, weight, count16, work, re_row, im_row)
-
-    def codegen(context, builder, signature, args):
-        kinds = signature.args
-        weight = _splat(builder, args[3], 16)
-
-        def body(q):
-            here = _at(builder, q, 16)
-            for part, row in ((0, args[6]), (1, args[7])):
-                value = _load(context, builder, kinds[part], args[part], builder.add(here, args[2]), 16)
-                pointer = _pointer(context, builder, kinds[5], args[5], builder.add(here, row), 16)
-                _store(builder, builder.fadd(_load_at(builder, pointer), builder.fmul(weight, value, flags=_FAST), flags=_FAST), pointer)
-
-        _loop(builder, args[4], body)
-        return context.get_dummy_value()
-
-    return signature, codegen
+def add_phases(typingctx, table_re, table_im, start, weight, count, work, tile, first):
+    """The phase rows of `work` += weight table[start + q] (= instead of += if `first`)."""
+    return written((table_re, table_im, start, weight, count, work, tile, first), _add_phases)
 
 
-def _horizontal(builder, slot, width):
-    """The sum over a vector's lanes, as a vector of one."""
-    value = builder.load(slot)
-    while width > 1:
-        width //= 2
-        low, high = list(range(width)), list(range(width, 2 * width))
-        value = builder.fadd(_shuffle(builder, value, low), _shuffle(builder, value, high), flags=_FAST)
-    total = cgutils.alloca_once(builder, value.type)
-    builder.store(value, total)
-    return total
-
-
-def _load_at(builder, pointer):
-    value = builder.load(pointer)
-    value.align = 4
-    return value
-
-
-def _store(builder, value, pointer):
-    builder.store(value, pointer).align = 4
-
-
-# Rows of the scratch array of `accumulate_tile`, each as long as a tile.
-PROJECTION_RE, PROJECTION_IM, SLICE_RE, SLICE_IM, SLICE_WEIGHT, CROSS, POWER, PHASE_RE, PHASE_IM = range(9)
+def _add_phases(code: Code, table_re, table_im, start, weight, count, work, tile, first) -> None:
+    factor = weight.repeated(LANES)
+    keep = Value(code, code.builder.select(first.value, code.constant(0.0, FLOAT).value, code.constant(1.0, FLOAT).value)).repeated(LANES)
+    with code.loop(count, LANES) as q:
+        for table, row in ((table_re, PHASE_RE), (table_im, PHASE_IM)):
+            target = work.at(tile * row + q)
+            target.store(target.load(LANES) * keep + factor * table.at(start + q).load(LANES))
 
 
 @intrinsic
-def accumulate_tile(typingctx, unmasked, masked, model, image_re, image_im, image_model, inverse, strong, begin, total, count16, work, tile, sums,
+def accumulate_tile(typingctx, unmasked, masked, model, image_re, image_im, image_model, inverse, strong, begin, total, count, work, tile, sums,
                     premultiplied):  # fmt: skip
-    """One particle's share in a slice's tile: all arrays flat float32, 16 count16 pixels, work the scratch rows of `tile` floats each.
+    """One particle's share in a slice's tile of `count` pixels.
 
     With phases p, gain = inverse * model (inverse alone if premultiplied): slice += gain X p, weight += total gain model; with the masked
     image, cross = model Re(conj(A) X p) and power = total model^2 |A|^2 are added to their rows, and summed to sums[0] and sums[1] (where
     flagged strong, to sums[2] and sums[3]).
     """
-    signature = types.void(unmasked, masked, model, image_re, image_im, image_model, inverse, strong, begin, total, count16, work, tile, sums,
-                           premultiplied)  # fmt: skip
+    kinds = (unmasked, masked, model, image_re, image_im, image_model, inverse, strong, begin, total, count, work, tile, sums, premultiplied)
+    return written(kinds, _accumulate_tile)
 
-    def codegen(context, builder, signature, args):
-        kinds = signature.args
-        total = _splat(builder, args[9], 16)
-        lanes = [_vector_sum(builder, 16) for _ in range(4)]
-        add = lambda x, y: builder.fadd(x, y, flags=_FAST)  # noqa: E731
-        sub = lambda x, y: builder.fsub(x, y, flags=_FAST)  # noqa: E731
-        mul = lambda x, y: builder.fmul(x, y, flags=_FAST)  # noqa: E731
 
-        def body(q):
-            here = _at(builder, q, 16)
-            load = lambda n, offset: _load(context, builder, kinds[n], args[n], builder.add(here, offset), 16)  # noqa: E731
+def _accumulate_tile(code: Code, unmasked, masked, model, image_re, image_im, image_model, inverse, strong, begin, total, count, work, tile, sums,
+                     premultiplied) -> None:  # fmt: skip
+    lanes = [Sum(code, LANES) for _ in range(4)]
+    mass = total.repeated(LANES)
+    with code.loop(count, LANES) as q:
+        row = lambda n, q=q: work.at(tile * n + q)  # noqa: E731
+        phase_re, phase_im = row(PHASE_RE).load(LANES), row(PHASE_IM).load(LANES)
+        factor, noise = model.at(image_model + q).load(LANES), inverse.at(begin + q).load(LANES)
+        gain = Value(code, code.builder.select(premultiplied.value, noise.value, (noise * factor).value))
+        re, im = unmasked.at(image_re + q).load(LANES), unmasked.at(image_im + q).load(LANES)
+        row(SLICE_RE).add(gain * (re * phase_re - im * phase_im))
+        row(SLICE_IM).add(gain * (re * phase_im + im * phase_re))
+        row(SLICE_WEIGHT).add(mass * gain * factor)
+        re, im = masked.at(image_re + q).load(LANES), masked.at(image_im + q).load(LANES)
+        a, b = row(PROJECTION_RE).load(LANES), row(PROJECTION_IM).load(LANES)
+        cross = factor * (a * (re * phase_re - im * phase_im) + b * (re * phase_im + im * phase_re))
+        power = mass * (factor * factor) * (a * a + b * b)
+        flag = strong.at(begin + q).load(LANES)
+        for n, value in ((0, cross), (1, power)):
+            row(CROSS + n).add(value)
+            lanes[n].add(value)
+            lanes[2 + n].add(flag * value)
+    for n, lane in enumerate(lanes):
+        sums.at(n).add(lane.value.total())
 
-            def row(n):
-                offset = builder.add(here, builder.mul(args[12], ir.Constant(args[12].type, n)))
-                return _pointer(context, builder, kinds[11], args[11], offset, 16)
 
-            def increase(n, value):
-                pointer = row(n)
-                _store(builder, add(_load_at(builder, pointer), value), pointer)
+@intrinsic
+def insert(typingctx, out, half, begin, count, step, index, located, tile, work):
+    """Add located pixels begin, begin + step, ... of a slice (its rows of `work`) to an accumulator, flat float32 with four numbers a voxel.
 
-            phase_re, phase_im = _load_at(builder, row(PHASE_RE)), _load_at(builder, row(PHASE_IM))
-            m, inverse = load(2, args[5]), load(6, args[8])
-            gain = builder.select(args[14], inverse, mul(inverse, m))
-            a, b = load(0, args[3]), load(0, args[4])
-            increase(SLICE_RE, mul(gain, sub(mul(a, phase_re), mul(b, phase_im))))
-            increase(SLICE_IM, mul(gain, add(mul(a, phase_im), mul(b, phase_re))))
-            increase(SLICE_WEIGHT, mul(total, mul(gain, m)))
-            c, d = load(1, args[3]), load(1, args[4])
-            p_re, p_im = _load_at(builder, row(PROJECTION_RE)), _load_at(builder, row(PROJECTION_IM))
-            along = mul(p_re, sub(mul(c, phase_re), mul(d, phase_im)))
-            cross = mul(m, add(along, mul(p_im, add(mul(c, phase_im), mul(d, phase_re)))))
-            power = mul(total, mul(mul(m, m), add(mul(p_re, p_re), mul(p_im, p_im))))
-            flag = load(7, args[8])
-            for n, (r, value) in enumerate(((CROSS, cross), (POWER, power))):
-                increase(r, value)
-                builder.store(add(builder.load(lanes[n]), value), lanes[n])
-                builder.store(add(builder.load(lanes[2 + n]), mul(flag, value)), lanes[2 + n])
+    Neighbouring pixels share voxels; `step` keeps an update from waiting for the one just before it. Pixels of weight 0 must have sign 0.
+    """
+    return written((out, half, begin, count, step, index, located, tile, work), _insert)
 
-        _loop(builder, args[10], body)
-        for n in range(4):
-            _add_to(context, builder, kinds[13], args[13], ir.Constant(ir.IntType(64), n), _horizontal(builder, lanes[n], 16), 1)
-        return context.get_dummy_value()
 
-    return signature, codegen
+def _insert(code: Code, out, half, begin, count, step, index, located, tile, work) -> None:
+    along_y, along_z = (stride * 2 for stride in _strides(half))
+    builder = code.builder
+    with code.loop(Value(code, builder.udiv((count - begin + (step - 1)).value, step.value))) as n:
+        q = begin + n * step
+        weight, sign = work.at(tile * SLICE_WEIGHT + q).load(), located.at(tile * SIGN + q).load()
+        used = builder.and_(weight.compare(">", 0.0).value, sign.compare("!=", 0.0).value)
+        with builder.if_then(used):
+            place = Value(code, builder.sext(index.at(q).load().value, q.value.type)) * 2
+            x, y, z = (located.at(tile * axis + q).load() for axis in range(3))
+            one = code.constant(1.0, FLOAT)
+            value = code.constant(0.0, FLOAT).repeated(4)
+            for lane, part in enumerate((work.at(tile * SLICE_RE + q).load(), work.at(tile * SLICE_IM + q).load() * sign, weight)):
+                value = Value(code, builder.insert_element(value.value, part.value, code.constant(lane, index.pointer.type.pointee).value))
+            twice = value.shuffle([0, 1, 2, 3] * 2) * (one - x).repeated(4).shuffle(range(8), x.repeated(4))
+            for corner in range(4):
+                share = (y if corner & 1 else one - y) * (z if corner & 2 else one - z)
+                target = out.at(place)
+                target = target.at(along_y) if corner & 1 else target
+                target = target.at(along_z) if corner & 2 else target
+                target.add(twice * share.repeated(8))

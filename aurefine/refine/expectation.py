@@ -64,7 +64,7 @@ class Expectation:
         self.native: Any = torch.Tensor.numpy if on_cpu else lambda values: values  # what those functions work on
         free = 0 if on_cpu else torch.cuda.mem_get_info(self.device)[0]
         self.room = max(1, free // 160 // DENSE_SCORES)  # batches as large as a GPU's memory holds; selection takes up to 100 bytes a score
-        accumulator = Accumulator.empty(volume.r_max, volume.padding, threads if on_cpu else 1, self.device)
+        accumulator = Accumulator.empty(plan.current_size // 2, volume.padding, threads if on_cpu else 1, self.device)
         shells = model.box // 2 + 1
         groups = len(particles.group_names)
         self.sums = HalfSums(
@@ -99,7 +99,9 @@ class _GroupPass:
     def __init__(self, owner: Expectation, group: int, optics: OpticsGroup) -> None:
         self.owner, self.group, self.optics = owner, group, optics
         plan, model = owner.plan, owner.model
-        self.pixels, self.coarse_pixels, self.fine_pixels = (pixel_list(n, optics.box, optics.pixel_size) for n in plan.image_sizes[group])
+        current, coarse, aligned = plan.image_sizes[group]
+        sizes = (current, plan.compared(coarse, group), plan.compared(aligned, group))
+        self.pixels, self.coarse_pixels, self.fine_pixels = (pixel_list(n, optics.box, optics.pixel_size) for n in sizes)
         self.coarse = CoarsePass(owner, group, optics, self.coarse_pixels)
         self.coarse_rows = torch.from_numpy(rows_of(self.coarse_pixels, self.fine_pixels)).to(owner.device)
         self.fine_rows = rows_of(self.fine_pixels, self.pixels)
@@ -107,8 +109,7 @@ class _GroupPass:
         shells = _model_shells(self.pixels, self.geometry.scale, model.box)
         sigma2 = model.sigma2_noise[group][shells] * owner.options.sigma2_fudge
         self.inverse_sigma2 = np.divide(1.0, sigma2, out=np.zeros(len(sigma2)), where=sigma2 > 0).astype(np.float32)
-        compared = np.zeros(len(self.pixels), bool)
-        compared[self.fine_rows] = self.fine_pixels.shell > 0
+        compared = (self.pixels.shell > 0) & (self.pixels.shell <= aligned // 2)  # also where references are empty: likelihoods stay comparable
         self.score_weight = torch.from_numpy(np.where(compared, self.inverse_sigma2, 0).astype(np.float32)).to(owner.device)
         self.shells = shells
         self.log_sigma2 = float(np.log(2 * np.pi * sigma2[compared & (sigma2 > 0)]).sum())

@@ -16,6 +16,9 @@ from aurefine.refine.screen import distinct
 from aurefine.refine.select import Significant
 
 
+_SHARED = 2  # pairs a rotation from which on the grid's order serves the cache better
+
+
 @dataclass(frozen=True, eq=False)
 class PairOrder:
     """Coarse pairs of a batch in order of rotation: `order` int64 [pairs] (position in particle order), the distinct `rotation`s int64 [u],
@@ -29,12 +32,31 @@ class PairOrder:
 
 
 def by_rotation(particle_ptr: np.ndarray, rotation: np.ndarray, shift: np.ndarray) -> PairOrder:
-    """Order pairs, given particle by particle, by rotation and then by particle."""
+    """Order pairs, given particle by particle, by rotation and then by particle.
+
+    Rotations come in the grid's order; but where few particles share one, in the order in which particles need them: a particle's own
+    rotations are near each other, so that their slices pass through the same voxels.
+    """
     used, dense = distinct(rotation)
+    if len(rotation) < _SHARED * len(used):
+        used, dense = _in_order_of_need(used, dense)
     first = np.zeros(len(used) + 1, np.int64)
     order, particle = np.empty(len(rotation), np.int64), np.empty(len(rotation), np.int32)
     _count_sort(particle_ptr, dense, first, order, particle)
     return PairOrder(order, used, first, particle, shift[order].astype(np.int32))
+
+
+@njit(cache=True)
+def _in_order_of_need(used, dense):
+    """Distinct values and the place of each entry among them, renumbered by where they occur first."""
+    number, order, count = np.full(len(used), -1, np.int32), np.empty_like(used), 0
+    for k in range(len(dense)):
+        if number[dense[k]] < 0:
+            number[dense[k]] = count
+            order[count] = used[dense[k]]
+            count += 1
+        dense[k] = number[dense[k]]
+    return order, dense
 
 
 @njit(cache=True)

@@ -21,7 +21,7 @@ from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
 from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.options import RefineOptions, validate_values
-from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out
+from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out, shells_with_signal
 from aurefine.refine.state import Model, Poses, Progress, State
 from aurefine.threads import thread_count
 
@@ -258,6 +258,8 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
     if estimate is not None:
         plan = plan.oversampled(*schedule.oversampling(sampling, progress))
+    if plan.final:
+        plan = plan.comparing(shells_with_signal(halves))
     progress = replace(progress, current_size=plan.current_size)
     return replace(state, progress=progress), plan, None if plan.final else volume
 
@@ -283,8 +285,8 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
 
 def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
     """Padded transforms of both halves' maps at the plan's size."""
-    left_out = shells_left_out(options, halves[0].box * halves[0].pixel_size, plan.current_size)
-    return tuple(transforms.projector(model.map, plan.current_size // 2, options.padding, left_out) for model in halves)
+    left_out = shells_left_out(options, halves[0].box * halves[0].pixel_size, plan.reference_size)
+    return tuple(transforms.projector(model.map, plan.reference_size // 2, options.padding, left_out) for model in halves)
 
 
 def _expectation(
@@ -305,7 +307,7 @@ def _expectation(
 
         for model, members, device in zip(state.halves, data.order, devices.of_halves(options), strict=True):
             known, first = first, None
-            if known is None or known.r_max != plan.current_size // 2:  # one half at a time: a padded volume is large
+            if known is None or known.r_max != plan.reference_size // 2:  # one half at a time: a padded volume is large
                 (known,) = projectors((model,), plan, options)
             memory.make_room(known.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
             work = Expectation(plan, grid, model, devices.use(known, device), data.particles, data.cache, options, data.threads)

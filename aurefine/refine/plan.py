@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,12 +11,14 @@ import numpy as np
 
 from aurefine import sampling
 from aurefine.errors import InputError
-from aurefine.fourier import round_half_away
+from aurefine.fourier import pixels_per_shell, power_spectrum, round_half_away
 from aurefine.kernels import Volume
 from aurefine.optics import OpticsGroup
 from aurefine.refine.options import RefineOptions
-from aurefine.refine.state import Progress, SamplingState
+from aurefine.refine.state import Model, Progress, SamplingState
 from aurefine.symmetry import point_group
+
+_NO_INFORMATION = 1e-3  # share of it; without it angles are determined less accurately by half of that
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,12 @@ class Plan:
     reduced_precision: bool = True  # bfloat16 products in the coarse pass
     relion_offset_prior: bool = False  # only to compare with RELION's own iterations
     oversampling: tuple[int, int] | None = None  # of rotations and of shifts, where they are not both the sampling's own
+    compared_size: int = 0  # model pixels; 0: current_size. Beyond it the references hold nothing
+
+    @property
+    def reference_size(self) -> int:
+        """Image size (model pixels) up to which references are projected."""
+        return self.compared_size or self.current_size
 
     @property
     def grid(self) -> Grid:
@@ -59,6 +68,14 @@ class Plan:
         if not rotations and not shifts:
             sizes = tuple((current, aligned, aligned) for current, _, aligned in sizes)
         return replace(self, oversampling=(rotations, shifts), image_sizes=sizes)
+
+    def comparing(self, shells: int) -> Plan:
+        """The plan with images compared up to that model shell only; what goes into the map stays."""
+        return replace(self, compared_size=min(2 * shells, self.current_size))
+
+    def compared(self, size: int, group: int) -> int:
+        """The image size at which images of a group are compared, where `size` is asked for: no larger than the references."""
+        return min(size, 2 * math.ceil(0.5 * self.geometry[group].scale * self.reference_size - 1e-9))
 
     def shift_radians(self, shifts: np.ndarray, group: int) -> np.ndarray:
         """Translations [t, 2] in Angstrom as float32 radians per unit of frequency of the group's images."""
@@ -138,6 +155,22 @@ def current_image_size(progress: Progress, average_pmax: float, box: int, pixel_
     generous = average_pmax > 0.1 and progress.has_high_fsc_at_limit
     shell += int(round_half_away(0.25 * box / 2)) if generous else progress.increment_size
     return min(2 * shell, box)
+
+
+def shells_with_signal(models: Sequence[Model]) -> int:
+    """The last model shell that tells anything about orientations: all beyond hold less than `_NO_INFORMATION` of the angular information.
+
+    That is the sum of k^2 |A|^2 / sigma^2 over pixels. Maps are empty beyond the image size that they were made from, but for what the solvent
+    mask spreads; only the last iteration looks further.
+    """
+    last = 1
+    for model in models:
+        box = model.box
+        noise = np.where(model.sigma2_noise > 0, model.sigma2_noise, np.inf).min(0)
+        information = power_spectrum(model.map) * np.arange(box // 2 + 1) ** 2 * pixels_per_shell(box) / np.maximum(noise, 1e-30)
+        beyond = np.cumsum(information[::-1])[::-1]
+        last = max(last, int(np.count_nonzero(beyond > _NO_INFORMATION * beyond[0])) - 1)
+    return last
 
 
 def shells_left_out(options: RefineOptions, extent: float, current_size: int) -> int:

@@ -1,0 +1,62 @@
+"""What the CPU kernels share: pixel lists padded to whole vectors, scratch memory, the projection of one tile."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+
+from aurefine.fourier import PixelList
+from aurefine.kernels import Accumulator, Volume
+from aurefine.kernels._vector import LOCATED_ROWS, gather, locate
+
+TILE = 128  # pixels whose coordinates, slices and shifted images stay in the first-level cache
+_OUTSIDE = np.float32(1e9)  # frequency given to pixels beyond the image's circle: the sphere test then drops them
+_TOLERANCE = np.float32(1.00001)  # float32 rounding of points lying exactly on the sphere
+
+
+class Frequencies(NamedTuple):
+    """float32 x and y of a pixel list, padded to whole vectors with places outside every sphere."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @classmethod
+    def of(cls, pixels: PixelList, lanes: int) -> Frequencies:
+        """Those of a list, pixels beyond the image's circle put outside, too."""
+        missing = -len(pixels) % lanes
+        x = np.where(pixels.inside, pixels.x, _OUTSIDE).astype(np.float32)
+        return cls(np.pad(x, (0, missing), constant_values=_OUTSIDE), np.pad(pixels.y.astype(np.float32), (0, missing)))
+
+
+def flat(volume: torch.Tensor) -> np.ndarray:
+    """A complex volume as float32 numbers."""
+    return torch.view_as_real(volume).numpy().reshape(-1)
+
+
+def limit(volume: Volume | Accumulator) -> np.float32:
+    """Squared radius of the sphere in voxels."""
+    return np.float32(int(volume.r_max * volume.padding) ** 2) * _TOLERANCE
+
+
+def padded(values: np.ndarray, width: int) -> np.ndarray:
+    """Flat float32 copy of [..., pixels] with rows zero-padded to `width`, so that vector loops need no remainder."""
+    out = np.zeros((*values.shape[:-1], width), np.float32)
+    out[..., : values.shape[-1]] = values
+    return out.reshape(-1)
+
+
+@njit(cache=True)
+def scratch(rows, tile):
+    """(index int32 [tile], located float32 [LOCATED_ROWS * tile], work float32 [rows * tile] of zeros) of one thread."""
+    return np.zeros(tile, np.int32), np.empty(LOCATED_ROWS * tile, np.float32), np.zeros(rows * tile, np.float32)
+
+
+@njit(fastmath=True, cache=True, inline="always")
+def project_tile(volume, half, radius, slices, row, x, y, begin, count, index, located, work, place):
+    """Project `count` pixels from `begin` on of slice `row` into two rows of `work` (as long as `index`) from `place` on."""
+    tile = len(index)
+    locate(slices, row, x, y, begin, count, radius, half, index, located, tile)
+    gather(volume, half, count, index, located, tile, work, place, place + tile)
