@@ -24,9 +24,8 @@ import datasets
 import numpy as np
 import relion
 
-from aurefine import kernels, star
-from aurefine.jobs import refine3d
-from aurefine.refine import accuracy, crosscheck, expectation, initial, loop, maximisation, writer
+from aurefine import kernels
+from aurefine.refine import accuracy, crosscheck, expectation, initial, loop, writer
 from aurefine.refine.coarse import CoarsePass
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from aurefine.fourier import pixel_list
-from aurefine.kernels import Accumulator, Samples, Volume, cpu, reference
+from aurefine.kernels import NEVER, Accumulator, Samples, Screening, Volume, cpu, reference
 
 
 def _volume(r_max, padding, rng):
@@ -50,6 +50,23 @@ def test_scores_equal_their_twin(size, box, padding, r_max):
     fast, slow = cpu.score(*arguments), reference.score(*arguments)
     np.testing.assert_array_equal(fast[1], slow[1])
     np.testing.assert_allclose(fast[0], slow[0], rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("shells", [(3, 4, 6), ()])
+def test_screened_scores_drop_what_their_twin_drops(shells):
+    rng = np.random.default_rng(8)
+    volume, slices, pixels = _volume(10, 2.0, rng), _slices(40, 2.0, rng), pixel_list(20, 24, 1.0)
+    shifts = rng.standard_normal((5, 2)).astype(np.float32) * 0.3
+    pair_ptr, shift_ptr = np.array([0, 17, 17, 40], np.int64), np.arange(4, dtype=np.int64) * 5
+    log_pair = np.where(rng.random(40) < 0.1, NEVER, rng.standard_normal(40)).astype(np.float32)
+    power = torch.from_numpy(rng.random((3, len(pixels)), dtype=np.float32))
+    rule = Screening(shells, 12.0, 0.2, log_pair, rng.standard_normal((3, 5)).astype(np.float32))
+    arguments = (volume, slices, pair_ptr, np.arange(40, dtype=np.int32), _images(3, pixels, rng), power, shift_ptr, np.tile(np.arange(5), 3), shifts)
+    fast, slow = (backend.score(*arguments, pixels, False, rule)[0] for backend in (cpu, reference))
+    dropped = slow == NEVER
+    assert 0.2 < dropped.mean() < 0.95 if shells else not dropped.any()
+    np.testing.assert_array_equal(fast == NEVER, dropped)
+    np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("correlation", [False, True])

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from aurefine.refine import screen
+from aurefine import sampling
+from aurefine.refine import screen, select
 
 RANDOM = np.random.default_rng(3)
 
 
 def test_entries_near_the_best_are_kept_and_others_not():
     weak = [5, 4 - screen.MARGIN, 6 - screen.MARGIN, 4]  # the lead is small: the margin counts
-    strong = [900, 400, 500, 600, 850]  # lead 250, of which SHARE counts
+    strong = [900, 400, 500, 600, 850]  # lead 250, of which SHARE counts: 100
     ptr, kept = screen.near_best(np.float32(weak + strong), np.array([0, 4, 9]))
     assert kept.tolist() == [0, 2, 3, 4, 8]
     assert ptr.tolist() == [0, 3, 5]
@@ -33,11 +34,21 @@ def test_what_a_prior_excludes_is_never_kept_and_has_no_say():
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_best_over_shifts_is_the_largest_score_with_all_priors(dtype, error):
-    cross, half_power = torch.from_numpy(RANDOM.standard_normal((3, 4, 7)).astype(np.float32)), RANDOM.random((3, 7)).astype(np.float32)
-    log_rotation, log_offset = RANDOM.random(7).astype(np.float32), RANDOM.random((3, 4)).astype(np.float32)
-    expected = (cross.numpy() + log_offset[:, :, None]).max(1) + log_rotation - half_power
-    assert screen.best_over_shifts(cross.to(dtype), half_power, log_rotation, log_offset) == pytest.approx(expected, abs=error)
+def test_best_over_shifts_is_the_largest_of_the_dense_scores(dtype, error):
+    particles, shifts, directions, half = 3, 4, 2, 3
+    products = torch.from_numpy(RANDOM.standard_normal((2, particles * shifts, directions * half)).astype(np.float32))
+    half_power, log_rotation = RANDOM.random((particles, directions * half), np.float32), RANDOM.random(2 * directions * half, np.float32)
+    log_offset = RANDOM.random((particles, shifts), np.float32)
+    expected = select.dense_scores(products.numpy(), half_power, log_rotation, log_offset, half).max(1)
+    assert screen.best_over_shifts(products.to(dtype), half_power, log_rotation, log_offset, half) == pytest.approx(expected, abs=error)
+
+
+def test_every_other_shift_leaves_each_of_the_others_a_neighbour():
+    shifts = sampling.translations(5.0, 2.0)
+    kept = screen.every_other(shifts, 2.0)
+    distance = np.linalg.norm(shifts[:, None] - shifts[kept][None], axis=-1).min(1)
+    assert len(kept) < 0.6 * len(shifts)
+    assert distance.max() <= 2.0
 
 
 @pytest.mark.parametrize("span", [50, 10**9], ids=["by counting", "by sorting"])

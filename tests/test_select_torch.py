@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aurefine.kernels import NEVER
 from aurefine.refine import fine, fine_torch, select, select_torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,7 +41,7 @@ def test_significant_samples_equal_their_twin(seed, lengths, spread, fraction, l
 
 
 def test_ties_and_excluded_samples_are_selected_alike():
-    values = np.array([1, 1, 1, select.NEVER, 5, select.NEVER, 5, 5, 2], np.float32)
+    values = np.array([1, 1, 1, NEVER, 5, NEVER, 5, 5, 2], np.float32)
     ptr = np.array([0, 4, 5, 9], np.int64)
     expected, found = select.significant(values, ptr, 0.6), select_torch.significant(_tensor(values), ptr, 0.6)
     _assert_alike(found, expected, ("maximum", "argmax", "log_sum", "threshold", "count"))
@@ -48,14 +49,13 @@ def test_ties_and_excluded_samples_are_selected_alike():
     _assert_alike(found, expected, ("maximum", "argmax", "threshold", "count"))
 
 
-def test_dense_priors_equal_their_twin():
+@pytest.mark.parametrize("correlation", [False, True])
+def test_dense_scores_equal_their_twin(correlation):
     rng = np.random.default_rng(1)
-    cross, half_power = rng.standard_normal((3, 5, 7), dtype=np.float32), rng.random((3, 7), dtype=np.float32)
-    direction, offset = rng.standard_normal(7, dtype=np.float32), rng.standard_normal((3, 5), dtype=np.float32)
-    found = _tensor(cross)
-    select_torch.add_dense_priors(found, _tensor(half_power), direction, offset)
-    select.add_dense_priors(cross, half_power, direction, offset)
-    np.testing.assert_allclose(found.cpu(), cross, rtol=1e-5, atol=1e-6)
+    products, half_power = rng.standard_normal((2, 3 * 5, 8), dtype=np.float32), rng.random((3, 8), dtype=np.float32)
+    rotation, offset = rng.standard_normal(16, dtype=np.float32), rng.standard_normal((3, 5), dtype=np.float32)
+    found = select_torch.dense_scores(_tensor(products), _tensor(half_power), rotation, offset, 4, correlation)
+    np.testing.assert_allclose(found.cpu(), select.dense_scores(products, half_power, rotation, offset, 4, correlation), rtol=1e-5, atol=1e-6)
 
 
 def test_block_priors_equal_their_twin():

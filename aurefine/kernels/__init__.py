@@ -21,8 +21,10 @@ import torch
 from aurefine.fourier import PixelList
 
 __all__ = [
+    "NEVER",
     "Accumulator",
     "Samples",
+    "Screening",
     "Sums",
     "Volume",
     "accumulate",
@@ -75,6 +77,27 @@ class Accumulator:
     def combined(self) -> torch.Tensor:
         """float32 [2h+1, 2h+1, h+1, 4]: the sum over all copies."""
         return self.data[0] if len(self.data) == 1 else self.data.sum(0)
+
+
+NEVER = np.float32(-1e30)  # log weight of what is excluded; infinities and fast-math do not mix
+
+
+@dataclass(frozen=True, eq=False)
+class Screening:
+    """How lists of slices are shortened while they are scored: after each band of frequencies those far below the best one are dropped.
+
+    The score up to a shell is a likelihood, too: the true orientation falls `margin` below the best one with a probability of about e^-margin. With
+    strong signal it is not noise that decides but what falls between two points of the grid, which grows with the signal: hence the second rule,
+    `share` of the best one's lead over the average.
+
+    shells: ends of the bands but the last; log_pair float32 [pairs] and log_offset float32 [particles, shifts]: priors that count in the comparison.
+    """
+
+    shells: tuple[int, ...]
+    margin: float
+    share: float
+    log_pair: np.ndarray
+    log_offset: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +216,13 @@ def score(
     shifts: np.ndarray,
     pixels: PixelList,
     correlation: bool = False,
+    screening: Screening | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood (up to a constant per particle) of every listed slice at every listed shift, particle by particle.
 
     score = Re sum conj(A) image exp(-i k.d) - 1/2 sum power |A|^2, with image = X model / sigma^2 and power = model^2 / sigma^2; with
-    `correlation`, the first sum divided by the root of the second, sum power |A|^2.
+    `correlation`, the first sum divided by the root of the second, sum power |A|^2. What `screening` drops scores NEVER (a GPU drops nothing: there
+    products are cheaper than decisions).
 
     Args: slices float32 [n, 3, 2]; pair_ptr int64 [particles + 1] into pair_slice int32 (rows of slices); images complex64
         [particles, pixels]; power float32 [particles, pixels]; shift_ptr int64 [particles + 1] into shift_row int32 (rows of
@@ -205,7 +230,9 @@ def score(
     Returns: (scores float32 flat, block_ptr int64 [particles + 1]): block i is [slices of i, shifts of i] in row-major order. The Triton
         version leaves the scores on the device, as a tensor.
     """
-    return _backend(volume.data.device).score(volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation)
+    return _backend(volume.data.device).score(
+        volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation, screening
+    )
 
 
 def score_children(

@@ -12,7 +12,6 @@ from numba import njit, prange
 
 from aurefine.fourier import PixelList
 from aurefine.kernels import Volume
-from aurefine.kernels._vector import LANES
 from aurefine.kernels.cpu_score import score, score_children
 from aurefine.kernels.cpu_sum import accumulate
 from aurefine.kernels.cpu_tiles import TILE, Frequencies, flat, limit, project_tile, scratch
@@ -35,7 +34,7 @@ def _project(volume, half, radius, slices, x, y, pixels, out, threads):
 
 def project_planes(volume: Volume, slices: np.ndarray, pixels: PixelList) -> torch.Tensor:
     """Slices as float32 [n, 2, pixels] (real plane, imaginary plane), the operand of the global search's matrix product."""
-    places = Frequencies.of(pixels, LANES)
+    places = Frequencies.padded(pixels)
     out = np.empty((len(slices), 2, len(pixels)), np.float32)
     _project(flat(volume.data), volume.half, limit(volume), slices.reshape(-1), places.x, places.y, len(pixels), out, numba.get_num_threads())
     return torch.from_numpy(out)

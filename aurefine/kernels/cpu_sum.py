@@ -8,7 +8,7 @@ from numba import njit, prange
 
 from aurefine.fourier import PixelList
 from aurefine.kernels import Accumulator, Samples, Sums, Volume, shift_phases
-from aurefine.kernels._vector import CROSS, LANES, POWER, SUM_ROWS, accumulate_tile, add_phases, insert, locate
+from aurefine.kernels._vector import CROSS, POWER, SUM_ROWS, accumulate_tile, add_phases, insert, locate
 from aurefine.kernels.cpu_score import share
 from aurefine.kernels.cpu_tiles import Frequencies, flat, limit, padded, project_tile, scratch
 
@@ -19,8 +19,8 @@ _STEP = 16  # pixels between one update of the accumulator and the next
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _accumulate(
-    volume, half, radius, out, out_half, out_radius, slices, used, slice_ptr, run_particle, run_ptr, shift, weight, table_re, table_im, unmasked, masked, model,
-    inverse_sigma2, strong, x, y, bounds, premultiplied, pixel_cross, pixel_power, per_particle,
+    volume, half, radius, out, out_half, out_radius, slices, used, slice_ptr, run_particle, run_ptr, shift, weight, table_re, table_im, unmasked,
+    masked, model, inverse_sigma2, strong, x, y, bounds, premultiplied, pixel_cross, pixel_power, per_particle,
 ):  # fmt: skip
     width = len(x)
     for thread in prange(len(bounds) - 1):
@@ -71,7 +71,7 @@ def accumulate(
 ) -> Sums:  # fmt: skip
     """See `kernels.accumulate`; each thread takes a contiguous share of the slices and its own accumulator copy."""
     threads, count = len(accumulator.data), len(pixels)
-    places = Frequencies.of(pixels, LANES)
+    places = Frequencies.padded(pixels)
     width = len(places.x)
     runs = np.diff(samples.slice_ptr)
     used = np.flatnonzero(runs)
@@ -79,8 +79,9 @@ def accumulate(
     pixel_sums = np.zeros((2, threads, width), np.float64)
     per_particle = np.zeros((threads, len(masked), 4), np.float64)
     _accumulate(
-        flat(volume.data), volume.half, limit(volume), accumulator.data.numpy().reshape(threads, -1), accumulator.half, limit(accumulator), slices.reshape(-1), used, samples.slice_ptr,
-        samples.run_particle, samples.run_ptr, samples.shift, samples.weight, padded(phases.real.numpy(), width), padded(phases.imag.numpy(), width),
+        flat(volume.data), volume.half, limit(volume), accumulator.data.numpy().reshape(threads, -1), accumulator.half, limit(accumulator),
+        slices.reshape(-1), used, samples.slice_ptr, samples.run_particle, samples.run_ptr, samples.shift, samples.weight,
+        padded(phases.real.numpy(), width), padded(phases.imag.numpy(), width),
         _planes(unmasked, width), _planes(masked, width), padded(model.numpy(), width), padded(inverse_sigma2, width), padded(strong, width),
         places.x, places.y, share(runs[used] + 8.0, threads), premultiplied, pixel_sums[0], pixel_sums[1], per_particle,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from numba import njit
 
 from aurefine.fourier import PixelList
 from aurefine.kernels import Accumulator, Volume
-from aurefine.kernels._vector import LOCATED_ROWS, gather, locate
+from aurefine.kernels._vector import LANES, LOCATED_ROWS, gather, locate
 
 TILE = 128  # pixels whose coordinates, slices and shifted images stay in the first-level cache
 _OUTSIDE = np.float32(1e9)  # frequency given to pixels beyond the image's circle: the sphere test then drops them
@@ -18,17 +18,23 @@ _TOLERANCE = np.float32(1.00001)  # float32 rounding of points lying exactly on 
 
 
 class Frequencies(NamedTuple):
-    """float32 x and y of a pixel list, padded to whole vectors with places outside every sphere."""
+    """float32 x and y of the pixels of a list."""
 
     x: np.ndarray
     y: np.ndarray
 
     @classmethod
-    def of(cls, pixels: PixelList, lanes: int) -> Frequencies:
-        """Those of a list, pixels beyond the image's circle put outside, too."""
-        missing = -len(pixels) % lanes
-        x = np.where(pixels.inside, pixels.x, _OUTSIDE).astype(np.float32)
-        return cls(np.pad(x, (0, missing), constant_values=_OUTSIDE), np.pad(pixels.y.astype(np.float32), (0, missing)))
+    def of(cls, pixels: PixelList, order: np.ndarray, used: np.ndarray) -> Frequencies:
+        """Those of a list in another order, where `used`; all else, and what lies beyond the image's circle, is outside every sphere."""
+        x = np.where((pixels.inside[order]) & used, pixels.x[order], _OUTSIDE)
+        return cls(x.astype(np.float32), pixels.y[order].astype(np.float32))
+
+    @classmethod
+    def padded(cls, pixels: PixelList) -> Frequencies:
+        """Those of a list as it is, padded to whole vectors."""
+        place = np.arange(-(-len(pixels) // LANES) * LANES)
+        used = place < len(pixels)
+        return cls.of(pixels, np.where(used, place, 0), used)
 
 
 def flat(volume: torch.Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from aurefine.fourier import PixelList
-from aurefine.kernels import Accumulator, Samples, Sums, Volume, _triton
+from aurefine.kernels import Accumulator, Samples, Screening, Sums, Volume, _triton
 
 _BLOCK = 128  # pixels of a program that projects or inserts
 _SCORE_ROWS, _SCORE_BLOCK = 32, 16  # slices and pixels of a scoring program's tile: larger ones spill registers on sm_90
@@ -105,8 +105,9 @@ def _precision(device: torch.device) -> str:
 def score(
     volume: Volume, slices: np.ndarray, pair_ptr: np.ndarray, pair_slice: np.ndarray, images: torch.Tensor, power: torch.Tensor,
     shift_ptr: np.ndarray, shift_row: np.ndarray, shifts: np.ndarray, pixels: PixelList, correlation: bool = False,
+    screening: Screening | None = None,
 ) -> tuple[torch.Tensor, np.ndarray]:  # fmt: skip
-    """See `kernels.score`; the scores stay on the device."""
+    """See `kernels.score`; the scores stay on the device, and nothing is dropped."""
     device = volume.data.device
     block_ptr = np.zeros(len(pair_ptr), np.int64)
     np.cumsum(np.diff(pair_ptr) * np.diff(shift_ptr), out=block_ptr[1:])

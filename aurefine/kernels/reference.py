@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from aurefine.fourier import PixelList
-from aurefine.kernels import Accumulator, Samples, Sums, Volume, shift_phases
+from aurefine.kernels import NEVER, Accumulator, Samples, Screening, Sums, Volume, shift_phases
 
 
 def _points(volume: Volume | Accumulator, slices: np.ndarray, pixels: PixelList, device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -51,7 +51,7 @@ def project_planes(volume: Volume, slices: np.ndarray, pixels: PixelList) -> tor
 
 
 def score(
-    volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation=False
+    volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation=False, screening=None
 ) -> tuple[np.ndarray, np.ndarray]:
     """See `kernels.score`."""
     device = volume.data.device
@@ -60,13 +60,32 @@ def score(
     np.cumsum(np.diff(pair_ptr) * np.diff(shift_ptr), out=block_ptr[1:])
     blocks = []
     for i in range(len(images)):
-        projections = project(volume, slices[pair_slice[pair_ptr[i] : pair_ptr[i + 1]]], pixels)
+        pairs = slice(pair_ptr[i], pair_ptr[i + 1])
+        projections = project(volume, slices[pair_slice[pairs]], pixels)
         rows = torch.as_tensor(shift_row[shift_ptr[i] : shift_ptr[i + 1]], device=device).long()
-        cross = (projections.conj() @ (images[i] * phases[rows]).T).real
+        operand = images[i] * phases[rows]
+        cross = (projections.conj() @ operand.T).real
         norm = (projections.abs() ** 2 @ power[i])[:, None]
-        blocks.append((cross / torch.sqrt(norm + 1e-30) if correlation else cross - 0.5 * norm).reshape(-1))
+        block = cross / torch.sqrt(norm + 1e-30) if correlation else cross - 0.5 * norm
+        if screening:
+            block[~_near_best(projections, operand, power[i], pixels, screening, pairs, i)] = float(NEVER)
+        blocks.append(block.reshape(-1))
     flat = torch.cat(blocks) if blocks else torch.zeros(0)
     return flat.cpu().numpy(), block_ptr
+
+
+def _near_best(projections: torch.Tensor, operand: torch.Tensor, power: torch.Tensor, pixels: PixelList, rule: Screening, pairs: slice, i: int):
+    """bool [pairs]: which stay near the best one from band to band."""
+    alive = torch.ones(len(projections), dtype=torch.bool, device=projections.device)
+    log_pair = torch.as_tensor(rule.log_pair[pairs], device=alive.device)
+    for shell in rule.shells:
+        part = torch.as_tensor(pixels.shell <= shell, device=alive.device)
+        cross = (projections[:, part].conj() @ operand[:, part].T).real + torch.as_tensor(rule.log_offset[i], device=alive.device)
+        best = cross.amax(1) - 0.5 * (projections[:, part].abs() ** 2 @ power[part]) + log_pair
+        counted = best[alive & (best > -1e29)]
+        if len(counted):
+            alive &= best >= counted.max() - torch.clamp(rule.share * (counted.max() - counted.double().mean()), min=rule.margin)
+    return alive
 
 
 def score_children(

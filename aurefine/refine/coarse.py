@@ -2,9 +2,9 @@
 
 Three ways lead there, and all end in the same list of significant pairs (ALGORITHM.md 4.8):
 * dense: every image against the whole grid, two matrix products (global searches);
-* listed: every image against its own list of orientations, a fused kernel (local searches);
-* both are screened first where images are large enough: all those orientations are compared at half the frequencies (screen.py), and
-  only those near the best one at all of them. RELION's own idea of two passes, once more.
+* listed: every image against its own list of orientations, a fused kernel (local searches), which drops orientations that fall far behind
+  after each band of frequencies;
+* screened: the whole grid at half the frequencies (screen.py), and lists of those near the best one. RELION's own idea of two passes, once more.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 
 from aurefine import kernels
 from aurefine.fourier import PixelList, pixel_list
+from aurefine.kernels import NEVER
 from aurefine.optics import OpticsGroup
 from aurefine.refine import screen
 from aurefine.refine.images import Prepared
 from aurefine.refine.plan import slice_matrices
-from aurefine.refine.select import NEVER
 from aurefine.refine.state import Poses
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DENSE_SCORES = 8_000_000  # scores held at a time (4 bytes each)
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to tell anything
+_BANDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the frequencies: after each, what has fallen far behind is dropped
+_MARGIN, _SHARE = 26.0, 0.3  # see kernels.Screening; measured: no pose changes (at 20, 0.4 % of them; at 14, 4 %)
 _LISTED_COST = 25  # how many times dearer an orientation is in a list than in the matrix product
 
 
@@ -94,13 +96,13 @@ class CoarsePass:
             near = self.grid.near(poses.angles[prepared.indices])
             count = np.diff(near.ptr)
             prior = near.log_prior + np.repeat(np.log(np.maximum(count, 1)), count).astype(np.float32)
-            yield from self._listed(_Listed(near.ptr, near.coarse_index, prior), images, power, log_offset, self.screened)
+            yield from self._listed(_Listed(near.ptr, near.coarse_index, prior), images, power, log_offset)
             return
         log_rotation = np.repeat(_log_or_never(self.model.pdf_direction * len(self.grid.directions)), self.grid.n_psi)
         if self.screened and self.owner.device.type == "cpu":  # a GPU's matrix product is faster than what comes after a screening
             listed = self._survivors_of_all(images, power, log_rotation, log_offset)
             if len(listed.rotation) * _LISTED_COST < len(images) * self.grid.coarse_count:
-                yield from self._listed(listed, images, power, log_offset, False)
+                yield from self._listed(listed, images, power, log_offset)
                 return
         yield from self._dense(images, power, log_rotation, log_offset)
 
@@ -150,14 +152,12 @@ class CoarsePass:
             yield rows, some, 0.5 * (power[start : start + batch] @ squares.T)
 
     # ------------------------------------------------------------------ each particle's own list
-    def _listed(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray, screened: bool) -> Iterator[Coarse]:
+    def _listed(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray) -> Iterator[Coarse]:
         shifts = len(self.shifts)
         split = lambda k: (k // shifts, k % shifts)  # noqa: E731
         for start, stop in batches(np.diff(listed.ptr) * shifts, self.owner.room * DENSE_SCORES):
             rows, part = np.arange(start, stop), listed.part(start, stop)
-            if screened:
-                part = self._survivors_of_list(part, images[start:stop], power[start:stop], log_offset[rows])
-            values, block_ptr = self._scores(part.ptr, part.rotation, images[start:stop], power[start:stop], self.pixels, self.shifts)
+            values, block_ptr = self._scores(part, images[start:stop], power[start:stop], log_offset[rows])
             if not self.plan.correlation:
                 self.owner.select.add_block_priors(values, block_ptr, part.ptr, part.log_prior, log_offset[rows])
             coarse = self._significant_pairs(rows, values, block_ptr, split, None, log_offset[rows])
@@ -165,14 +165,18 @@ class CoarsePass:
             prior = (coarse.log_prior + part.log_prior[place]).astype(np.float32)
             yield Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, prior, coarse.log_weight)
 
-    def _scores(self, ptr: np.ndarray, index: np.ndarray, images: torch.Tensor, power: torch.Tensor, pixels: PixelList, shifts: np.ndarray):
-        """(log-likelihoods, block ptr) of every listed rotation at every one of the shifts, particle by particle."""
-        used, pair_slice = screen.distinct(index)
+    def _scores(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray):
+        """(log-likelihoods, block ptr) of every listed rotation at every shift, particle by particle."""
+        used, pair_slice = screen.distinct(listed.rotation)
         slices = slice_matrices(self.grid.rotation_of(used), self.owner.volume, self.geometry)
-        count = len(shifts)
+        shifts, particles = len(self.shifts), len(images)
+        screening = None
+        if self.screened:
+            shells = tuple(int(share * self.pixels.size / 2) for share in _BANDS)
+            screening = kernels.Screening(shells, _MARGIN, _SHARE, listed.log_prior, log_offset)
         return kernels.score(
-            self.owner.volume, slices, ptr, pair_slice, images, power, np.arange(len(ptr), dtype=np.int64) * count,
-            np.tile(np.arange(count, dtype=np.int32), len(ptr) - 1), shifts, pixels, self.plan.correlation,
+            self.owner.volume, slices, listed.ptr, pair_slice, images, power, np.arange(particles + 1, dtype=np.int64) * shifts,
+            np.tile(np.arange(shifts, dtype=np.int32), particles), self.shifts, self.pixels, self.plan.correlation, screening,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ screening
@@ -191,15 +195,6 @@ class CoarsePass:
             count.append(np.diff(ptr))
         rotation = np.concatenate(parts)
         return _Listed(np.cumsum(np.concatenate(count)), rotation, log_rotation[rotation])
-
-    def _survivors_of_list(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray) -> _Listed:
-        """The listed rotations that are near each particle's best one."""
-        shifts = self.shifts[self.screen_shifts]
-        values, block_ptr = self._scores(listed.ptr, listed.rotation, self._at_half(images), self._at_half(power), self.screen_pixels, shifts)
-        self.owner.select.add_block_priors(values, block_ptr, listed.ptr, listed.log_prior, np.ascontiguousarray(log_offset[:, self.screen_shifts]))
-        values = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
-        ptr, kept = screen.near_best(values.reshape(-1, len(shifts)).max(1), listed.ptr)
-        return _Listed(ptr, listed.rotation[kept], listed.log_prior[kept])
 
     # ------------------------------------------------------------------ what is significant
     def _significant_pairs(self, rows, values, ptr, split, log_rotation, log_offset) -> Coarse:

@@ -15,7 +15,6 @@ from aurefine.kernels import Samples
 from aurefine.refine.screen import distinct
 from aurefine.refine.select import Significant
 
-
 _SHARED = 2  # pairs a rotation from which on the grid's order serves the cache better
 
 

@@ -1,9 +1,7 @@
-"""Screening before the coarse pass: orientations compared at half the frequencies, and those near the best one that are worth all of them.
+"""Screening a global search: all orientations at half the frequencies first, and those near the best one go on to the lists of the coarse pass.
 
-The score at half the frequencies is a likelihood too, so the true orientation falls `MARGIN` below the best with a probability of about
-e^-MARGIN. With strong signal it is not noise that decides but what falls between two points of the grid, which grows with the signal:
-hence the second rule, `SHARE` of the best one's lead over the average. (An eighth of the orientations, one grid order coarser, would be
-cheaper still to screen, but loses too much between its points: 5 to 14 % of the poses then changed on the real set, here 0.1 to 0.5 %.)
+The rule is that of `kernels.Screening`. (An eighth of the orientations, one grid order coarser, would be cheaper still to screen, but loses too
+much between its points: 5 to 14 % of the poses then changed on the real set, here 0.2 to 0.4 %.)
 """
 
 from __future__ import annotations
@@ -12,13 +10,13 @@ import numpy as np
 import torch
 from numba import njit, prange
 
+from aurefine.kernels.cpu_score import floor_of
 from aurefine.refine import select
 
 FREQUENCIES = 0.5  # share of the coarse pass's frequencies
-MARGIN = 14.0  # log-likelihood
-SHARE = 0.3
+MARGIN = 20.0  # log-likelihood
+SHARE = 0.4
 _SPARSE = 16  # a table of all values is not worth its memory when fewer than one in so many occurs
-_EXCLUDED = np.float32(-1e29)  # scores below stand for what a prior forbids
 
 
 def every_other(shifts: np.ndarray, step: float) -> np.ndarray:
@@ -100,23 +98,10 @@ def _best_of_rounded(products, half_power, log_rotation, log_offset, half, best)
         _finish_best(plus, minus, half_power[i], log_rotation, half, best[i])
 
 
-@njit(cache=True)
-def _floor(values, margin, share):
-    """The score from which on orientations are worth a full comparison."""
-    top, total, count = np.float32(-1e38), 0.0, 0
-    for value in values:
-        top = max(top, value)
-        if value > _EXCLUDED:
-            total += value
-            count += 1
-    lead = share * (top - total / max(count, 1))
-    return max(np.float32(top - (lead if lead > margin else margin)), _EXCLUDED)
-
-
 @njit(parallel=True, cache=True)
 def _floors(values, ptr, margin, share, floor, count):
     for i in prange(len(ptr) - 1):
-        floor[i] = _floor(values[ptr[i] : ptr[i + 1]], margin, share)
+        floor[i] = floor_of(values[ptr[i] : ptr[i + 1]], margin, share)
         for k in range(ptr[i], ptr[i + 1]):
             count[i] += values[k] >= floor[i]
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, prange
 
-NEVER = np.float32(-1e30)  # log weight of what is excluded; infinities and fast-math do not mix
-
 
 @dataclass(frozen=True, eq=False)
 class Significant:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from aurefine.refine.select import NEVER, Significant
+from aurefine.refine.select import Significant
 
-__all__ = ["NEVER", "Significant", "add_block_priors", "best_only", "dense_scores", "indices", "significant"]
+__all__ = ["Significant", "add_block_priors", "best_only", "dense_scores", "indices", "significant"]
 
 
 def _on(array: np.ndarray | torch.Tensor, like: torch.Tensor) -> torch.Tensor:
