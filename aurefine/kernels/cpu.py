@@ -1,4 +1,4 @@
-"""Numba kernels for the CPU: projection, and the dispatcher's names for scores (cpu_score.py) and sums (cpu_sum.py).
+"""Numba kernels for the CPU: projection, and the dispatcher's names for scores (cpu_score.py, cpu_children.py) and sums (cpu_sum.py).
 
 Pixels are worked on tile by tile, with all slices that lie near each other inside a tile's loop: they meet the same voxels in the cache.
 """
@@ -12,7 +12,8 @@ from numba import njit, prange
 
 from aurefine.fourier import PixelList
 from aurefine.kernels import Volume
-from aurefine.kernels.cpu_score import score, score_children
+from aurefine.kernels.cpu_children import score_children
+from aurefine.kernels.cpu_score import score
 from aurefine.kernels.cpu_sum import accumulate
 from aurefine.kernels.cpu_tiles import TILE, Frequencies, flat, limit, project_tile, scratch
 

@@ -9,8 +9,7 @@ from numba import njit, prange
 from aurefine.fourier import PixelList
 from aurefine.kernels import Accumulator, Samples, Sums, Volume, shift_phases
 from aurefine.kernels._vector import CROSS, POWER, SUM_ROWS, accumulate_tile, add_phases, insert, locate
-from aurefine.kernels.cpu_score import share
-from aurefine.kernels.cpu_tiles import Frequencies, flat, limit, padded, project_tile, scratch
+from aurefine.kernels.cpu_tiles import Frequencies, flat, limit, padded, project_tile, scratch, share
 
 _SUM_TILE = 512  # pixels worked on together: the sums have more to do between tiles than the scores
 _TOGETHER = 32  # consecutive slices lie near each other in the volume: one tile of all of them after the other meets the same voxels

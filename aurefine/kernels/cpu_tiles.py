@@ -66,3 +66,10 @@ def project_tile(volume, half, radius, slices, row, x, y, begin, count, index, l
     tile = len(index)
     locate(slices, row, x, y, begin, count, radius, half, index, located, tile)
     gather(volume, half, count, index, located, tile, work, place, place + tile)
+
+
+def share(work: np.ndarray, parts: int) -> np.ndarray:
+    """int64 [parts + 1]: borders that divide consecutive items into parts of nearly equal work."""
+    total = np.cumsum(work)
+    inner = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts) if len(total) else np.zeros(parts - 1)
+    return np.concatenate([[0], inner, [len(work)]]).astype(np.int64)

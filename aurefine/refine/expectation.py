@@ -18,7 +18,7 @@ from aurefine.fourier import PixelList, pixel_list
 from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
-from aurefine.refine import fine, fine_torch, select, select_torch
+from aurefine.refine import fine, fine_torch, select, select_torch, thinning
 from aurefine.refine.coarse import DENSE_SCORES, Coarse, CoarsePass, batches, rows_of
 from aurefine.refine.images import ImageCache, Prepared, prepare
 from aurefine.refine.options import RefineOptions
@@ -157,6 +157,8 @@ class _GroupPass:
         pairs = fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
         slices = slice_matrices(grid.fine_rotations(pairs.rotation), owner.volume, self.geometry)
         samples = owner.fine.samples_of(values, pairs, chosen)
+        if owner.device.type == "cpu" and owner.plan.least_share > 0:  # a GPU sums faster than it would draw
+            samples = thinning.thinned(samples, thinning.lots(prepared.indices[batch], owner.plan.iteration), owner.plan.least_share)
         sums = kernels.accumulate(
             owner.volume, owner.sums.accumulator, slices, samples, self.fine_shift, prepared.unmasked[batch], prepared.masked[batch],
             prepared.model[batch], self.inverse_sigma2, self.strong, self.pixels, self.optics.premultiplied,

@@ -50,6 +50,7 @@ class Plan:
     reduced_precision: bool = True  # bfloat16 products in the coarse pass
     relion_offset_prior: bool = False  # only to compare with RELION's own iterations
     oversampling: tuple[int, int] | None = None  # of rotations and of shifts, where they are not both the sampling's own
+    least_share: float = 0.02  # of a particle's weight: slices of less are drawn by lot (thinning.py); 0: all are summed
     compared_size: int = 0  # model pixels; 0: current_size. Beyond it the references hold nothing
 
     @property

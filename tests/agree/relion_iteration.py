@@ -55,7 +55,7 @@ def ours(run: Path, n: int, as_relion: bool) -> Iteration:
     plan = loop.make_plan(n + 1, sampling, progress, state, loaded, options, n == 0)
     if as_relion:
         stale = loop.make_plan(n + 1, state.sampling, progress, state, loaded, options, n == 0)
-        plan = replace(plan, image_sizes=stale.image_sizes, relion_offset_prior=True)
+        plan = replace(plan, image_sizes=stale.image_sizes, relion_offset_prior=True, least_share=0.0)
     if sampling.healpix_order != state.sampling.healpix_order:
         directions = len(Grid(sampling).directions)
         flat = np.full(directions, 1 / directions)
