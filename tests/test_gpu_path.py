@@ -52,7 +52,7 @@ def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch)
     state, plan, _ = loop._plan(state, data, options, console)
     (volume,) = loop.projectors(state.halves[:1], plan, options)
     sampling = replace(plan.sampling, local=True, sigma_angle=20.0) if kind == "local" else plan.sampling
-    plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision=False)
+    plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision=False, least_share=0.0)
     expected, poses = _run(plan, volume, state, data, options, "cpu")[1]()
     work, run = _run(plan, volume, state, data, options, DEVICE)
     if DEVICE == "cpu":  # take the GPU's way on the CPU
