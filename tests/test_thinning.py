@@ -17,8 +17,9 @@ def samples(particles: int, slices: int, seed: int) -> Samples:
     weight = rng.exponential(1, (slices, particles, 3)) ** 4
     weight /= weight.sum((0, 2), keepdims=True)
     runs = slices * particles
+    slice_ptr, run_ptr = np.arange(slices + 1, dtype=np.int64) * particles, np.arange(runs + 1, dtype=np.int64) * 3
     return Samples(
-        np.arange(slices + 1, dtype=np.int64) * particles, np.tile(np.arange(particles, dtype=np.int32), slices), np.arange(runs + 1, dtype=np.int64) * 3,
+        slice_ptr, np.tile(np.arange(particles, dtype=np.int32), slices), run_ptr,
         rng.integers(0, 9, 3 * runs).astype(np.int32), weight.reshape(-1).astype(np.float32),
     )  # fmt: skip
 

@@ -155,18 +155,33 @@ def _transposed(rows: list[Value]) -> list[Value]:
 
 
 @intrinsic
-def children_dot(typingctx, re, im, xr, xi, start, count, out, place):
-    """out[place + 8 j + k] += sum over q of re[8 q + k] xr[start + 4 q + j] + im[...] xi[...]: 8 rotations k by 4 shifts j."""
-    return written((re, im, xr, xi, start, count, out, place), _children_dot)
+def shift_tile(typingctx, images, real, imaginary, table_re, table_im, start, count, out_re, out_im, place):
+    """out[place + q] = (images[real + q] + i images[imaginary + q]) table[start + q]: an image, moved."""
+    return written((images, real, imaginary, table_re, table_im, start, count, out_re, out_im, place), _shift_tile)
 
 
-def _children_dot(code: Code, re, im, xr, xi, start, count, out, place) -> None:
+def _shift_tile(code: Code, images, real, imaginary, table_re, table_im, start, count, out_re, out_im, place) -> None:
+    with code.loop(count, LANES) as q:
+        re, im = images.at(real + q).load(LANES), images.at(imaginary + q).load(LANES)
+        cosine, sine = table_re.at(start + q).load(LANES), table_im.at(start + q).load(LANES)
+        out_re.at(place + q).store(re * cosine - im * sine)
+        out_im.at(place + q).store(re * sine + im * cosine)
+
+
+@intrinsic
+def children_dot(typingctx, re, im, xr, xi, tile, count, out, place):
+    """out[place + 8 j + k] += sum over q of re[8 q + k] xr[j tile + q] + im[...] xi[...]: 8 rotations k by 4 shifts j."""
+    return written((re, im, xr, xi, tile, count, out, place), _children_dot)
+
+
+def _children_dot(code: Code, re, im, xr, xi, tile, count, out, place) -> None:
     sums = [[Sum(code, 8) for _ in range(4)] for _ in range(2)]
+    rows = [(row, rotations, [shifts.at(tile * j) for j in range(4)]) for row, rotations, shifts in ((sums[0], re, xr), (sums[1], im, xi))]
     with code.loop(count) as q:
-        for row, rotations, shifts in ((sums[0], re, xr), (sums[1], im, xi)):
+        for row, rotations, shifts in rows:
             projections = rotations.at(q * 8).load(8)
-            for j, total in enumerate(row):
-                total.add(projections * shifts.at(start + q * 4 + j).spread(8))
+            for total, values in zip(row, shifts, strict=True):
+                total.add(projections * values.at(q).spread(8))
     for j in range(4):
         out.at(place + 8 * j).add(sums[0][j].value + sums[1][j].value)
 

@@ -7,23 +7,10 @@ import numpy as np
 from numba import njit, prange
 
 from aurefine.kernels import shift_phases
-from aurefine.kernels._vector import children_dot, interleave8, weighted_sum8
-from aurefine.kernels.cpu_tiles import TILE, Frequencies, flat, limit, project_tile, scratch, share
+from aurefine.kernels._vector import children_dot, interleave8, shift_tile, weighted_sum8
+from aurefine.kernels.cpu_tiles import TILE, Frequencies, flat, limit, padded, planes, project_tile, scratch, share
 
 _GROUP_ROTATIONS, _GROUP_PAIRS = 8, 256  # what is worked on together, tile by tile
-
-
-@njit(parallel=True, fastmath=True, cache=True)
-def _shifted_quads(image, particle, first_shift, table_re, table_im, quad, out_re, out_im):
-    """out[k, q, j]: image of particle[k] moved by shift first_shift[k] + j, for the `quad` shifts j that belong together."""
-    for k in prange(len(particle)):
-        i = particle[k]
-        for q in range(image.shape[1]):
-            a, b = image[i, q].real, image[i, q].imag
-            for j in range(quad):
-                c, d = table_re[first_shift[k] + j, q], table_im[first_shift[k] + j, q]
-                out_re[k, q, j] = a * c - b * d
-                out_im[k, q, j] = a * d + b * c
 
 
 @njit(fastmath=True, cache=True, inline="always")
@@ -42,50 +29,59 @@ def _project_children(volume, half, radius, slices, u, n_rot, x, y, begin, count
 
 
 @njit(fastmath=True, cache=True, inline="always")
-def _block_dot(re, im, n_rot, xr, xi, start, count, n_shift, out, place):
+def _block_dot(re, im, n_rot, xr, xi, count, n_shift, out, place):
     """Sums over one pixel tile for all rotations and shifts of a pair; [shift, rotation] order. Registers where there are 8 by 4 of them."""
     if n_rot == 8 and n_shift == 4:
-        children_dot(re, im, xr, xi, start, count, out, place)
+        children_dot(re, im, xr, xi, TILE, count, out, place)
     elif n_rot == 8 and n_shift == 1:
-        weighted_sum8(re, xr, start, count, out, place)
-        weighted_sum8(im, xi, start, count, out, place)
+        weighted_sum8(re, xr, 0, count, out, place)
+        weighted_sum8(im, xi, 0, count, out, place)
     else:
         for j in range(n_shift):
             for k in range(n_rot):
                 total = np.float32(0)
                 for q in range(count):
-                    total += re[q * n_rot + k] * xr[start + q * n_shift + j] + im[q * n_rot + k] * xi[start + q * n_shift + j]
+                    total += re[q * n_rot + k] * xr[j * TILE + q] + im[q * n_rot + k] * xi[j * TILE + q]
                 out[place + j * n_rot + k] += total
+
+
+@njit(fastmath=True, cache=True, inline="always")
+def _weighted_squares(square, n_rot, power, start, count, out, place):
+    if n_rot == 8:
+        weighted_sum8(square, power, start, count, out, place)
+    else:
+        for q in range(count):
+            for k in range(n_rot):
+                out[place + k] += power[start + q] * square[q * n_rot + k]
 
 
 @njit(parallel=True, fastmath=True, cache=True)
 def _score_children(
-    volume, half, radius, slices, n_rot, rotation_ptr, pair_particle, pair_quad, power, quads_re, quads_im, n_shift, x, y, pixels, group_ptr, bounds,
+    volume, half, radius, slices, n_rot, rotation_ptr, pair_particle, pair_shift, images, power, table_re, table_im, n_shift, x, y, group_ptr, bounds,
     correlation, out,
 ):  # fmt: skip
+    width = len(x)
     for thread in prange(len(bounds) - 1):
         index, located, work = scratch(16, TILE)
         tile_re, tile_im, tile_square = np.empty(TILE * n_rot, np.float32), np.empty(TILE * n_rot, np.float32), np.empty(TILE * n_rot, np.float32)
+        xr, xi = np.empty(TILE * n_shift, np.float32), np.empty(TILE * n_shift, np.float32)
         for group in range(bounds[thread], bounds[thread + 1]):
             rotations = range(group_ptr[group], group_ptr[group + 1])
             first, last = rotation_ptr[group_ptr[group]], rotation_ptr[group_ptr[group + 1]]
             sums = np.zeros((last - first) * n_rot * n_shift, np.float32)
             squares = np.zeros((last - first) * n_rot, np.float32)
-            for begin in range(0, pixels, TILE):
-                count = min(TILE, pixels - begin)
+            for begin in range(0, width, TILE):
+                count = min(TILE, width - begin)
                 for u in rotations:
                     _project_children(volume, half, radius, slices, u, n_rot, x, y, begin, count, index, located, work, tile_re, tile_im, tile_square)
                     for pair in range(rotation_ptr[u], rotation_ptr[u + 1]):
-                        i, place = pair_particle[pair], pair - first
+                        i, place = np.int64(pair_particle[pair]), pair - first
                         if pair == rotation_ptr[u] or i != pair_particle[pair - 1]:  # a particle's pairs lie together: one power for all of them
-                            if n_rot == 8:
-                                weighted_sum8(tile_square, power, i * pixels + begin, count, squares, place * n_rot)
-                            else:
-                                for q in range(count):
-                                    for k in range(n_rot):
-                                        squares[place * n_rot + k] += power[i * pixels + begin + q] * tile_square[q * n_rot + k]
-                        start = (pair_quad[pair] * pixels + begin) * n_shift
-                        _block_dot(tile_re, tile_im, n_rot, quads_re, quads_im, start, count, n_shift, sums, place * n_rot * n_shift)
+                            _weighted_squares(tile_square, n_rot, power, i * width + begin, count, squares, place * n_rot)
+                        plane, row = 2 * i * width + begin, np.int64(pair_shift[pair]) * n_shift * width + begin
+                        for j in range(n_shift):
+                            shift_tile(images, plane, plane + width, table_re, table_im, row + j * width, count, xr, xi, j * TILE)
+                        _block_dot(tile_re, tile_im, n_rot, xr, xi, count, n_shift, sums, place * n_rot * n_shift)
             for u in rotations:
                 owner = rotation_ptr[u] - first
                 for pair in range(rotation_ptr[u], rotation_ptr[u + 1]):
@@ -107,21 +103,15 @@ def score_children(
 ) -> np.ndarray:
     """See `kernels.score_children`."""
     places = Frequencies.padded(pixels)
+    width = len(places.x)
     phases = shift_phases(shifts, pixels)
-    coarse = len(shifts) // n_shift
-    used, pair_quad = np.unique(pair_particle.astype(np.int64) * coarse + pair_shift, return_inverse=True)
-    quads = np.empty((2, len(used), len(pixels), n_shift), np.float32)
-    _shifted_quads(
-        images.numpy(), used // coarse, used % coarse * n_shift, phases.real.contiguous().numpy(), phases.imag.contiguous().numpy(), n_shift,
-        quads[0], quads[1],
-    )  # fmt: skip
     out = np.empty((len(pair_particle), n_rot, n_shift), np.float32)
     group_ptr = _groups(rotation_ptr, _GROUP_ROTATIONS, _GROUP_PAIRS)
     work = np.add.reduceat(np.diff(rotation_ptr) + 8.0, group_ptr[:-1]) if len(group_ptr) > 1 else np.zeros(0)
     _score_children(
-        flat(volume.data), volume.half, limit(volume), slices.reshape(-1), n_rot, rotation_ptr, pair_particle, pair_quad, power.numpy().reshape(-1),
-        quads[0].reshape(-1), quads[1].reshape(-1), n_shift, places.x, places.y, len(pixels), group_ptr, share(work, 4 * numba.get_num_threads()),
-        correlation, out,
+        flat(volume.data), volume.half, limit(volume), slices.reshape(-1), n_rot, rotation_ptr, pair_particle, pair_shift, planes(images, width),
+        padded(power.numpy(), width), padded(phases.real.numpy(), width), padded(phases.imag.numpy(), width), n_shift, places.x, places.y, group_ptr,
+        share(work, 4 * numba.get_num_threads()), correlation, out,
     )  # fmt: skip
     return out
 

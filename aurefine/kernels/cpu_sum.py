@@ -9,7 +9,7 @@ from numba import njit, prange
 from aurefine.fourier import PixelList
 from aurefine.kernels import Accumulator, Samples, Sums, Volume, shift_phases
 from aurefine.kernels._vector import CROSS, POWER, SUM_ROWS, accumulate_tile, add_phases, insert, locate
-from aurefine.kernels.cpu_tiles import Frequencies, flat, limit, padded, project_tile, scratch, share
+from aurefine.kernels.cpu_tiles import Frequencies, flat, limit, padded, planes, project_tile, scratch, share
 
 _SUM_TILE = 512  # pixels worked on together: the sums have more to do between tiles than the scores
 _TOGETHER = 32  # consecutive slices lie near each other in the volume: one tile of all of them after the other meets the same voxels
@@ -56,14 +56,6 @@ def _accumulate(
                         insert(out[thread], out_half, lane, count, _STEP, index, located, _SUM_TILE, work)
 
 
-def _planes(values: torch.Tensor, width: int) -> np.ndarray:
-    """Complex [n, pixels] as flat float32 [n, 2, width], real plane and imaginary plane."""
-    out = torch.zeros((len(values), 2, width))
-    out[:, 0, : values.shape[1]] = values.real
-    out[:, 1, : values.shape[1]] = values.imag
-    return out.numpy().reshape(-1)
-
-
 def accumulate(
     volume: Volume, accumulator: Accumulator, slices: np.ndarray, samples: Samples, shifts: np.ndarray, unmasked: torch.Tensor,
     masked: torch.Tensor, model: torch.Tensor, inverse_sigma2: np.ndarray, strong: np.ndarray, pixels: PixelList, premultiplied: bool,
@@ -81,7 +73,7 @@ def accumulate(
         flat(volume.data), volume.half, limit(volume), accumulator.data.numpy().reshape(threads, -1), accumulator.half, limit(accumulator),
         slices.reshape(-1), used, samples.slice_ptr, samples.run_particle, samples.run_ptr, samples.shift, samples.weight,
         padded(phases.real.numpy(), width), padded(phases.imag.numpy(), width),
-        _planes(unmasked, width), _planes(masked, width), padded(model.numpy(), width), padded(inverse_sigma2, width), padded(strong, width),
+        planes(unmasked, width), planes(masked, width), padded(model.numpy(), width), padded(inverse_sigma2, width), padded(strong, width),
         places.x, places.y, share(runs[used] + 8.0, threads), premultiplied, pixel_sums[0], pixel_sums[1], per_particle,
     )  # fmt: skip
     cross, power, strong_cross, strong_power = per_particle.sum(0).T

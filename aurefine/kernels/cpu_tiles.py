@@ -54,6 +54,14 @@ def padded(values: np.ndarray, width: int) -> np.ndarray:
     return out.reshape(-1)
 
 
+def planes(values: torch.Tensor, width: int) -> np.ndarray:
+    """Complex [n, pixels] as flat float32 [n, 2, width], real plane and imaginary plane."""
+    out = torch.zeros((len(values), 2, width))
+    out[:, 0, : values.shape[1]] = values.real
+    out[:, 1, : values.shape[1]] = values.imag
+    return out.numpy().reshape(-1)
+
+
 @njit(cache=True)
 def scratch(rows, tile):
     """(index int32 [tile], located float32 [LOCATED_ROWS * tile], work float32 [rows * tile] of zeros) of one thread."""

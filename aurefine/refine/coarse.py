@@ -32,7 +32,7 @@ DENSE_SCORES = 8_000_000  # scores held at a time (4 bytes each)
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to tell anything
 _BANDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the frequencies: after each, what has fallen far behind is dropped
 _MARGIN, _SHARE = 26.0, 0.3  # see kernels.Screening; measured: no pose changes (at 20, 0.4 % of them; at 14, 4 %)
-_LISTED_COST = 25  # how many times dearer an orientation is in a list than in the matrix product
+_LISTED_COST = 4  # how many times dearer an orientation is in a list than in the matrix product
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class CoarsePass:
         size = 2 * int(0.5 * screen.FREQUENCIES * pixels.size)
         self.screened = size >= _SMALLEST_SCREEN and not owner.plan.correlation
         self.screen_pixels = pixel_list(max(size, 2), optics.box, optics.pixel_size)
-        self.screen_shifts = screen.every_other(owner.grid.coarse_shifts_unperturbed, owner.grid.state.offset_step)
+        self.screen_shifts = screen.every_second(owner.grid.coarse_shifts_unperturbed, owner.grid.state.offset_step)
         self.screen_rows = torch.from_numpy(rows_of(self.screen_pixels, pixels)).to(owner.device)
 
     def run(self, prepared: Prepared, images: torch.Tensor, power: torch.Tensor, poses: Poses) -> Iterator[Coarse]:

@@ -27,7 +27,6 @@ from aurefine.refine.select import Significant
 from aurefine.refine.state import Model, Poses
 
 _FINE_SCORES = 8_000_000  # scores of the fine pass held at a time (8 bytes each)
-_SHIFTED_PIXELS = 4_000_000  # pixels of shifted images held at a time in the fine pass (8 bytes each)
 _CHUNK_PIXELS = 1_500_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
@@ -175,25 +174,19 @@ class _GroupPass:
         self._update(part, coarse, chosen, weight, sums, poses, updates)
 
     def _fine_scores(self, coarse: Coarse, images: torch.Tensor, power: torch.Tensor) -> np.ndarray:
-        """float32 [pairs, rotation children, shift children] log weights, in the order of the pairs; as many particles at a time as fit."""
-        grid, plan = self.owner.grid, self.owner.plan
+        """float32 [pairs, rotation children, shift children] log weights, in the order of the pairs."""
+        grid, plan, volume = self.owner.grid, self.owner.plan, self.owner.volume
         if grid.children == 1 and len(self.coarse_rows) == len(self.fine_rows):  # nothing to look at more finely
             return self.owner.native(torch.from_numpy(coarse.log_weight).to(self.owner.device)).reshape(-1, 1, 1)
+        pairs = fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
+        scores = kernels.score_children(
+            volume, slice_matrices(grid.fine_rotations(pairs.rotation), volume, self.geometry), grid.rotation_children, pairs.ptr, pairs.particle,
+            pairs.shift, images, power, self.fine_shift, grid.shift_children, self.fine_pixels, plan.correlation,
+        )  # fmt: skip
+        if not plan.correlation:
+            self.owner.fine.add_pair_prior(scores, coarse.log_prior[pairs.order])
         values = self.owner.native(torch.empty((len(coarse.rotation), grid.rotation_children, grid.shift_children), device=self.owner.device))
-        owner = np.repeat(np.arange(len(coarse.rows)), np.diff(coarse.ptr))
-        distinct = np.unique(owner * len(grid.coarse_shifts) + coarse.shift) // len(grid.coarse_shifts)
-        shifted = np.bincount(distinct, minlength=len(coarse.rows)) * len(self.fine_pixels) * grid.shift_children
-        for start, stop in batches(shifted, self.owner.room * _SHIFTED_PIXELS):
-            part = coarse.part(start, stop)
-            pairs = fine.by_rotation(part.ptr, part.rotation, part.shift)
-            scores = kernels.score_children(
-                self.owner.volume, slice_matrices(grid.fine_rotations(pairs.rotation), self.owner.volume, self.geometry), grid.rotation_children,
-                pairs.ptr, pairs.particle, pairs.shift, images[start:stop], power[start:stop], self.fine_shift, grid.shift_children,
-                self.fine_pixels, plan.correlation,
-            )  # fmt: skip
-            if not plan.correlation:
-                self.owner.fine.add_pair_prior(scores, part.log_prior[pairs.order])
-            self.owner.fine.to_particle_order(scores, pairs.order, values[coarse.ptr[start] : coarse.ptr[stop]])
+        self.owner.fine.to_particle_order(scores, pairs.order, values)
         return values
 
     # ------------------------------------------------------------------ sums

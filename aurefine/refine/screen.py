@@ -19,14 +19,14 @@ SHARE = 0.4
 _SPARSE = 16  # a table of all values is not worth its memory when fewer than one in so many occurs
 
 
-def every_other(shifts: np.ndarray, step: float) -> np.ndarray:
-    """Rows of the shifts that a screening compares: the grid's white squares.
+def every_second(shifts: np.ndarray, step: float) -> np.ndarray:
+    """Rows of the shifts that a screening compares: every second one along both axes.
 
-    At half the frequencies a shift by a whole step costs less than one by half a diagonal at all of them, which the coarse pass accepts.
+    At half the frequencies a shift twice as far from the next grid point costs what the coarse pass accepts at all of them.
 
-    Args: shifts float [t, 2] of a square grid of that `step`.
+    Args: shifts float [t, 2] of a square grid of that `step`, (0, 0) among them.
     """
-    return np.flatnonzero(np.rint(shifts / step).astype(int).sum(1) % 2 == 0)
+    return np.flatnonzero((np.rint(shifts / step).astype(int) % 2 == 0).all(1))
 
 
 def distinct(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
