@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from aurefine.fourier import PixelList, frequencies, round_half_away
 from aurefine.optics import OpticsGroup
 from aurefine.particle_checks import refuse_bad_images
 from aurefine.particles import ParticleSet
+from aurefine.refine import image_passes
 from aurefine.refine.options import RefineOptions
 
 _READ_CHUNK = 512
@@ -78,8 +80,11 @@ class Prepared:
         return self.outer.sum(0, dtype=np.float64)
 
 
-def recentre(images: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
-    """Move each image [n, y, x] by whole pixels `shift` int [n, 2] (x, y); vacated pixels become 0."""
+def recentre(images: torch.Tensor, factor: np.ndarray, shift: np.ndarray) -> torch.Tensor:
+    """Move each image [n, y, x] by whole pixels `shift` int [n, 2] (x, y) and multiply it by its factor; vacated pixels become 0."""
+    if images.device.type == "cpu":
+        return image_passes.centred(images, factor.astype(np.float32), shift)
+    images = images * torch.from_numpy(factor.astype(np.float32)).to(images.device)[:, None, None]
     if not shift.any():
         return images
     n, box, _ = images.shape
@@ -93,7 +98,10 @@ def recentre(images: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
 
 def mask_background(images: torch.Tensor, radius: float, edge: float) -> torch.Tensor:
     """Replace what lies outside a soft circle (pixels) by the average of the background, image by image."""
-    inside = torch.from_numpy(np.array(mask.soft_edge(images.shape[1], 2, radius, edge))).to(images.device)
+    weight = mask.soft_edge(images.shape[1], 2, radius, edge)
+    if images.device.type == "cpu":
+        return image_passes.masked(images, weight)
+    inside = torch.from_numpy(np.array(weight)).to(images.device)
     outside = 1 - inside
     average = (images * outside).sum((1, 2)) / outside.sum().clamp(min=1e-6)
     return images * inside + average[:, None, None] * outside
@@ -110,6 +118,7 @@ def fill_with_noise(images: torch.Tensor, radius: float, edge: float, sigma2: np
     return images * inside + noise * (1 - inside)
 
 
+@lru_cache(maxsize=16)
 def _high_shells(box: int, size: int) -> np.ndarray:
     """int64 [box * (box/2+1)]: shell of every half-complex pixel beyond image size `size`, 0 for all others."""
     x, y = np.meshgrid(np.arange(box // 2 + 1), frequencies(box))
@@ -145,10 +154,8 @@ def prepare(
     together = max(1, _PIXELS_TOGETHER // optics.box**2)
     for start in range(0, len(indices), together):
         part = slice(start, start + together)
-        images = cache.read(group, indices[part], device) * torch.from_numpy(factor[part].astype(np.float32)).to(device)[:, None, None]
-        outer[part] = _transform(
-            recentre(images, centre[part]), unmasked[part], masked[part], optics, sigma2, pixels, options, options.random_seed + indices[part]
-        )
+        images = recentre(cache.read(group, indices[part], device), factor[part], centre[part])
+        outer[part] = _transform(images, unmasked[part], masked[part], optics, sigma2, pixels, options, options.random_seed + indices[part])
     power = masked.abs().square().sum(1, dtype=torch.float64).cpu().numpy()
     model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf)).to(device)
     return Prepared(indices, unmasked, masked, model, centre, power, outer)
@@ -165,19 +172,25 @@ def _transform(
     seeds: np.ndarray,
 ) -> np.ndarray:
     """Fill `unmasked` and `masked` with the transforms of centred images; returns the masked images' power beyond the list, by shell."""
-    device = images.device
-    flat, sign = torch.from_numpy(pixels.flat).to(device), torch.from_numpy(pixels.sign).to(device)
     demodulate = ctf.demodulation(optics, pixels.frequency_x, pixels.frequency_y)
-    correct = sign if demodulate is None else sign * torch.from_numpy(demodulate).to(device)
-    torch.mul(torch.fft.rfft2(images, norm="forward").flatten(1)[:, flat], correct, out=unmasked)
+    correct = pixels.sign if demodulate is None else (pixels.sign * demodulate).astype(np.complex64)
+    _pick(torch.fft.rfft2(images, norm="forward"), pixels.flat, correct, unmasked)
     radius, edge = _mask_radius(options, optics), options.mask_edge_pixels
     if options.zero_mask:
         images = mask_background(images, radius, edge)
     else:
         images = fill_with_noise(images, radius, edge, sigma2 * options.sigma2_fudge, seeds)
-    full = torch.fft.rfft2(images, norm="forward").flatten(1)
-    torch.mul(full[:, flat], correct, out=masked)
+    full = torch.fft.rfft2(images, norm="forward")
+    _pick(full, pixels.flat, correct, masked)
     return _beyond(full, optics.box, pixels.size)
+
+
+def _pick(full: torch.Tensor, flat: np.ndarray, factor: np.ndarray, out: torch.Tensor) -> None:
+    """The listed pixels of transforms [n, y, x / 2 + 1], times a factor each, into `out` [n, pixels]."""
+    if full.device.type == "cpu":
+        image_passes.picked(full, flat, factor, out)
+    else:
+        torch.mul(full.flatten(1)[:, torch.from_numpy(flat).to(full.device)], torch.from_numpy(factor).to(full.device), out=out)
 
 
 def _mask_radius(options: RefineOptions, optics: OpticsGroup) -> float:
@@ -187,10 +200,12 @@ def _mask_radius(options: RefineOptions, optics: OpticsGroup) -> float:
 def _beyond(full: torch.Tensor, box: int, size: int) -> np.ndarray:
     """float32 [n, box/2+1]: power of each shell beyond image size `size`."""
     shell = _high_shells(box, size)
-    outer = torch.from_numpy(np.flatnonzero(shell)).to(full.device)
-    total = torch.zeros((len(full), box // 2 + 1), device=full.device)
-    if len(outer):
-        total.index_add_(1, torch.from_numpy(shell).to(full.device)[outer], full[:, outer].abs().square())
+    outer, shells = np.flatnonzero(shell), box // 2 + 1
+    if full.device.type == "cpu":
+        return image_passes.shell_power(full, outer, shell[outer], shells)
+    total = torch.zeros((len(full), shells), device=full.device)
+    place = torch.from_numpy(outer).to(full.device)
+    total.index_add_(1, torch.from_numpy(shell[outer]).to(full.device), full.flatten(1)[:, place].abs().square())
     return total.cpu().numpy()
 
 
