@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 _FEW_DIRECTIONS = 4000  # only below this many are near-duplicate symmetry mates removed, as in RELION
-_CHILDREN_CHUNK = 65536  # coarse orientations expanded at a time: bounds the temporary memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,19 +146,34 @@ def fine_rotations(
     Children run over the pixel's children (outer) and psi (inner); with oversampling 0 the coarse orientation is its own child.
     """
     psi = psi_angles(order, psi_step)
-    step = 360.0 / len(psi)
-    n_sub = 2**oversampling
-    child_pixels = healpix.children(grid.pixel, oversampling)
-    angles = healpix.centres(order + oversampling, child_pixels) if oversampling else grid.angles[:, None]
-    base = _base_rotations(angles, perturbation_deg)  # [d, 4^os, 3, 3]
+    step, n_sub = 360.0 / len(psi), 2**oversampling
+    direction, turn = np.divmod(np.asarray(coarse_index, dtype=np.int64), len(psi))
+    used = np.flatnonzero(np.bincount(direction, minlength=len(grid)))
+    place = np.empty(len(grid), np.int64)
+    place[used] = np.arange(len(used))
+    angles = healpix.centres(order + oversampling, healpix.children(grid.pixel[used], oversampling)) if oversampling else grid.angles[used][:, None]
     offsets = (np.arange(n_sub) + 0.5) * step / n_sub - step / 2
-    coarse_index = np.asarray(coarse_index, dtype=np.int64)
-    out = np.empty((len(coarse_index), 4**oversampling, n_sub, 3, 3))
-    for start in range(0, len(coarse_index), _CHILDREN_CHUNK):
-        direction, turn = np.divmod(coarse_index[start : start + _CHILDREN_CHUNK], len(psi))
-        child_psi = psi[turn][:, None, None] + offsets
-        out[start : start + _CHILDREN_CHUNK] = _turn_in_plane(base[direction][:, :, None], child_psi)
-    return out.reshape(len(coarse_index), -1, 3, 3)
+    out = np.empty((len(direction), 4**oversampling, n_sub, 3, 3))
+    perturbed = euler.to_matrix([perturbation_deg] * 3)
+    _fill_children(np.deg2rad(angles), place[direction], np.deg2rad(psi)[turn], np.deg2rad(offsets), perturbed, out)
+    return out.reshape(len(direction), -1, 3, 3)
+
+
+@njit(parallel=True, cache=True)
+def _fill_children(angles, direction, psi, offsets, perturbed, out):
+    """out[i, c, s]: R_z(psi[i] + offsets[s]) R_y(tilt) R_z(rot) perturbed, for child c of direction[i]; angles in radians."""
+    for i in prange(len(direction)):
+        for c in range(angles.shape[1]):
+            rot, tilt = angles[direction[i], c]
+            sr, cr, st, ct = math.sin(rot), math.cos(rot), math.sin(tilt), math.cos(tilt)
+            for column in range(3):
+                p, q, r = perturbed[0, column], perturbed[1, column], perturbed[2, column]
+                x, y, z = ct * cr * p + ct * sr * q - st * r, cr * q - sr * p, st * cr * p + st * sr * q + ct * r
+                for s in range(len(offsets)):
+                    cos, sin = math.cos(psi[i] + offsets[s]), math.sin(psi[i] + offsets[s])
+                    out[i, c, s, 0, column] = cos * x + sin * y
+                    out[i, c, s, 1, column] = cos * y - sin * x
+                    out[i, c, s, 2, column] = z
 
 
 def translations(search_range: float, step: float) -> np.ndarray:

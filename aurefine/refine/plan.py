@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numba import njit, prange
 
 from aurefine import sampling
 from aurefine.errors import InputError
@@ -138,8 +139,18 @@ class Grid:
 
 def slice_matrices(rotations: np.ndarray, volume: Volume, geometry: Geometry) -> np.ndarray:
     """float32 [n, 3, 2]: image frequency to padded voxel, the inverse rotation with padding, scale and magnification (ALGORITHM.md 1.6, 3.2)."""
-    inverse = rotations.transpose(0, 2, 1)[:, :, :2] @ geometry.magnification
-    return np.ascontiguousarray(inverse * (volume.padding / geometry.scale), np.float32)
+    out = np.empty((len(rotations), 3, 2), np.float32)
+    _slice_matrices(rotations, geometry.magnification * (volume.padding / geometry.scale), out)
+    return out
+
+
+@njit(parallel=True, cache=True)
+def _slice_matrices(rotations, stretch, out):
+    for n in prange(len(out)):
+        for axis in range(3):
+            a, b = rotations[n, 0, axis], rotations[n, 1, axis]
+            out[n, axis, 0] = a * stretch[0, 0] + b * stretch[1, 0]
+            out[n, axis, 1] = a * stretch[0, 1] + b * stretch[1, 1]
 
 
 def geometry_of(optics: OpticsGroup, box: int, pixel_size: float) -> Geometry:
