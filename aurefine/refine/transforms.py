@@ -29,14 +29,19 @@ def gridding_correction(box: int, padded: int) -> np.ndarray:
     return correction
 
 
-def _axis_phase(frequency: np.ndarray, box: int, padded: int, factor: float = 1.0) -> torch.Tensor:
-    """complex64: moves the origin of a transform from index 0 to the centre box/2 of the unpadded map, times a factor."""
-    return torch.from_numpy((factor * np.exp(2j * np.pi * frequency * (box // 2) / padded)).astype(np.complex64))
+def _turns(count: int, first: int, origin: float, padded: int) -> np.ndarray:
+    """complex64 exp(2 pi i k origin / padded) of the frequencies k = first, first + 1, ..."""
+    return np.exp(2j * np.pi * np.arange(first, first + count) * origin / padded).astype(np.complex64)
 
 
-def _along(dim: int, values: torch.Tensor) -> torch.Tensor:
-    """A vector that broadcasts along one of three axes."""
-    return values.view([-1 if axis == dim else 1 for axis in range(3)])
+@njit(parallel=True, cache=True, fastmath=True)
+def _turn(data, along_z, along_y, along_x):
+    """In place, complex data [z, y, x] times a factor of each axis."""
+    for iz in prange(data.shape[0]):
+        for iy in range(data.shape[1]):
+            across = along_z[iz] * along_y[iy]
+            for ix in range(data.shape[2]):
+                data[iz, iy, ix] *= across * along_x[ix]
 
 
 def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int = 0) -> Volume:
@@ -48,59 +53,53 @@ def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int = 0)
     padded = padded_size(box, padding)
     padding = padded / box
     h = int(padding * r_max + 0.5) + 1
-    above, below = min(h, padded // 2), min(h, padded // 2 - 1)  # frequencies that exist
-    data = torch.from_numpy(np.divide(volume, gridding_correction(box, padded), dtype=np.float32))
-    data = torch.fft.rfft(data, n=padded, dim=2)[:, :, : above + 1]
-    data = data * _axis_phase(np.arange(above + 1), box, padded, padding**3 * box / padded**3)
+    below, above = min(h, padded // 2 - 1), min(h, padded // 2)  # frequencies that exist: -below .. above
+    data = torch.fft.rfft(torch.from_numpy(np.divide(volume, gridding_correction(box, padded), dtype=np.float32)), n=padded, dim=2)
+    data = data[:, :, : above + 1].contiguous()
+    # a phase before a transform moves its output: frequency -below becomes the first
+    start = _turns(box, 0, below, padded)
+    _turn(data.numpy(), start, start, np.full(above + 1, padding**3 * box / padded**3, np.complex64))
     for dim in (1, 0):
-        whole = torch.fft.fft(data, n=padded, dim=dim)
-        shape = list(data.shape)
-        shape[dim] = 2 * h + 1
-        if dim == 0:
-            shape = [2 * h + 1, 2 * h + 1, h + 1]  # the volume itself: frequencies that do not exist stay zero
-        data = torch.zeros(shape, dtype=torch.complex64)
-        inside = data if dim == 1 else data[:, :, : above + 1]
-        _along_copy(whole, inside, dim, 0, h, above + 1, box, padded)
-        _along_copy(whole, inside, dim, -below, h, below, box, padded)
-    _empty_outside(torch.view_as_real(data).numpy(), int(padding * r_max + 0.5), int(padding * left_out + 0.5) if left_out > 0 else -1)
-    return Volume(data, r_max, padding)
+        data = torch.fft.fft(data, n=padded, dim=dim).narrow(dim, 0, below + above + 1)
+    out = np.empty((2 * h + 1, 2 * h + 1, h + 1), np.complex64)
+    centre = _turns(2 * h + 1, -h, box // 2, padded)  # of the map, which is index box / 2, not 0
+    _cut_sphere(data.numpy(), h - below, centre, int(padding * r_max + 0.5), int(padding * left_out + 0.5) if left_out > 0 else -1, out)
+    return Volume(torch.from_numpy(out), r_max, padding)
 
 
-def _along_copy(source: torch.Tensor, target: torch.Tensor, dim: int, first: int, h: int, count: int, box: int, padded: int) -> None:
-    """Copy `count` frequencies from `first` on, with the phase of the map's centre; frequency 0 is at index h of the target."""
-    phase = _along(dim, _axis_phase(np.arange(first, first + count), box, padded))
-    torch.mul(source.narrow(dim, first % padded, count), phase, out=target.narrow(dim, h + first, count))
-
-
-@njit(parallel=True, cache=True)
-def _empty_outside(data, radius, left_out):
-    """Zero, in place, float32 [2h+1, 2h+1, h+1, 2] outside a sphere, and within the radius `left_out` where that is not negative."""
-    size, width = data.shape[0], data.shape[2]
+@njit(parallel=True, cache=True, fastmath=True)
+def _cut_sphere(data, first, centre, radius, left_out, out):
+    """out[z, y, x] = data[z - first, y - first, x] times the phases of the centre, within a sphere, and outside the radius `left_out` if >= 0."""
+    size, width = out.shape[0], out.shape[2]
     h = width - 1
     for iz in prange(size):
         for iy in range(size):
             across = (iz - h) ** 2 + (iy - h) ** 2
+            phase = centre[iz] * centre[iy]
+            inside = 0 <= iz - first < data.shape[0] and 0 <= iy - first < data.shape[1]
             for ix in range(width):
                 square = across + ix * ix
-                if square > radius * radius or (left_out >= 0 and square <= left_out * left_out):
-                    data[iz, iy, ix, 0] = 0
-                    data[iz, iy, ix, 1] = 0
+                if inside and ix < data.shape[2] and square <= radius * radius and (left_out < 0 or square > left_out * left_out):
+                    out[iz, iy, ix] = data[iz - first, iy - first, ix] * (phase * centre[h + ix])
+                else:
+                    out[iz, iy, ix] = 0
 
 
 def inverse(data: torch.Tensor, box: int, padding: float) -> np.ndarray:
-    """float32 map [box^3] of a centred half transform complex64 [2h+1, 2h+1, h+1]; undoes the scaling of `projector`."""
+    """float32 map [box^3] of a centred half transform complex64 [2h+1, 2h+1, h+1]; undoes the scaling of `projector`. `data` is overwritten."""
     padded, h = padded_size(box, padding), data.shape[2] - 1
-    reach = min(h, padded // 2)
-    for dim in (0, 1):
-        shape = list(data.shape)
-        shape[dim] = padded
-        full = torch.zeros(shape, dtype=torch.complex64)
-        full.narrow(dim, 0, reach + 1).copy_(data.narrow(dim, h, reach + 1))
-        full.narrow(dim, padded - reach, reach).add_(data.narrow(dim, h - reach, reach))  # both ends meet where reach is half the box
-        # the centre of the map is index box / 2 of what comes out: a phase before the transform is a roll after it
-        data = torch.fft.ifft(full, dim=dim, norm="forward")
-        data = torch.cat([data.narrow(dim, padded - box // 2, box // 2), data.narrow(dim, 0, box - box // 2)], dim)
-        del full
     columns = min(h, padded // 2) + 1
-    data = data[:, :, :columns] * _axis_phase(-np.arange(columns), box, padded, 1 / (padding**3 * box))
+    data = data[:, :, :columns]
+    data = data if data.is_contiguous() else data.contiguous()
+    turns = _turns(2 * h + 1, -h, -(box // 2), padded)  # the centre of the map is to be index box / 2
+    _turn(data.numpy(), turns, turns, turns[h : h + columns] * np.float32(1 / (padding**3 * box)))
+    for dim in (0, 1):
+        surplus = 2 * h + 1 - padded
+        if surplus > 0:  # frequencies that are the same in the padded box
+            data.narrow(dim, 0, surplus).add_(data.narrow(dim, padded, surplus))
+            data = data.narrow(dim, 0, padded)
+        data = torch.fft.ifft(data, n=padded, dim=dim, norm="forward").narrow(dim, 0, box)
+    first = _turns(box, 0, -h, padded)  # the first frequency was -h, not 0
+    data = data.contiguous()
+    _turn(data.numpy(), first, first, np.ones(columns, np.complex64))
     return torch.fft.irfft(data, n=padded, dim=2, norm="forward").narrow(2, 0, box).contiguous().numpy()
