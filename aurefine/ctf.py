@@ -146,7 +146,7 @@ def _particle_terms(table: CtfParameters, rows: np.ndarray, optics: Optics) -> t
     return along_x, mixed, along_y, np.deg2rad(shift), -bfactor / 4, scale
 
 
-@njit(cache=True, parallel=True)
+@njit(nogil=True, cache=True, parallel=True)
 def _evaluate(xx, xy, yy, shared, along_x, mixed, along_y, shift, envelope, scale, intact, absolute, sign_only, out):
     for i in prange(out.shape[0]):
         gamma = np.empty(out.shape[1])
@@ -165,7 +165,7 @@ def _evaluate(xx, xy, yy, shared, along_x, mixed, along_y, shift, envelope, scal
         _scale_and_clamp(row, scale[i])
 
 
-@njit(cache=True, fastmath=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _minus_sine(gamma, out):
     """-sin in plain arithmetic, which compiles to vector instructions: Taylor series on half a period, error below 1e-9."""
     for p in range(len(out)):
@@ -182,13 +182,13 @@ def _minus_sine(gamma, out):
         out[p] = sign * (r + r * q * series)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _flip_phases(row, absolute):
     for p in range(len(row)):
         row[p] = abs(row[p]) if absolute else (-1.0 if row[p] < 0.0 else 1.0)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _scale_and_clamp(row, scale):
     for p in range(len(row)):
         value = row[p] * scale

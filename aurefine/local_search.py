@@ -110,7 +110,7 @@ def _in_plane_angles(base: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return np.rad2deg(np.arctan2(sin, cos))
 
 
-@njit(cache=True, parallel=True)
+@njit(nogil=True, cache=True, parallel=True)
 def _fill(starts, slots, direction, tilt, in_plane, n_psi, sigma, counts, index, log_prior):
     """Write each particle's candidates into its slots: expand psi, sort, merge what two mates reach, normalise."""
     for particle in prange(len(counts)):
@@ -123,7 +123,7 @@ def _fill(starts, slots, direction, tilt, in_plane, n_psi, sigma, counts, index,
         counts[particle] = kept
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _expand_psi(direction, tilt, centre, n_psi, sigma, index, log_prior, count):
     """Append the psi angles within 3 sigma of `centre` (or the nearest one); returns the new count."""
     step = 360.0 / n_psi
@@ -141,7 +141,7 @@ def _expand_psi(direction, tilt, centre, n_psi, sigma, index, log_prior, count):
     return count
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _sort_and_merge(index, log_prior):
     """Sort by index in place and keep the larger prior of equal ones; returns how many are left."""
     if len(index) == 0:
@@ -158,7 +158,7 @@ def _sort_and_merge(index, log_prior):
     return kept
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _normalise(log_prior):
     """Subtract the logarithm of the sum of the exponentials, in place."""
     if len(log_prior) == 0:

@@ -159,7 +159,7 @@ def fine_rotations(
     return out.reshape(len(direction), -1, 3, 3)
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _fill_children(angles, direction, psi, offsets, perturbed, out):
     """out[i, c, s]: R_z(psi[i] + offsets[s]) R_y(tilt) R_z(rot) perturbed, for child c of direction[i]; angles in radians."""
     for i in prange(len(direction)):

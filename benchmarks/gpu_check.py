@@ -179,7 +179,11 @@ def _product(on: Inputs, reduced: bool) -> Case:
     left, right = on.real((on.size.particles * 16, 2 * len(on.pixels))), on.real((on.size.slices, 2 * len(on.pixels)))
     out = torch.empty((len(left), len(right)), device=on.device)
     name, limit = ("matrix product, reduced", REDUCED_LIMIT) if reduced else ("matrix product, float32", LIMIT)
-    fast = lambda: [kernels.matrix_product(left, right, reduced, out)[:256]]  # noqa: E731
+
+    def fast() -> list[torch.Tensor]:
+        with kernels.product_precision(on.device, reduced):
+            return [kernels.matrix_product(left, right, out)[:256]]
+
     return Case(name, fast, lambda: [(left[:256].double() @ right.double().T).float()], 2.0 * len(left) * left.shape[1] * len(right), "FLOP", limit)
 
 

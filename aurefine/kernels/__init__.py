@@ -10,6 +10,8 @@ Shared vocabulary
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +31,7 @@ __all__ = [
     "Volume",
     "accumulate",
     "matrix_product",
+    "product_precision",
     "project",
     "project_planes",
     "score",
@@ -177,21 +180,30 @@ def shift_phases(shifts: np.ndarray | torch.Tensor, pixels: PixelList) -> torch.
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def matrix_product(left: torch.Tensor, right: torch.Tensor, reduced_precision: bool, out: torch.Tensor) -> torch.Tensor:
-    """out [m, n] = left [m, k] @ right [n, k]^T; float32 operands may be rounded to bfloat16 (CPU) or TF32 (CUDA) if `reduced_precision`.
+@contextmanager
+def product_precision(device: torch.device, reduced: bool) -> Iterator[None]:
+    """Inside, `matrix_product` may round its operands to bfloat16 (CPU) or TF32 (CUDA) if `reduced`; for all threads alike.
 
     The rounding is far below the noise of an image: each product errs by 2^-9 of itself at the most, at random. A CPU without hardware
-    for it keeps float32, but oneDNN's product is then still faster than the default library's. Where all three are bfloat16 (`fast_bfloat16`)
-    the product is twice as fast again, with its result rounded to 2^-9 of its size: only for a screening whose margin is far wider.
+    for it keeps float32, but oneDNN's product is then still faster than the default library's.
     """
-    backend: Any = torch.backends.mkldnn if left.device.type == "cpu" else torch.backends.cuda
+    backend: Any = torch.backends.mkldnn if device.type == "cpu" else torch.backends.cuda
     target = backend.matmul
     before = target.fp32_precision
-    target.fp32_precision = ("bf16" if left.device.type == "cpu" else "tf32") if reduced_precision else "ieee"
+    target.fp32_precision = ("bf16" if device.type == "cpu" else "tf32") if reduced else "ieee"
     try:
-        return torch.mm(left, right.T, out=out)
+        yield
     finally:
         target.fp32_precision = before
+
+
+def matrix_product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """out [m, n] = left [m, k] @ right [n, k]^T in the precision of `product_precision`.
+
+    Where all three are bfloat16 (`fast_bfloat16`) it is twice as fast again, with its result rounded to 2^-9 of its size: only for a screening
+    whose margin is far wider.
+    """
+    return torch.mm(left, right.T, out=out)
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from aurefine.kernels.cpu_tiles import TILE, Frequencies, flat, limit, project_t
 __all__ = ["accumulate", "project", "project_planes", "score", "score_children"]
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(nogil=True, parallel=True, fastmath=True, cache=True)
 def _project(volume, half, radius, slices, x, y, pixels, out, threads):
     n = len(out)
     for thread in prange(threads):

@@ -55,7 +55,7 @@ def _weighted_squares(square, n_rot, power, start, count, out, place):
                 out[place + k] += power[start + q] * square[q * n_rot + k]
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(nogil=True, parallel=True, fastmath=True, cache=True)
 def _score_children(
     volume, half, radius, slices, n_rot, rotation_ptr, pair_particle, pair_shift, images, power, table_re, table_im, n_shift, x, y, group_ptr, bounds,
     correlation, out,
@@ -116,7 +116,7 @@ def score_children(
     return out
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _groups(rotation_ptr, most_rotations, most_pairs):
     """Borders of groups of consecutive rotations that are worked on together."""
     borders = [0]

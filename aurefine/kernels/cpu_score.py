@@ -63,7 +63,7 @@ def _dot_all(work, xr, xi, width, count, sums, place):
         dot8(work, TILE, xr, xi, width, column, count, sums, place + column)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _survivors(sums, half_power, alive, log_pair, log_offset, margin, share):
     """Keep, in place and in order, the pairs that are near the best one so far; returns how many."""
     best = np.empty(len(alive), np.float32)
@@ -81,7 +81,7 @@ def _survivors(sums, half_power, alive, log_pair, log_offset, margin, share):
     return kept
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def floor_of(values, margin, share):
     """The score from which on entries are worth a full comparison: see Screening. Entries below EXCLUDED have no say."""
     top, total, count = np.float32(-1e38), 0.0, 0
@@ -94,7 +94,7 @@ def floor_of(values, margin, share):
     return max(np.float32(top - (lead if lead > margin else margin)), np.float32(EXCLUDED))
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(nogil=True, parallel=True, fastmath=True, cache=True)
 def _score(
     volume, half, radius, slices, pair_ptr, pair_slice, image, power, shift_ptr, shift_row, table_x, table_y, x, y, kx, ky, order, bands, log_pair,
     log_offset, margin, share, out, out_ptr, correlation, threads,

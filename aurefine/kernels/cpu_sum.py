@@ -16,7 +16,7 @@ _TOGETHER = 32  # consecutive slices lie near each other in the volume: one tile
 _STEP = 16  # pixels between one update of the accumulator and the next
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(nogil=True, parallel=True, fastmath=True, cache=True)
 def _accumulate(
     volume, half, radius, out, out_half, out_radius, slices, used, slice_ptr, run_particle, run_ptr, shift, weight, table_re, table_im, unmasked,
     masked, model, inverse_sigma2, strong, x, y, bounds, premultiplied, pixel_cross, pixel_power, per_particle,

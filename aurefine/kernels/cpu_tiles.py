@@ -62,7 +62,7 @@ def planes(values: torch.Tensor, width: int) -> np.ndarray:
     return out.numpy().reshape(-1)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def scratch(rows, tile):
     """(index int32 [tile], located float32 [LOCATED_ROWS * tile], work float32 [rows * tile] of zeros) of one thread."""
     return np.zeros(tile, np.int32), np.empty(LOCATED_ROWS * tile, np.float32), np.zeros(rows * tile, np.float32)

@@ -57,7 +57,7 @@ def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackPr
     return BackProjection(torch.view_as_complex(torch.from_numpy(data)), torch.from_numpy(weight), accumulator.r_max, accumulator.padding, box)
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _permuted(source, h, radius, operators):
     """out(k) = in(k) + sum over operators of in(R k) for operators that take voxels to voxels, within the sphere.
 
@@ -89,7 +89,7 @@ def _permuted(source, h, radius, operators):
     return data, total
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(nogil=True, parallel=True, fastmath=True, cache=True)
 def _symmetrised(source, h, radius, operators):
     """The same for any operators float32 [n, 3, 3]: what lies between voxels is interpolated."""
     size, width = 2 * h + 1, h + 1
@@ -130,7 +130,7 @@ def join_low_resolution(first: BackProjection, second: BackProjection, shell: in
     _join(first.values, first.weight.numpy(), second.values, second.weight.numpy(), radius)
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _join(data, weight, other_data, other_weight, radius):
     size, width = weight.shape[0], weight.shape[2]
     h = width - 1
@@ -153,7 +153,7 @@ def _downsampled(half: BackProjection) -> np.ndarray:
     return _averages(half.values, half.weight.numpy(), half.radius, nearest, first)
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _averages(data, weight, radius, nearest, first):
     """first[n] is the first padded index that rounds to n; each output plane belongs to one thread."""
     size, width = weight.shape[0], weight.shape[2]

@@ -148,7 +148,7 @@ class CoarsePass:
             shifted = (images[start : start + batch, None, :] * phases).flatten(0, 1)
             some = products[:, : len(shifted)]
             for part, values in enumerate((shifted.real, shifted.imag)):
-                kernels.matrix_product(values.to(kind).contiguous(), planes[:, part], self.plan.reduced_precision, some[part])
+                kernels.matrix_product(values.to(kind).contiguous(), planes[:, part], some[part])
             yield rows, some, 0.5 * (power[start : start + batch] @ squares.T)
 
     # ------------------------------------------------------------------ each particle's own list

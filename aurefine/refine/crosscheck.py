@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aurefine import euler
+from aurefine import euler, kernels
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
 from aurefine.refine.expectation import Expectation
 from aurefine.refine.images import ImageCache
+from aurefine.refine.lanes import Lanes
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, image_sizes
 from aurefine.refine.state import Model, Poses, SamplingState
@@ -46,7 +47,7 @@ class CrossCheck:
 
 def check(
     plan: Plan, halves: Sequence[Model], volumes: Sequence[Volume], members: Sequence[np.ndarray], particles: ParticleSet, cache: ImageCache,
-    poses: Poses, options: RefineOptions,
+    poses: Poses, options: RefineOptions, both: Lanes,
 ) -> CrossCheck:  # fmt: skip
     """Search some particles of both half-sets globally against the other half's projector.
 
@@ -57,9 +58,14 @@ def check(
     found = Poses(*(np.array(getattr(poses, name)) for name in Poses.__dataclass_fields__))
     flat = np.full(len(grid.directions), 1 / len(grid.directions))
     chosen = [mine[:: max(1, len(mine) // _PARTICLES)][:_PARTICLES] for mine in members]
-    for mine, other in zip(chosen, (1, 0), strict=True):
+
+    def half(mine: np.ndarray, other: int) -> None:
         model = replace(halves[other], pdf_direction=flat)
-        Expectation(search, grid, model, volumes[other], particles, cache, options, 1).run(np.sort(mine), poses, found, lambda count: None)
+        work = Expectation(search, grid, model, volumes[other], particles, cache, options, both.threads_each)
+        work.run(np.sort(mine), poses, found, lambda count: both.check())
+
+    with kernels.product_precision(volumes[0].data.device, search.reduced_precision):
+        both.map(half, chosen, (1, 0))
     rows = np.concatenate(chosen)
     before, after = euler.to_matrix(poses.angles[rows]), euler.to_matrix(found.angles[rows])
     difference = euler.angular_difference(before, after, point_group(plan.sampling.symmetry).operators)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from aurefine.errors import InputError
@@ -23,6 +25,11 @@ def of_halves(options: RefineOptions) -> tuple[torch.device, torch.device]:
         raise InputError(f"--gpu {options.gpu}: this machine has GPUs 0 to {count - 1}, there is no GPU {absent[0]}.")
     numbers = numbers or tuple(range(count))
     return torch.device("cuda", numbers[0]), torch.device("cuda", numbers[1 % len(numbers)])
+
+
+def apart(devices: Sequence[torch.device]) -> bool:
+    """Whether halves on these devices can be worked on at once: not on one GPU, whose memory is planned for one of them."""
+    return len(set(devices)) == len(devices) or all(device.type == "cpu" for device in devices)
 
 
 def missing(options: RefineOptions) -> str | None:

@@ -45,7 +45,7 @@ def by_rotation(particle_ptr: np.ndarray, rotation: np.ndarray, shift: np.ndarra
     return PairOrder(order, used, first, particle, shift[order].astype(np.int32))
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _in_order_of_need(used, dense):
     """Distinct values and the place of each entry among them, renumbered by where they occur first."""
     number, order, count = np.full(len(used), -1, np.int32), np.empty_like(used), 0
@@ -58,7 +58,7 @@ def _in_order_of_need(used, dense):
     return order, dense
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _count_sort(particle_ptr, rotation, first, order, particle):
     """Stable sort by rotation; `first` becomes where each rotation's pairs begin."""
     for r in rotation:
@@ -73,7 +73,7 @@ def _count_sort(particle_ptr, rotation, first, order, particle):
             place[r] += 1
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def add_pair_prior(values, log_prior):
     """In place, values[pair, :, :] += log_prior[pair]."""
     for pair in prange(len(values)):
@@ -82,14 +82,14 @@ def add_pair_prior(values, log_prior):
                 values[pair, k, j] += log_prior[pair]
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def to_particle_order(values, order, out):
     """out[order[pair]] = values[pair]: back from rotation order to particle order."""
     for pair in prange(len(values)):
         out[order[pair]] = values[pair]
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _count(values, order, ptr, particle, threshold, u, k):
     """(runs, samples) of child rotation k of distinct rotation u."""
     runs, samples, last = 0, 0, -1
@@ -103,7 +103,7 @@ def _count(values, order, ptr, particle, threshold, u, k):
     return runs, samples
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _count_all(values, order, ptr, particle, threshold, runs, samples):
     children = values.shape[1]
     for u in prange(len(ptr) - 1):
@@ -111,7 +111,7 @@ def _count_all(values, order, ptr, particle, threshold, runs, samples):
             runs[u * children + k], samples[u * children + k] = _count(values, order, ptr, particle, threshold, u, k)
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _fill(values, order, ptr, particle, shift, threshold, log_sum, slice_ptr, sample_ptr, run_particle, run_ptr, out_shift, out_weight):
     children, shifts = values.shape[1], values.shape[2]
     for u in prange(len(ptr) - 1):
@@ -150,7 +150,7 @@ def samples_of(values: np.ndarray, pairs: PairOrder, chosen: Significant) -> Sam
     return Samples(slice_ptr, run_particle, run_ptr, shift, weight)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _totals(slice_ptr, run_particle, run_ptr, shift, weight, centre, table, particle, slices):
     """Sums of weights by particle and by slice, and of weight times squared offset |centre + table[shift]|^2."""
     square = 0.0

@@ -7,7 +7,7 @@ import torch
 from numba import njit, prange
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _centre(images, factor, shift, out):
     box = images.shape[1]
     for i in prange(len(images)):
@@ -31,7 +31,7 @@ def centred(images: torch.Tensor, factor: np.ndarray, shift: np.ndarray) -> torc
     return out
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _mask(images, inside, out):
     total = np.float32(inside.size) - inside.sum()
     for i in prange(len(images)):
@@ -55,7 +55,7 @@ def masked(images: torch.Tensor, inside: np.ndarray) -> torch.Tensor:
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _pick(transform, flat, factor, out):
     for i in prange(len(transform)):
         for q in range(len(flat)):
@@ -67,7 +67,7 @@ def picked(transform: torch.Tensor, flat: np.ndarray, factor: np.ndarray, out: t
     _pick(transform.flatten(1).numpy(), flat, factor, out.numpy())
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _shell_power(transform, place, shell, out):
     for i in prange(len(transform)):
         total = np.zeros(out.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,12 +11,13 @@ import numba
 import numpy as np
 import torch
 
+from aurefine import kernels
 from aurefine import particles as particles_room
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, memory, messages, schedule, transforms, writer
+from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, schedule, transforms, writer
 from aurefine.refine.console import Console
 from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
@@ -267,7 +269,7 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
 def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
     """Before the halves are joined: are orientations found again in the other half's map?"""
     volumes = projectors(state.halves, plan, options)
-    found = crosscheck.check(plan, state.halves, volumes, data.order, data.particles, data.cache, state.poses, options)
+    found = crosscheck.check(plan, state.halves, volumes, data.order, data.particles, data.cache, state.poses, options, lanes.lanes_of(data.threads))
     console.line(found.line())
     return replace(progress, orientations_kept=found.share_kept)
 
@@ -280,7 +282,8 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
     geometry = tuple(geometry_of(optics, box, pixel_size) for optics in particles.optics)
     sizes = tuple(image_sizes(options, g, current, sampling.coarse_step, box, pixel_size) for g in geometry)
     use_ctf = options.ctf_correction and (options.reference_ctf_corrected or iteration > 1)
-    return Plan(iteration, sampling, current, sizes, geometry, correlation, use_ctf, progress.has_converged)
+    # Correlations of a sharp map's first guesses lie closer together than a bfloat16 product tells apart.
+    return Plan(iteration, sampling, current, sizes, geometry, correlation, use_ctf, progress.has_converged, reduced_precision=not correlation)
 
 
 def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
@@ -298,21 +301,29 @@ def _expectation(
     console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
     old = state.poses
     new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
-    sums: list[HalfSums] = []
+    both, locations = lanes.lanes_of(data.threads), devices.of_halves(options)
+    known: list[Volume | None] = [first, None]
+    del first
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
+        turn = threading.Lock()
 
         def advance(count: int) -> None:
-            bar.advance(count)
-            control.check()
+            both.check()
+            with turn:
+                bar.advance(count)
+                control.check()
 
-        for model, members, device in zip(state.halves, data.order, devices.of_halves(options), strict=True):
-            known, first = first, None
-            if known is None or known.r_max != plan.reference_size // 2:  # one half at a time: a padded volume is large
-                (known,) = projectors((model,), plan, options)
-            memory.make_room(known.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
-            work = Expectation(plan, grid, model, devices.use(known, device), data.particles, data.cache, options, data.threads)
-            sums.append(work.run(members, old, new, advance))
-            del known, work
+        def half(number: int, model: Model, members: np.ndarray, device: torch.device) -> HalfSums:
+            volume, known[number] = known[number], None
+            if volume is None or volume.r_max != plan.reference_size // 2:
+                (volume,) = projectors((model,), plan, options)
+            memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
+            volume = devices.use(volume, device)
+            work = Expectation(plan, grid, model, volume, data.particles, data.cache, options, both.threads_each)
+            return work.run(members, old, new, advance)
+
+        with kernels.product_precision(locations[0], plan.reduced_precision):
+            sums = both.map(half, range(2), state.halves, data.order, locations, apart=devices.apart(locations))
     return tuple(sums), new
 
 
@@ -330,7 +341,7 @@ def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOpt
         console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
     console.line(messages.fsc_line())
     with console.progress(messages.maximisation_title(), 1) as bar:
-        maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options)
+        maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options, lanes.lanes_of(data.threads))
         bar.advance(1)
     return maximised
 

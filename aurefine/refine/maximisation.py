@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from aurefine import fsc as fsc_room
 from aurefine.refine import backprojection, memory, reconstruct
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.expectation import HalfSums
+from aurefine.refine.lanes import Lanes
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan
 from aurefine.refine.state import Model
@@ -36,21 +38,24 @@ class Maximised:
     masked_fsc: fsc_room.MaskedFsc | None
 
 
-def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, masks: Masks, resolution: float, options: RefineOptions) -> Maximised:
+def maximise(
+    models: tuple[Model, ...], sums: Sequence[HalfSums], plan: Plan, masks: Masks, resolution: float, options: RefineOptions, both: Lanes
+) -> Maximised:
     """New models from old ones and the half-sets' sums; `resolution` is the current one in 1/Angstrom."""
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
     if plan.final:
         memory.give_back()
-    first, second = halves = [backprojection.collect(s.accumulator, operators, box) for s in sums]
-    separate = tuple(_unregularised(half, options) for half in halves) if plan.final else ()  # before anything is shared
+    first, second = halves = both.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums)
+    apart = lambda: tuple(both.map(lambda half: _unregularised(half, options), halves))  # noqa: E731
+    separate = apart() if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
         limit = max(options.join_halves_resolution, 1 / resolution)
         backprojection.join_low_resolution(first, second, math.ceil(box * pixel_size / limit - 1e-9))
     unfiltered: tuple[np.ndarray, ...] = ()
     masked = None
     if options.solvent_correct_fsc and masks.solvent is not None:
-        unfiltered = one, two = _unregularised(first, options), _unregularised(second, options)
+        unfiltered = one, two = apart()
         masked = fsc_room.mask_corrected(one, two, masks.solvent, seed=abs(options.random_seed) + plan.iteration)
         fsc = np.where(np.arange(box // 2 + 1) <= plan.current_size // 2, masked.corrected, 0.0)
     else:
@@ -62,8 +67,12 @@ def maximise(models: tuple[Model, ...], sums: tuple[HalfSums, ...], plan: Plan, 
         return Maximised((new,), separate, masked)
     shared = options.join_random_halves
     used = [_joined(halves)] * len(halves) if shared else halves
-    new_models = [_with_map(model, half, fsc, plan, options, joined=shared) for model, half in zip(updated, used, strict=True)]
-    return Maximised(tuple(replace(model, map=flatten(model.map, pixel_size, masks, options)) for model in new_models), unfiltered, masked)
+
+    def half_model(model: Model, half: BackProjection) -> Model:
+        model = _with_map(model, half, fsc, plan, options, joined=shared)
+        return replace(model, map=flatten(model.map, pixel_size, masks, options))
+
+    return Maximised(tuple(both.map(half_model, updated, used)), unfiltered, masked)
 
 
 def _gridding(options: RefineOptions) -> int:

@@ -6,7 +6,7 @@ import ctypes
 import ctypes.util
 from functools import lru_cache
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # parameters of mallopt
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # parameters of mallopt
 _LARGEST_KEPT = 32 << 20  # bytes, as much as glibc allows: larger blocks (volumes) come from the system and go back to it, batches stay below
 _announced = [0]  # the largest block so far
 
@@ -24,6 +24,7 @@ def keep_freed() -> None:
     if library is not None:
         library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(_ARENA_MAX, 1)  # one heap for all threads: what one has freed serves the other
 
 
 def give_back() -> None:

@@ -144,7 +144,7 @@ def slice_matrices(rotations: np.ndarray, volume: Volume, geometry: Geometry) ->
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _slice_matrices(rotations, stretch, out):
     for n in prange(len(out)):
         for axis in range(3):

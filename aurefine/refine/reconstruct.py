@@ -42,7 +42,7 @@ def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joi
     return Prior(tau2, ssnr, sigma2, covered / np.maximum(count, 1))
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _shell_sums(weight, least, radius, padding, rounding):
     """Of each unpadded shell floor(|k| / padding + rounding) within the sphere: voxels, sum of weights, and voxels that weigh `least` or more."""
     size, width, shells = weight.shape[0], weight.shape[2], len(least)
@@ -63,7 +63,7 @@ def _shell_sums(weight, least, radius, padding, rounding):
     return whole[0], whole[1], whole[2]
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _regularised(weight, added, hopeless, radius, padding, minimum_shell):
     """Weights plus `added` of the voxel's shell (a thousandfold of 1/weight where its tau2 is hopeless); 0 outside the sphere."""
     out = np.zeros_like(weight)
@@ -85,7 +85,7 @@ def _regularised(weight, added, hopeless, radius, padding, minimum_shell):
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _divided(data, weight, floor, radius, padding):
     """data float32 [.., 2] over weights of at least the shell's `floor`; 0 where that is none, and outside the sphere."""
     out = np.zeros_like(data)

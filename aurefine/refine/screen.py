@@ -64,7 +64,7 @@ def _finish_best(plus, minus, half_power, log_rotation, half, best):
             best[place + half] = minus[first + k] + (log_rotation[place + half] - half_power[first + k])
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _best_over_shifts(products, half_power, log_rotation, log_offset, half, best):
     particles, shifts = log_offset.shape
     rotations = half_power.shape[1]
@@ -78,7 +78,7 @@ def _best_over_shifts(products, half_power, log_rotation, log_offset, half, best
         _finish_best(plus, minus, half_power[i], log_rotation, half, best[i])
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _best_of_rounded(products, half_power, log_rotation, log_offset, half, best):
     """The same for bfloat16 numbers, given as uint16: they are the upper halves of float32 numbers."""
     particles, shifts = log_offset.shape
@@ -98,7 +98,7 @@ def _best_of_rounded(products, half_power, log_rotation, log_offset, half, best)
         _finish_best(plus, minus, half_power[i], log_rotation, half, best[i])
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _floors(values, ptr, margin, share, floor, count):
     for i in prange(len(ptr) - 1):
         floor[i] = floor_of(values[ptr[i] : ptr[i + 1]], margin, share)

@@ -26,7 +26,7 @@ class Significant:
 _BINS = 512
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _threshold(logs, weights, span, fraction, largest):
     """Log weight (relative to the top) at which the descending cumulative sum first exceeds fraction of the total, and the total.
 
@@ -58,7 +58,7 @@ def _threshold(logs, weights, span, fraction, largest):
     return (inside[0] if n else np.float32(0)), total
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _significant(values, ptr, fraction, largest, maximum, argmax, log_sum, threshold, count):
     for i in prange(len(ptr) - 1):
         block = values[ptr[i] : ptr[i + 1]]
@@ -99,7 +99,7 @@ def significant(values: np.ndarray, ptr: np.ndarray, fraction: float, largest: i
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _indices(values, ptr, threshold, out_ptr, out):
     for i in prange(len(ptr) - 1):
         place = out_ptr[i]
@@ -122,7 +122,7 @@ def at_least(values: np.ndarray, ptr: np.ndarray, threshold: np.ndarray, count: 
     return out, out_ptr
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _dense_scores(products, half_power, log_rotation, log_offset, half, correlation, out):
     particles, shifts = log_offset.shape
     for i in prange(particles):
@@ -155,7 +155,7 @@ def dense_scores(
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def add_block_priors(values, ptr, pair_ptr, log_pair, log_offset):
     """In place, add log_pair[pair] + log_offset[i, t] to block i of shape [pairs of i, shifts] (all float32)."""
     shifts = log_offset.shape[1]
@@ -166,7 +166,7 @@ def add_block_priors(values, ptr, pair_ptr, log_pair, log_offset):
                 values[start + t] += log_pair[pair_ptr[i] + r] + log_offset[i, t]
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True)
 def _best(values, ptr, maximum, argmax, count):
     for i in prange(len(ptr) - 1):
         best = 0

@@ -12,7 +12,7 @@ from numba import njit
 from aurefine.kernels import Samples
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _thin(slice_ptr, run_particle, run_ptr, weight, share, tail, pointer, kept, factor):
     """Runs to keep and what their weights are multiplied by, slice by slice; returns their number. `pointer` is each particle's start."""
     count, start = 0, 0
@@ -37,7 +37,7 @@ def _thin(slice_ptr, run_particle, run_ptr, weight, share, tail, pointer, kept, 
     return count
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _tails(run_particle, run_ptr, weight, share, tail):
     for run in range(len(run_particle)):
         mass = 0.0
@@ -47,7 +47,7 @@ def _tails(run_particle, run_ptr, weight, share, tail):
             tail[run_particle[run]] += mass
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _copy_runs(run_ptr, shift, weight, kept, factor, new_ptr, new_shift, new_weight):
     place = 0
     for n in range(len(kept)):

@@ -34,7 +34,7 @@ def _turns(count: int, first: int, origin: float, padded: int) -> np.ndarray:
     return np.exp(2j * np.pi * np.arange(first, first + count) * origin / padded).astype(np.complex64)
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _turn(data, along_z, along_y, along_x):
     """In place, complex data [z, y, x] times a factor of each axis."""
     for iz in prange(data.shape[0]):
@@ -67,7 +67,7 @@ def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int = 0)
     return Volume(torch.from_numpy(out), r_max, padding)
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _cut_sphere(data, first, centre, radius, left_out, out):
     """out[z, y, x] = data[z - first, y - first, x] times the phases of the centre, within a sphere, and outside the radius `left_out` if >= 0."""
     size, width = out.shape[0], out.shape[2]

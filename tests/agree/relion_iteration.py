@@ -14,6 +14,7 @@ from aurefine.local_search import LocalCandidates
 from aurefine.refine import checkpoint, loop
 from aurefine.refine.console import Console
 from aurefine.refine.images import ImageCache
+from aurefine.refine.lanes import lanes_of
 from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.model_reader import read_sampling
 from aurefine.refine.plan import Grid, Plan
@@ -55,7 +56,7 @@ def ours(run: Path, n: int, as_relion: bool) -> Iteration:
     plan = loop.make_plan(n + 1, sampling, progress, state, loaded, options, n == 0)
     if as_relion:
         stale = loop.make_plan(n + 1, state.sampling, progress, state, loaded, options, n == 0)
-        plan = replace(plan, image_sizes=stale.image_sizes, relion_offset_prior=True, least_share=0.0)
+        plan = replace(plan, image_sizes=stale.image_sizes, relion_offset_prior=True, least_share=0.0, reduced_precision=False)
     if sampling.healpix_order != state.sampling.healpix_order:
         directions = len(Grid(sampling).directions)
         flat = np.full(directions, 1 / directions)
@@ -63,7 +64,7 @@ def ours(run: Path, n: int, as_relion: bool) -> Iteration:
     order = np.flatnonzero(state.random_subset == 1), np.flatnonzero(state.random_subset == 2)
     data = loop.Data(loaded, ImageCache(loaded), order, Masks(), loop.use_threads(2))
     sums, poses = loop._expectation(state, plan, data, options, Console(verbosity=0), JobControl())
-    maximised = maximise(state.halves, sums, plan, Masks(), progress.current_resolution, options)
+    maximised = maximise(state.halves, sums, plan, Masks(), progress.current_resolution, options, lanes_of(data.threads))
     return Iteration(plan, maximised, poses, state.random_subset)
 
 

@@ -1,0 +1,81 @@
+"""A lane for each half-set: until they are compared they have nothing to do with each other, so each has threads of its own.
+
+Much of a step is not arithmetic but bookkeeping in one thread (sorting, decisions, small sums); with two lanes it is done for both halves at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numba
+import torch
+
+Result = TypeVar("Result")
+
+
+class _Stopped(Exception):
+    """The other lane has failed, or the user wants to stop."""
+
+
+@lru_cache(maxsize=1)
+def _numba_serves_two_threads() -> bool:
+    """Whether Numba has a threading layer that several threads may enter at once (its own last resort, "workqueue", ends the process then)."""
+    for layer in ("tbbpool", "omppool"):
+        try:
+            importlib.import_module(f"numba.np.ufunc.{layer}")
+        except ImportError:
+            continue
+        return numba.config.THREADING_LAYER != "workqueue"
+    return False
+
+
+class Lanes:
+    """Runs work on both half-sets side by side, in half of the `threads` each; one after the other where that cannot be."""
+
+    def __init__(self, threads: int) -> None:
+        self.count = 2 if threads > 1 and _numba_serves_two_threads() else 1
+        self.threads_each = threads // self.count
+        self._stop = threading.Event()
+        self._busy = threading.Lock()
+        self._pool = ThreadPoolExecutor(self.count, "half", self._enter) if self.count > 1 else None
+
+    def _enter(self) -> None:
+        """Both libraries keep the number of threads by calling thread."""
+        numba.set_num_threads(self.threads_each)
+        torch.set_num_threads(self.threads_each)
+
+    def map(self, work: Callable[..., Result], *arguments: Iterable[Any], apart: bool = True) -> list[Result]:
+        """[work(a, b, ...) of each half's arguments]; an error of one, or Ctrl-C, stops the other where it calls `check`.
+
+        One after the other, in this thread, where they are not to be `apart` (both on one GPU).
+        """
+        if self._pool is None or not apart:
+            return [work(*each) for each in zip(*arguments, strict=True)]
+        with self._busy:
+            running = [self._pool.submit(work, *each) for each in zip(*arguments, strict=True)]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                self._stop.set()  # says nothing to those that are done
+                wait(running)
+                self._stop.clear()
+        errors = [error for error in (each.exception() for each in running) if error is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, _Stopped)):
+            raise error
+        return [each.result() for each in running]
+
+    def check(self) -> None:
+        """Called by the work, batch by batch: leaves it when the other half has failed."""
+        if self._stop.is_set():
+            raise _Stopped
+
+
+@lru_cache(maxsize=4)
+def lanes_of(threads: int) -> Lanes:
+    """The lanes of so many threads: kept, as threads that are started anew would build their teams anew."""
+    return Lanes(threads)
