@@ -3,7 +3,8 @@
     python benchmarks/stages.py --set d2_128 [--folder benchmark_sets] [--default_schedule] [--json stages.json]
 
 The refinement runs in this process with its stages wrapped; the wrapping costs nothing that shows. A stage's seconds leave out those of the
-stages that it calls; the halves run side by side, and their seconds add up to more than the wall's. Work is counted in the unit that the stage's floor is stated in (docs/performance.md).
+stages that it calls; the halves run side by side, and their seconds add up to more than the wall's.
+Work is counted in the unit that the stage's floor is stated in (docs/performance.md).
 """
 
 from __future__ import annotations
