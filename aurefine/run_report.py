@@ -14,6 +14,7 @@ import numpy as np
 
 from aurefine import mrc, star
 from aurefine.errors import InputError
+from aurefine.reporting.history import find_root, map_path, numbers_of, particles_of, stem_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def read_run(root: str | Path) -> RunReport:
     Raises InputError when no model file starts with that root.
     """
     root = find_root(Path(root))
-    models = sorted(root.parent.glob(f"{root.name}_it???_half1_model.star"))
+    stems = [stem_of(root, number) for number in numbers_of(root, "half1_model.star")]
+    models = [stem.with_name(f"{stem.name}_half1_model.star") for stem in stems]
     final = root.with_name(f"{root.name}_model.star")
     if not models and not final.is_file():
         raise InputError(f"{root}: no file {root.name}_it*_half1_model.star there; expected the value that --o had in the refinement")
@@ -58,17 +60,6 @@ def read_run(root: str | Path) -> RunReport:
         iterations=rows[:, 0].astype(int), resolution=rows[:, 1], accuracy=rows[:, 2], coarse_step=rows[:, 3],
         final_resolution=resolution, symmetry=symmetry, angles=angles,
     )  # fmt: skip
-
-
-def find_root(path: Path) -> Path:
-    """The root of the run's file names: `path` itself, or `path/run` where `path` is a job directory."""
-    if not path.is_dir():
-        return path
-    found = sorted(path.glob("*_it000_half1_model.star")) or sorted(path.glob("*_model.star"))
-    if not found:
-        raise InputError(f"{path}: no *_model.star file in this directory; expected the directory of a 3D auto-refine job")
-    name = found[0].name
-    return path / (name.split("_it0")[0] if "_it0" in name else name.removesuffix("_model.star"))
 
 
 def _read_iteration(path: Path) -> tuple[float, float, float, float]:
@@ -90,19 +81,18 @@ def _newest_map(root: Path, finished: bool) -> Path:
     final = root.with_name(f"{root.name}_class001.mrc")
     if finished and final.is_file():
         return final
-    halves = sorted(root.parent.glob(f"{root.name}_it???_half1_class001.mrc"))
-    if not halves:
+    numbers = numbers_of(root, "half1_class001.mrc")
+    if not numbers:
         raise InputError(f"{root}: no map {root.name}_class001.mrc or {root.name}_it*_half1_class001.mrc there; was it moved or deleted?")
-    return halves[-1]
+    return map_path(root, numbers[-1], "half1")
 
 
 def _orientations(root: Path) -> tuple[str, np.ndarray]:
     """Point group, and rot and tilt [n, 2] of the newest particle table (none when there is no such file)."""
-    samplings = [root.with_name(f"{root.name}_sampling.star"), *sorted(root.parent.glob(f"{root.name}_it???_sampling.star"), reverse=True)]
-    sampling = next((path for path in samplings if path.is_file()), None)
+    stems = [root, *(stem_of(root, number) for number in reversed(numbers_of(root, "sampling.star")))]
+    sampling = next((path for stem in stems if (path := stem.with_name(f"{stem.name}_sampling.star")).is_file()), None)
     symmetry = str(_value(star.read(sampling), "sampling_general", "rlnSymmetryGroup", sampling)) if sampling else ""
-    tables = [root.with_name(f"{root.name}_data.star"), *sorted(root.parent.glob(f"{root.name}_it???_data.star"), reverse=True)]
-    newest = next((path for path in tables if path.is_file()), None)
+    newest = particles_of(root)
     if newest is None:
         return symmetry, np.zeros((0, 2))
     columns = _columns(star.read(newest), "particles", newest)

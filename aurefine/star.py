@@ -14,7 +14,7 @@ from aurefine.star_labels import LABEL_TYPES
 from aurefine.star_read import read_blocks
 from aurefine.star_write import table_text
 
-__all__ = ["LABEL_TYPES", "Table", "read", "read_table", "write"]
+__all__ = ["LABEL_TYPES", "Table", "leading_comments", "read", "read_table", "write"]
 
 @dataclass(frozen=True)
 class Table:
@@ -95,6 +95,17 @@ def read_table(path: str | Path, name: str) -> Table:
         found = ", ".join(f"data_{other}" for other in tables)
         raise InputError(f"{path}: there is no block data_{name}, only {found}; is it the right kind of STAR file?")
     return tables[name]
+
+
+def leading_comments(path: str | Path) -> list[str]:
+    """The comment lines before the first table, without their `# `: an optimiser's file begins with its program and command line."""
+    comments = []
+    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            if not line.startswith("# "):
+                break
+            comments.append(line[2:].strip())
+    return comments
 
 
 def write(path: str | Path, tables: Mapping[str, Table] | Iterable[Table], comments: Sequence[str] = (), version: int = 50001) -> None:

@@ -22,7 +22,8 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     """Draw the picture that `values` ask for; returns the exit code. Raises InputError for a user's mistake."""
     from aurefine import fsc, mrc
     from aurefine.figures import draw_report
-    from aurefine.run_report import find_root, read_run
+    from aurefine.reporting.history import find_root
+    from aurefine.run_report import read_run
 
     if not values.get("run"):
         raise InputError("aurefine report: --i is missing; give the root of the run's file names, such as Refine3D/job019/run")

@@ -190,7 +190,7 @@ def _stored_options(table: Table, general: Table, state: State, path: str) -> di
 
 def _stored_command_line(path: str, read: CommandLineReader | None) -> dict[str, Any]:
     """What the first run was told that the tables do not hold, from the second comment line; nothing where it cannot be read."""
-    comments = stored_comments(path)
+    comments = star.leading_comments(path)
     if read is None or len(comments) < 2:
         return {}
     try:
@@ -199,17 +199,6 @@ def _stored_command_line(path: str, read: CommandLineReader | None) -> dict[str,
         return {}
     names = {field.name for field in fields(RefineOptions)} - set(_OF_THE_PROCESS)
     return {name: value for name, value in values.items() if name in names}
-
-
-def stored_comments(path: str | Path) -> list[str]:
-    """The comment lines before the first table, without their `# `."""
-    comments = []
-    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            if not line.startswith("# "):
-                break
-            comments.append(line[2:].strip())
-    return comments
 
 
 def continued_options(checkpoint: Checkpoint, given: Mapping[str, Any]) -> tuple[RefineOptions, list[str]]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from aurefine import star
+from aurefine.file_cache import FileCache
 from aurefine.star import Table
-from aurefine.web.cache import FileCache
 
 _SHOWN = {  # label -> what it is called on the page
     "rlnLogLikeliContribution": "log likelihood", "rlnMaxValueProbDistribution": "Pmax", "rlnNrOfSignificantSamples": "significant poses",
@@ -23,15 +23,6 @@ def _read(path: Path) -> Table:
 
 
 PARTICLES: FileCache[Table] = FileCache(_read, 1)  # they may be large
-
-
-def newest(root: Path) -> Path | None:
-    """The newest particle file of a run that has been scored; None where there is none."""
-    final = root.with_name(f"{root.name}_data.star")
-    if final.is_file():
-        return final
-    found = sorted(root.parent.glob(f"{root.name}_it???_data.star"))
-    return found[-1] if found else None
 
 
 def angles_of(particles: Table) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 
 from aurefine import mrc
 from aurefine.errors import InputError
-from aurefine.web.cache import FileCache, stamp
-from aurefine.web.refinement import map_path
+from aurefine.file_cache import FileCache, stamp
+from aurefine.reporting.history import map_path
 
 AXES = {"z": 0, "y": 1, "x": 2}
 MAX_SIDE_3D = 160  # voxels a side that the page's 3D view gets

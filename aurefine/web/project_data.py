@@ -8,12 +8,12 @@ from typing import Any
 
 from aurefine import star
 from aurefine.errors import InputError
+from aurefine.file_cache import stamp
 from aurefine.jobs.list_jobs import place, started
 from aurefine.project import job_directory, job_star, labels
 from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
-from aurefine.web.cache import stamp
 from aurefine.web.folder import Folder, Missing, Outside
 from aurefine.web.starting import START_LOG
 

@@ -1,58 +1,13 @@
-"""The history of a 3D auto-refine, running or finished, RELION's or ours, from the files that it writes at every iteration.
-
-Nothing is asked of the refinement itself, and each file is read once: watching costs the run next to nothing.
-"""
+"""The live view's data of a refinement: its iterations, what it does now, and how long that will take."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from aurefine import fsc, star
-from aurefine.errors import InputError
-from aurefine.run_report import find_root
-from aurefine.sampling import angular_step
-from aurefine.star import Table
-from aurefine.web.cache import FileCache, stamp
-
-Number = float | None
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """One half's model file, or the joined one."""
-
-    resolution: Number  # Angstrom
-    pmax: Number
-    accuracy_angles: Number  # degrees
-    accuracy_offsets: Number  # Angstrom
-    image_size: Number  # pixels used
-    local: bool
-    box: int
-    pixel_size: float
-    fsc: list[Number]  # [shells]
-    tau2: list[Number]
-    noise: list[list[Number]]  # an optics group each
-    ssnr: list[Number]
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """One iteration, or the final one (`number` -1)."""
-
-    number: int
-    model: ModelSummary
-    step: Number  # degrees, after oversampling
-    offset_range: Number
-    offset_step: Number
-    symmetry: str
-    changes_angles: Number
-    changes_offsets: Number
-    converged: bool
+from aurefine.file_cache import stamp
+from aurefine.reporting.history import Iteration, crossing, find_root, iterations, maps_of
 
 
 def root_of(directory: Path) -> Path:
@@ -66,88 +21,6 @@ def version(directory: Path) -> str:
     log = stamp(directory / "run.out")
     ends = sum((directory / f"RELION_JOB_EXIT_{end}").exists() << bit for bit, end in enumerate(("SUCCESS", "FAILURE", "ABORTED")))
     return f"{newest[0]:x}-{newest[1]:x}-{log[0]:x}-{log[1]:x}-{ends}"
-
-
-def iterations(root: Path) -> list[Iteration]:
-    """Every finished iteration by number, and the final one at the end. A file that is just being written is left for the next look."""
-    found = []
-    for path in sorted(root.parent.glob(f"{_escaped(root.name)}_it???_half1_model.star")):
-        iteration = _iteration(path, path.name.removesuffix("_half1_model.star"), int(path.name.removesuffix("_half1_model.star")[-3:]))
-        found += [iteration] if iteration else []
-    final = root.with_name(f"{root.name}_model.star")
-    if final.is_file():
-        iteration = _iteration(final, root.name, -1)
-        found += [iteration] if iteration else []
-    return found
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([\[*?])", r"[\1]", name)
-
-
-def _iteration(model_path: Path, stem: str, number: int) -> Iteration | None:
-    try:
-        model = _MODELS.get(model_path)
-        sampling = _LISTS.get(model_path.with_name(f"{stem}_sampling.star"))
-        optimiser = _LISTS.get(model_path.with_name(f"{stem}_optimiser.star"))
-    except InputError:
-        return None
-    order = _number(sampling, "rlnHealpixOrder")
-    oversampling = int(_number(optimiser, "rlnAdaptiveOversampleOrder") or 0)
-    return Iteration(
-        number=number, model=model, step=angular_step(int(order), oversampling) if order is not None else None,
-        offset_range=_number(sampling, "rlnOffsetRange"), offset_step=_halved(_number(sampling, "rlnOffsetStep"), oversampling),
-        symmetry=str(sampling.value("rlnSymmetryGroup", "")), changes_angles=_known(optimiser, "rlnChangesOptimalOrientations"),
-        changes_offsets=_known(optimiser, "rlnChangesOptimalOffsets"), converged=bool(_number(optimiser, "rlnHasConverged")),
-    )  # fmt: skip
-
-
-def _halved(step: Number, times: int) -> Number:
-    return None if step is None else step / 2**times
-
-
-def _read_list(path: Path) -> Table:
-    """All single values of a STAR file; an empty table where the file is not there."""
-    if not path.is_file():
-        return Table("")
-    columns = {label: column for table in star.read(path).values() if table.is_list for label, column in table.columns.items()}
-    return Table("", columns, is_list=True)
-
-
-def _read_model(path: Path) -> ModelSummary:
-    tables = star.read(path)
-    missing = [name for name in ("model_general", "model_classes", "model_class_1") if name not in tables]
-    if missing:
-        raise InputError(f"{path}: the table data_{missing[0]} is missing; expected a file of a 3D auto-refine job")
-    general, classes, shells = tables["model_general"], tables["model_classes"], tables["model_class_1"]
-    noise = [_numbers(tables[name], "rlnSigma2Noise") for name in tables if re.fullmatch(r"model_(optics_)?group_\d+", name)]
-    return ModelSummary(
-        resolution=_number(general, "rlnCurrentResolution"), pmax=_known(general, "rlnAveragePmax"),
-        accuracy_angles=_known(classes, "rlnAccuracyRotations") or None,  # 0 before the first estimate
-        accuracy_offsets=_known(classes, "rlnAccuracyTranslationsAngst") or _known(classes, "rlnAccuracyTranslations") or None,
-        image_size=_number(general, "rlnCurrentImageSize"), local=bool(_number(general, "rlnOrientationalPriorMode")),
-        box=int(_number(general, "rlnOriginalImageSize") or 0), pixel_size=_number(general, "rlnPixelSize") or 1.0,
-        fsc=_numbers(shells, "rlnGoldStandardFsc"), tau2=_numbers(shells, "rlnReferenceTau2"), noise=noise[:8], ssnr=_numbers(shells, "rlnSsnrMap"),
-    )  # fmt: skip
-
-
-def _numbers(table: Table, label: str) -> list[Number]:
-    return [float(value) if np.isfinite(value) else None for value in np.asarray(table.columns.get(label, ()), dtype=float)]
-
-
-def _number(table: Table, label: str) -> Number:
-    value = table.value(label)
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
-
-
-def _known(table: Table, label: str) -> Number:
-    """RELION writes 999 for what it has not estimated yet."""
-    value = _number(table, label)
-    return None if value is None or value >= 999 or value < 0 else value
-
-
-_MODELS: FileCache[ModelSummary] = FileCache(_read_model, 400)
-_LISTS: FileCache[Table] = FileCache(_read_list, 800)
 
 
 def history(directory: Path, status: str) -> dict[str, Any]:
@@ -171,35 +44,6 @@ def _row(iteration: Iteration) -> dict[str, Any]:
         "offsetRange": iteration.offset_range, "offsetStep": iteration.offset_step, "changesAngles": iteration.changes_angles,
         "changesOffsets": iteration.changes_offsets, "pmax": model.pmax, "imageSize": model.image_size, "local": model.local,
     }  # fmt: skip
-
-
-def crossing(model: ModelSummary, threshold: float) -> Number:
-    """Resolution (Angstrom) at which the half maps' FSC falls below a threshold; None before there is one."""
-    curve = np.array([np.nan if value is None else value for value in model.fsc])
-    if len(curve) < 3 or not np.any(curve[1:] > 0):
-        return None
-    value = fsc.resolution_at(np.nan_to_num(curve), threshold, model.box, model.pixel_size)
-    return float(value) if np.isfinite(value) else None
-
-
-def maps_of(root: Path) -> list[dict[str, Any]]:
-    """The iterations of which maps are there, and the final one (-1), with the kinds of each."""
-    found = []
-    for path in sorted(root.parent.glob(f"{_escaped(root.name)}_it???_half1_class001.mrc")):
-        found.append({"iteration": int(path.name.removesuffix("_half1_class001.mrc")[-3:]), "kinds": ["half1", "half2", "difference"],
-                      "stamp": f"{stamp(path)[0]:x}"})  # fmt: skip
-    if root.with_name(f"{root.name}_class001.mrc").is_file():
-        halves = root.with_name(f"{root.name}_half1_class001_unfil.mrc").is_file()
-        found.append({"iteration": -1, "kinds": ["map", *(["half1", "half2", "difference"] if halves else [])],
-                      "stamp": f"{stamp(root.with_name(f'{root.name}_class001.mrc'))[0]:x}"})  # fmt: skip
-    return found
-
-
-def map_path(root: Path, iteration: int, kind: str) -> Path:
-    """The file of a map: of an iteration (half1, half2), or of the end (-1: map, half1, half2)."""
-    if iteration >= 0:
-        return root.with_name(f"{root.name}_it{iteration:03d}_{kind}_class001.mrc")
-    return root.with_name(f"{root.name}_class001.mrc" if kind == "map" else f"{root.name}_{kind}_class001_unfil.mrc")
 
 
 _TITLES = (  # of the log's lines, the newest decides

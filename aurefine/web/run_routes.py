@@ -8,7 +8,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aurefine.web import particle_table, pictures, plots, refinement
+from aurefine.reporting import history as histories
+from aurefine.reporting import plots
+from aurefine.web import particle_table, pictures, refinement
 from aurefine.web.folder import Missing
 from aurefine.web.site import Handler, Site
 
@@ -23,7 +25,7 @@ def history(site: Site, request: Request, body: Body) -> Body:
     if request.query_params.get("have") == refinement.version(directory):
         return {"version": request.query_params["have"], "unchanged": True}
     answer = refinement.history(directory, status)
-    found = refinement.iterations(refinement.root_of(directory))
+    found = histories.iterations(refinement.root_of(directory))
     return {**answer, "plots": [plot.data() for plot in plots.all_plots(found)]}
 
 
@@ -34,9 +36,9 @@ def plot(site: Site, request: Request, body: Body) -> Response:
     if kind not in plots.FORMATS:
         raise Missing(f"{name}.{kind}")
     root = refinement.root_of(directory)
-    found = refinement.iterations(root)
+    found = histories.iterations(root)
     if name == "directions" and kind != "csv":
-        particles = particle_table.newest(root)
+        particles = histories.particles_of(root)
         if particles is None:
             raise Missing(f"{root.name}_data.star")
         return _download(pictures.directions(particles, found[-1].symmetry if found else "C1", kind), f"{name}.{kind}", kind, request)
@@ -66,7 +68,7 @@ def section(site: Site, request: Request, body: Body) -> Response:
 def volume(site: Site, request: Request, body: Body) -> Response:
     """A map for the 3D view, as float16."""
     root, iteration, kind = _map(site, request)
-    path = site.folder.file(site.folder.name(refinement.map_path(root, iteration, "half1" if kind == "difference" else kind)))
+    path = site.folder.file(site.folder.name(histories.map_path(root, iteration, "half1" if kind == "difference" else kind)))
     data, headers = pictures.volume(path, max(16, int(request.query_params.get("side", "128"))))
     return Response(data, media_type="application/octet-stream", headers={**headers, **_KEPT})
 
@@ -81,7 +83,7 @@ def particles(site: Site, request: Request, body: Body) -> Body:
     """A page of the particle table."""
     directory, _ = _directory(site, request)
     query = request.query_params
-    path = particle_table.newest(refinement.root_of(directory))
+    path = histories.particles_of(refinement.root_of(directory))
     if path is None:
         raise Missing("run_data.star")
     first = max(0, int(query.get("first", "0")))
@@ -109,7 +111,7 @@ def _map(site: Site, request: Request) -> tuple[Path, int, str]:
     if kind not in _KINDS or not -1 <= iteration <= 999:
         raise ValueError(f"the maps are {', '.join(_KINDS)} of iterations 0 to 999, or -1 for the end")
     for part in ("half1", "half2") if kind == "difference" else (kind,):
-        site.folder.file(site.folder.name(refinement.map_path(root, iteration, part)))
+        site.folder.file(site.folder.name(histories.map_path(root, iteration, part)))
     return root, iteration, kind
 
 

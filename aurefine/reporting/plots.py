@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from aurefine.web.refinement import Iteration, ModelSummary, Number
+from aurefine.reporting.history import Iteration, ModelSummary, Number
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito, as in figures.py
 FORMATS = {"png": "image/png", "pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}

@@ -1,0 +1,69 @@
+"""What other jobs of the project made of a refinement's half maps: a post-processed map, local resolutions, the mask that they took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurefine import star
+from aurefine.errors import InputError
+from aurefine.project.pipeline import FILE
+from aurefine.project.project import Project
+
+
+@dataclass(frozen=True)
+class PostProcessed:
+    """What `postprocess.star` says; lengths in Angstrom."""
+
+    folder: Path
+    resolution: float
+    bfactor: float | None  # Angstrom squared
+    mask: str  # "" where there was none
+    map: Path | None
+    program: str
+
+
+@dataclass(frozen=True)
+class Related:
+    """The newest of each kind; None where no job has made one."""
+
+    postprocess: PostProcessed | None = None
+    local_resolution: Path | None = None
+
+
+def related(root: Path) -> Related:
+    """What the project of the run at `root` holds; nothing where the run is in no project."""
+    folder = root.resolve().parent
+    project = folder.parent.parent
+    if not (project / FILE).is_file():
+        return Related()
+    try:
+        pipeline = Project(project).read()
+    except InputError:  # a report can be made without the project's graph
+        return Related()
+    name = f"{folder.relative_to(project).as_posix()}/"
+    made = set(pipeline.outputs(name))
+    users = [process for process in pipeline.processes if made & set(pipeline.inputs(process.name))]
+    folders = [project / process.name for process in sorted(users, key=lambda each: each.number, reverse=True)]
+    found = (post_processed(each, folder) for each in folders)
+    local = (path for each in folders for path in sorted(each.glob("*_locres.mrc")))
+    return Related(next((each for each in found if each), None), next(local, None))
+
+
+def post_processed(folder: Path, refinement: Path) -> PostProcessed | None:
+    """What a post-processing job in `folder` says of the half maps in `refinement`; None where it has not finished, or took others."""
+    path = folder / "postprocess.star"
+    try:
+        tables = star.read(path)
+    except InputError:
+        return None
+    general = tables.get("general")
+    half = str(general.value("rlnUnfilteredMapHalf1", "")) if general is not None else ""
+    if general is None or Path(half).parts[-3:-1] != refinement.parts[-2:] or "rlnFinalResolution" not in general:
+        return None
+    bfactor, mask = general.columns.get("rlnBfactorUsedForSharpening"), str(general.value("rlnMaskName", "None"))
+    sharpened = folder / "postprocess.mrc"
+    comment = (star.leading_comments(path) or [""])[0]  # "aurefine postprocess; version 0.1.0"; RELION's begins otherwise
+    program = comment.replace(" postprocess; version", "") if comment.startswith("aurefine") else ""
+    return PostProcessed(folder, float(general["rlnFinalResolution"][0]), float(bfactor[0]) if bfactor is not None else None,
+                         "" if mask == "None" else mask, sharpened if sharpened.is_file() else None, program)  # fmt: skip
