@@ -26,14 +26,10 @@ def draw_report(report: RunReport, output: str | Path, truth: np.ndarray | None 
     `notes` are up to four short lines (under 50 characters) for the lower right corner.
     """
     import matplotlib.gridspec as gridspec
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13.5, 7.7), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13.5, 7.7)
     outer = gridspec.GridSpec(2, 1, figure=figure, height_ratios=[1.0, 1.3], left=0.055, right=0.985, top=0.865, bottom=0.075, hspace=0.17)
     _title(figure, report)
-    _draw_sections(figure, outer[0], report, truth)
+    draw_sections(figure, outer[0], report, truth)
     panels = outer[1].subgridspec(1, 4, wspace=0.3, width_ratios=[1.1, 0.95, 0.95, 1.35])
     curves = [figure.add_subplot(panels[0, column]) for column in range(3)]
     draw_fsc(curves[0], report, fsc_truth)
@@ -48,6 +44,16 @@ def draw_report(report: RunReport, output: str | Path, truth: np.ndarray | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     return path
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A white figure of that size in inches that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def draw_fsc(axes: Axes, report: RunReport, fsc_truth: np.ndarray | None = None) -> None:
@@ -152,8 +158,8 @@ def _draw_graticule(axes: Axes) -> None:
         axes.plot(*mollweide(np.full_like(up, longitude), up), color="black", linewidth=0.8 if edge else 0.3, alpha=0.8 if edge else 0.35)
 
 
-def _draw_sections(figure: Figure, place: Any, report: RunReport, truth: np.ndarray | None) -> None:
-    """Three central sections of the map; beside them those of the truth, or the map's projections where no truth is known."""
+def draw_sections(figure: Figure, place: Any, report: RunReport, truth: np.ndarray | None) -> None:
+    """In a place of a grid: three central sections of the map; beside them those of the truth, or the map's projections where no truth is known."""
     names = ("xy", "xz", "yz")
     left = [(f"map, {name}", _section(report.map, name)) for name in names]
     if truth is not None:

@@ -109,7 +109,8 @@ def read_facts(place: str | Path) -> Facts:
     first = _optimiser(root, numbered[0].number if numbered else -1)
     newest = _optimiser(root, found[-1].number)
     comments = star.leading_comments(first) if first else []
-    settings = {label: column[0] for label, column in _list(newest).columns.items() if len(column)}
+    table = _list(newest)
+    settings = {label: table.value(label) for label in table.columns}
     counts = _particles(root)
     return Facts(
         root=root, program=_program(star.leading_comments(newest) if newest else []), command=_words(comments), continued=len(roots_of(root)) > 1,

@@ -152,7 +152,8 @@ def _read_model(path: Path) -> ModelSummary:
     general, classes, shells = tables["model_general"], tables["model_classes"], tables["model_class_1"]
     noise = [_numbers(tables[name], "rlnSigma2Noise") for name in tables if re.fullmatch(r"model_(optics_)?group_\d+", name)]
     return ModelSummary(
-        resolution=_number(general, "rlnCurrentResolution"), pmax=_known(general, "rlnAveragePmax"),
+        resolution=_number(general, "rlnCurrentResolution"), pmax=_known(general, "rlnAveragePmax") or None,  # 0 before the first expectation
+
         accuracy_angles=_known(classes, "rlnAccuracyRotations") or None,  # 0 before the first estimate
         accuracy_offsets=_known(classes, "rlnAccuracyTranslationsAngst") or _known(classes, "rlnAccuracyTranslations") or None,
         image_size=_number(general, "rlnCurrentImageSize"), local=bool(_number(general, "rlnOrientationalPriorMode")),

@@ -6,9 +6,12 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aurefine.reporting.history import Iteration, ModelSummary, Number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito, as in figures.py
 FORMATS = {"png": "image/png", "pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
@@ -155,6 +158,17 @@ def to_csv(plot: Plot) -> bytes:
     return out.getvalue().encode()
 
 
+def _label_decades(axes: Axes) -> None:
+    """Plain numbers at 1, 2 and 5 where the axis spans few decades: one power of ten alone would say little."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    if high < 200 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def to_picture(plot: Plot, kind: str) -> bytes:
     """PNG (200 dots per inch) or PDF, drawn by matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -176,6 +190,7 @@ def to_picture(plot: Plot, kind: str) -> bytes:
     axes.set(xlabel=plot.x_label, ylabel=plot.y_label, title=plot.title)
     if plot.y_kind == "log":
         axes.set_yscale("log")
+        _label_decades(axes)
     if plot.y_range:
         axes.set_ylim(*plot.y_range)
     if plot.x_kind == "frequency":

@@ -110,20 +110,10 @@ def directions(particles: Path, symmetry: str, kind: str) -> bytes:
 
 
 def _draw_directions(particles: Path, symmetry: str, kind: str) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from aurefine.figures import draw_orientations
+    from aurefine.reporting.documents import draw_directions
     from aurefine.run_report import RunReport
     from aurefine.web.particle_table import PARTICLES, angles_of
 
     nothing = np.zeros(0)
     angles = angles_of(PARTICLES.get(particles))
-    report = RunReport("", True, np.zeros((2, 2, 2)), 1.0, nothing, nothing, nothing, nothing, nothing, 0.0, symmetry, angles)
-    figure = Figure(figsize=(6.4, 4.0), facecolor="white")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 1, height_ratios=[1, 0.05], left=0.05, right=0.95, top=0.92, bottom=0.14)
-    draw_orientations(figure.add_subplot(grid[0]), figure.add_subplot(grid[1]), report)
-    out = io.BytesIO()
-    figure.savefig(out, format=kind, dpi=110 if kind == "png" else 200)
-    return out.getvalue()
+    return draw_directions(RunReport("", True, np.zeros((2, 2, 2)), 1.0, nothing, nothing, nothing, nothing, nothing, 0.0, symmetry, angles), kind)

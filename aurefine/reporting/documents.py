@@ -1,0 +1,101 @@
+"""The report's files, made in memory or written into a folder: report.html, report.pdf, methods.txt, view.cxc, and every curve."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from aurefine import figures
+from aurefine.atomic import write_bytes
+from aurefine.errors import InputError
+from aurefine.reporting import chimerax, methods, page, sheet
+from aurefine.reporting.facts import Facts, read_facts
+from aurefine.reporting.history import iterations
+from aurefine.reporting.plots import all_plots
+from aurefine.run_report import RunReport, read_run
+
+KINDS = {  # file -> media type
+    "report.html": "text/html; charset=utf-8", "report.pdf": "application/pdf", "report.png": "image/png",
+    "methods.txt": "text/plain; charset=utf-8", "view.cxc": "text/plain; charset=utf-8",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The report of one run; nothing is read or drawn before it is asked for, and then once."""
+
+    place: Path  # a job's directory, or a root of file names
+    folder: Path  # where view.cxc is to lie
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the run did; InputError where there is none."""
+        return read_facts(self.place)
+
+    @cached_property
+    def report(self) -> RunReport:
+        """Map, curves and directions; InputError where a file is missing."""
+        return read_run(self.facts.root)
+
+    def make(self, name: str) -> bytes:
+        """One file of KINDS."""
+        if name == "report.html":
+            return self._html().encode()
+        if name in ("report.pdf", "report.png"):
+            return sheet.draw(self.facts, self.report, name.rpartition(".")[2])
+        return (methods.text(self.facts) if name == "methods.txt" else chimerax.commands(self.facts, self.folder)).encode()
+
+    def _html(self) -> str:
+        facts, report = self.facts, self.report
+        directions = {kind: draw_directions(report, kind) for kind in ("png", "pdf")}
+        directions["csv"] = directions_csv(report)
+        plots = all_plots(iterations(facts.root))
+        return page.html(facts, plots, draw_sections(report), directions, sheet.title(facts), chimerax.commands(facts, self.folder))
+
+
+def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:
+    """Write the report of a run (job's directory, or root of its file names) into a folder, by default `report/` beside its files; the paths.
+
+    InputError where there is no run, or the folder cannot be written.
+    """
+    facts = read_facts(place)
+    target = Path(folder) if folder else facts.root.parent / "report"
+    documents = Documents(facts.root, target)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target}: the folder cannot be made ({error.strerror}); choose another one with --o") from error
+    paths = [target / name for name in KINDS if name != "report.png"]
+    for path in paths:
+        write_bytes(path, documents.make(path.name))
+    return paths
+
+
+def draw_sections(report: RunReport) -> bytes:
+    """Central sections and projections in a row, as PNG."""
+    import matplotlib.gridspec as gridspec
+
+    figure = figures.new_figure(13.5, 2.5)
+    figures.draw_sections(figure, gridspec.GridSpec(1, 1, figure=figure, left=0.01, right=0.99, top=0.9, bottom=0.02)[0], report, None)
+    return _saved(figure, "png", 110)
+
+
+def draw_directions(report: RunReport, kind: str) -> bytes:
+    """The density of viewing directions over the sphere (equal-area), as PNG or PDF."""
+    figure = figures.new_figure(6.4, 4.0)
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 0.05], left=0.05, right=0.95, top=0.92, bottom=0.14)
+    figures.draw_orientations(figure.add_subplot(grid[0]), figure.add_subplot(grid[1]), report)
+    return _saved(figure, kind, 110 if kind == "png" else 200)
+
+
+def directions_csv(report: RunReport) -> bytes:
+    """Rot and tilt (degrees) of every particle."""
+    return ("rot_degree,tilt_degree\n" + "".join(f"{rot:.6g},{tilt:.6g}\n" for rot, tilt in report.angles)).encode()
+
+
+def _saved(figure: figures.Figure, kind: str, dpi: int) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, dpi=dpi)
+    return out.getvalue()

@@ -1,0 +1,66 @@
+"""The report as one HTML file: pictures and data are inside it, so that it can be sent, and read without the internet."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from aurefine.reporting import methods
+from aurefine.reporting.facts import Facts
+from aurefine.reporting.plots import FORMATS, Plot, to_csv, to_picture
+from aurefine.reporting.sheet import versions
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, "Segoe UI", sans-serif; color: #1d2126; background: #fff; max-width: 1100px; margin: 0 auto;
+  padding: 16px 24px 40px; }
+h1 { font-size: 25px; margin-bottom: 4px; } h2 { font-size: 18px; margin-top: 28px; }
+figure { margin: 0; border: 1px solid #c9ced6; border-radius: 6px; padding: 8px; } img { width: 100%; height: auto; display: block; }
+figcaption { font-size: 13px; color: #3c434c; margin-top: 4px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 16px; }
+table { border-collapse: collapse; font-size: 14px; } td { padding: 2px 0; overflow-wrap: anywhere; }
+th { text-align: left; font-weight: 500; color: #535b66; padding: 2px 18px 2px 0; vertical-align: top; }
+pre { background: #f4f6f8; border: 1px solid #c9ced6; border-radius: 6px; padding: 10px; white-space: pre-wrap; font-size: 13px;
+  overflow-wrap: anywhere; }
+footer { margin-top: 30px; color: #535b66; font-size: 13px; } a { color: #0b5394; }
+@media print { body { max-width: none; padding: 0; } figure { break-inside: avoid; } }
+"""
+
+
+def html(facts: Facts, plots: Sequence[Plot], sections: bytes, directions: Mapping[str, bytes], title: str, chimerax: str) -> str:
+    """The page. `sections` is a PNG file, `directions` maps png and pdf to a picture of the viewing directions, `chimerax` is `view.cxc`."""
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in methods.parameters(facts))
+    views = "Viewing directions of the particles and their symmetry mates, equal-area"
+    figures = "".join(_figure(plot.name, plot.title, _files(plot)) for plot in plots)
+    command = f"<h2>Command line of the run</h2><pre>{escape(methods.command_line(facts))}</pre>" if facts.command else ""
+    references = "".join(f"<li>{escape(entry)}</li>" for _, entry in methods.REFERENCES)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title><style>{_STYLE}</style></head><body>
+<h1>{escape(title)}</h1>
+<figure><img alt="Central sections of the map and its projections" src="{_data(sections, "image/png")}">
+<figcaption>Central sections of the map, and its projections</figcaption></figure>
+<h2>Parameters</h2><table>{rows}</table>
+<h2>Curves</h2><div class="plots">{figures}{_figure("directions", views, directions)}</div>
+<h2>Methods</h2><p id="methods">{escape(methods.paragraph(facts))}</p><ul>{references}</ul>
+{command}
+<h2>ChimeraX</h2><p>As view.cxc beside this file:</p><pre>{escape(chimerax)}</pre>
+<footer>{escape(versions(facts))}</footer>
+</body></html>
+"""
+
+
+def _files(plot: Plot) -> dict[str, bytes]:
+    return {"png": to_picture(plot, "png"), "pdf": to_picture(plot, "pdf"), "csv": to_csv(plot)}
+
+
+def _figure(name: str, title: str, files: Mapping[str, bytes]) -> str:
+    """A picture with its files as downloads; `files` maps png, pdf and csv to bytes."""
+    addresses = {kind: _data(data, FORMATS[kind].split(";")[0]) for kind, data in files.items()}
+    links = " ".join(f'<a download="{name}.{kind}" href="{address}">{kind.upper()}</a>' for kind, address in addresses.items())
+    return (f'<figure><img alt="{escape(title)}" src="{_data(files["png"], "image/png")}">'
+            f"<figcaption>{escape(title)}. Download: {links}</figcaption></figure>")  # fmt: skip
+
+
+def _data(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
