@@ -37,7 +37,7 @@ def draw_report(report: RunReport, output: str | Path, truth: np.ndarray | None 
     draw_angles(curves[2], report)
     corner = panels[0, 3].subgridspec(3, 1, height_ratios=[1.0, 0.05, 0.42], hspace=0.22)
     directions, bar, text = (figure.add_subplot(corner[row, 0]) for row in range(3))
-    draw_orientations(directions, bar, report)
+    draw_orientations(directions, bar, report.angles, report.symmetry)
     text.text(0.0, -0.42, "\n".join(notes), fontsize=9, va="bottom", linespacing=1.45)
     text.set_axis_off()
     path = Path(output)
@@ -104,9 +104,9 @@ def draw_angles(axes: Axes, report: RunReport) -> None:
     tidy(axes, whole_iterations=True)
 
 
-def draw_orientations(axes: Axes, colour_bar: Axes, report: RunReport) -> None:
-    """Density of the viewing directions of the particles and their symmetry mates, in Mollweide's equal-area projection."""
-    rot, tilt = _symmetry_mates(report)
+def draw_orientations(axes: Axes, colour_bar: Axes, angles: np.ndarray, symmetry: str) -> None:
+    """Density of the viewing directions (rot and tilt [n, 2], degrees) and their symmetry mates, in Mollweide's equal-area projection."""
+    rot, tilt = _symmetry_mates(angles, symmetry)
     # Cells even in rot and in cos(tilt) have equal areas on the sphere, and the projection keeps them so.
     rot_edges, cosine_edges = np.linspace(-180, 180, 37), np.linspace(-1, 1, 19)
     counts, _, _ = np.histogram2d(np.cos(np.radians(tilt)), rot, bins=(cosine_edges, rot_edges))
@@ -120,7 +120,7 @@ def draw_orientations(axes: Axes, colour_bar: Axes, report: RunReport) -> None:
     bar = axes.figure.colorbar(cells, cax=colour_bar, orientation="horizontal", extend="max")
     bar.set_label("density, times that of a uniform distribution", fontsize=8.5)
     bar.ax.tick_params(labelsize=8)
-    axes.set_title(f"Viewing directions ({report.symmetry or 'C1'})", fontsize=10)
+    axes.set_title(f"Viewing directions ({symmetry or 'C1'})", fontsize=10)
     axes.text(-2.83, 1.42, "tilt 0° on top", fontsize=8, color=GREY, va="top", ha="left")
     axes.set_aspect("equal")
     axes.set_axis_off()
@@ -137,13 +137,13 @@ def mollweide(longitude: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray, 
     return 2 * np.sqrt(2) / np.pi * lam * np.cos(theta), np.sqrt(2) * np.sin(theta)
 
 
-def _symmetry_mates(report: RunReport) -> tuple[np.ndarray, np.ndarray]:
+def _symmetry_mates(angles: np.ndarray, symmetry: str) -> tuple[np.ndarray, np.ndarray]:
     """Rot and tilt (degrees) of every particle's viewing direction under every operator of the point group."""
     from aurefine.symmetry import point_group
 
-    rot, tilt = np.radians(report.angles.T)
+    rot, tilt = np.radians(angles.T)
     views = np.stack([np.sin(tilt) * np.cos(rot), np.sin(tilt) * np.sin(rot), np.cos(tilt)], axis=-1)
-    mates = np.einsum("ni,kij->knj", views, np.asarray(point_group(report.symmetry or "C1").operators)).reshape(-1, 3)
+    mates = np.einsum("ni,kij->knj", views, np.asarray(point_group(symmetry or "C1").operators)).reshape(-1, 3)
     return np.degrees(np.arctan2(mates[:, 1], mates[:, 0])), np.degrees(np.arccos(np.clip(mates[:, 2], -1, 1)))
 
 

@@ -175,6 +175,7 @@ def test_every_plot_comes_as_png_pdf_and_csv(page: Page, running: str) -> None:
     assert page.get(f"/api/job/{running}/plot/fsc.png").body.startswith(b"\x89PNG")
     assert page.get(f"/api/job/{running}/plot/spectra.pdf").body.startswith(b"%PDF")
     assert page.get(f"/api/job/{running}/plot/directions.png").body.startswith(b"\x89PNG")
+    assert page.get(f"/api/job/{running}/plot/directions.csv").body.startswith(b"rot_degree")
     assert page.get(f"/api/job/{running}/plot/fsc.exe").status == 404
 
 
@@ -199,3 +200,17 @@ def test_relions_own_run_is_shown_as_relion_reports_it(root: Path, shared_data: 
     assert found["phase"] == "converged, final maps written" and found["symmetry"] == "D2"
     assert [round(row["resolution"], 2) for row in found["rows"][1:6]] == [45.31, 20.6, 17.43, 12.59, 9.85]
     assert found["rows"][-1]["iteration"] == -1 and found["rows"][-1]["resolution"] == pytest.approx(7.308, abs=1e-3)
+
+
+def test_the_report_comes_from_the_page(page: Page, root: Path, running: str) -> None:
+    methods = page.get(f"/api/job/{running}/methods").json
+    assert "has not converged" in methods["paragraph"] and methods["references"]
+    for name, start in (("report.html", b"<!doctype html>"), ("report.png", b"\x89PNG"), ("view.cxc", b"# Refine3D/job001")):
+        answer = page.get(f"/api/job/{running}/report/{name}")
+        assert answer.status == 200 and answer.body.startswith(start) and answer.headers["content-disposition"].startswith("attachment")
+    assert "content-disposition" not in page.get(f"/api/job/{running}/report/report.png?show=1").headers
+    assert "content-disposition" in page.get(f"/api/job/{running}/report/report.html?show=1").headers  # no HTML is shown by the page's own address
+    assert page.get(f"/api/job/{running}/report/other.txt").status == 404
+    first = page.get(f"/api/job/{running}/methods").json["paragraph"]
+    write_iteration(root / running, 1, 15.0)
+    assert page.get(f"/api/job/{running}/methods").json["paragraph"] != first

@@ -1,4 +1,4 @@
-"""The report's files, made in memory or written into a folder: report.html, report.pdf, methods.txt, view.cxc, and every curve."""
+"""The report's files, made in memory or written into a folder: report.html, report.pdf, methods.txt, view.cxc, and every curve in `plots/`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from aurefine import figures
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.reporting import chimerax, methods, page, sheet
 from aurefine.reporting.facts import Facts, read_facts
 from aurefine.reporting.history import iterations
-from aurefine.reporting.plots import all_plots
+from aurefine.reporting.page import Drawn
+from aurefine.reporting.plots import all_plots, to_files
 from aurefine.run_report import RunReport, read_run
 
 KINDS = {  # file -> media type
@@ -39,6 +42,14 @@ class Documents:
         """Map, curves and directions; InputError where a file is missing."""
         return read_run(self.facts.root)
 
+    @cached_property
+    def figures(self) -> list[Drawn]:
+        """Every curve of the run, and the sphere of viewing directions at the end."""
+        drawn = [Drawn(plot.name, plot.title, to_files(plot)) for plot in all_plots(iterations(self.facts.root))]
+        angles, symmetry = self.report.angles, self.report.symmetry
+        views = {**{kind: draw_directions(angles, symmetry, kind) for kind in ("png", "pdf")}, "csv": directions_csv(angles)}
+        return [*drawn, Drawn("directions", "Viewing directions of the particles and their symmetry mates, equal-area", views)]
+
     def make(self, name: str) -> bytes:
         """One file of KINDS."""
         if name == "report.html":
@@ -48,11 +59,8 @@ class Documents:
         return (methods.text(self.facts) if name == "methods.txt" else chimerax.commands(self.facts, self.folder)).encode()
 
     def _html(self) -> str:
-        facts, report = self.facts, self.report
-        directions = {kind: draw_directions(report, kind) for kind in ("png", "pdf")}
-        directions["csv"] = directions_csv(report)
-        plots = all_plots(iterations(facts.root))
-        return page.html(facts, plots, draw_sections(report), directions, sheet.title(facts), chimerax.commands(facts, self.folder))
+        facts = self.facts
+        return page.html(facts, self.figures, draw_sections(self.report), sheet.title(facts), chimerax.commands(facts, self.folder))
 
 
 def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:
@@ -64,13 +72,14 @@ def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:
     target = Path(folder) if folder else facts.root.parent / "report"
     documents = Documents(facts.root, target)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        (target / "plots").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{target}: the folder cannot be made ({error.strerror}); choose another one with --o") from error
-    paths = [target / name for name in KINDS if name != "report.png"]
-    for path in paths:
-        write_bytes(path, documents.make(path.name))
-    return paths
+    files = {name: documents.make(name) for name in KINDS if name != "report.png"}
+    files |= {f"plots/{drawn.name}.{kind}": data for drawn in documents.figures for kind, data in drawn.files.items()}
+    for name, data in files.items():
+        write_bytes(target / name, data)
+    return [target / name for name in files]
 
 
 def draw_sections(report: RunReport) -> bytes:
@@ -82,17 +91,17 @@ def draw_sections(report: RunReport) -> bytes:
     return _saved(figure, "png", 110)
 
 
-def draw_directions(report: RunReport, kind: str) -> bytes:
-    """The density of viewing directions over the sphere (equal-area), as PNG or PDF."""
+def draw_directions(angles: np.ndarray, symmetry: str, kind: str) -> bytes:
+    """The density of viewing directions (rot and tilt [n, 2], degrees) and their symmetry mates over the sphere (equal-area), as PNG or PDF."""
     figure = figures.new_figure(6.4, 4.0)
     grid = figure.add_gridspec(2, 1, height_ratios=[1, 0.05], left=0.05, right=0.95, top=0.92, bottom=0.14)
-    figures.draw_orientations(figure.add_subplot(grid[0]), figure.add_subplot(grid[1]), report)
+    figures.draw_orientations(figure.add_subplot(grid[0]), figure.add_subplot(grid[1]), angles, symmetry)
     return _saved(figure, kind, 110 if kind == "png" else 200)
 
 
-def directions_csv(report: RunReport) -> bytes:
-    """Rot and tilt (degrees) of every particle."""
-    return ("rot_degree,tilt_degree\n" + "".join(f"{rot:.6g},{tilt:.6g}\n" for rot, tilt in report.angles)).encode()
+def directions_csv(angles: np.ndarray) -> bytes:
+    """Rot and tilt [n, 2] (degrees) of every particle as they are in its file, without symmetry mates."""
+    return ("rot_degree,tilt_degree\n" + "".join(f"{rot:.6g},{tilt:.6g}\n" for rot, tilt in angles)).encode()
 
 
 def _saved(figure: figures.Figure, kind: str, dpi: int) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from aurefine.reporting import methods
 from aurefine.reporting.facts import Facts
-from aurefine.reporting.plots import FORMATS, Plot, to_csv, to_picture
+from aurefine.reporting.plots import FORMATS
 from aurefine.reporting.sheet import versions
 
 _STYLE = """
@@ -18,8 +19,8 @@ h1 { font-size: 25px; margin-bottom: 4px; } h2 { font-size: 18px; margin-top: 28
 figure { margin: 0; border: 1px solid #c9ced6; border-radius: 6px; padding: 8px; } img { width: 100%; height: auto; display: block; }
 figcaption { font-size: 13px; color: #3c434c; margin-top: 4px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 16px; }
-table { border-collapse: collapse; font-size: 14px; } td { padding: 2px 0; overflow-wrap: anywhere; }
-th { text-align: left; font-weight: 500; color: #535b66; padding: 2px 18px 2px 0; vertical-align: top; }
+dl { columns: 2; column-gap: 40px; font-size: 14px; margin: 0; } dl div { display: flex; gap: 12px; break-inside: avoid; padding: 2px 0; }
+dt { color: #535b66; flex: 0 0 150px; } dd { margin: 0; overflow-wrap: anywhere; }
 pre { background: #f4f6f8; border: 1px solid #c9ced6; border-radius: 6px; padding: 10px; white-space: pre-wrap; font-size: 13px;
   overflow-wrap: anywhere; }
 footer { margin-top: 30px; color: #535b66; font-size: 13px; } a { color: #0b5394; }
@@ -27,11 +28,19 @@ footer { margin-top: 30px; color: #535b66; font-size: 13px; } a { color: #0b5394
 """
 
 
-def html(facts: Facts, plots: Sequence[Plot], sections: bytes, directions: Mapping[str, bytes], title: str, chimerax: str) -> str:
-    """The page. `sections` is a PNG file, `directions` maps png and pdf to a picture of the viewing directions, `chimerax` is `view.cxc`."""
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in methods.parameters(facts))
-    views = "Viewing directions of the particles and their symmetry mates, equal-area"
-    figures = "".join(_figure(plot.name, plot.title, _files(plot)) for plot in plots)
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as its files: png, pdf and csv."""
+
+    name: str
+    title: str
+    files: Mapping[str, bytes]
+
+
+def html(facts: Facts, drawn: Sequence[Drawn], sections: bytes, title: str, chimerax: str) -> str:
+    """The page. `sections` is a PNG file, `chimerax` is `view.cxc`."""
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in methods.parameters(facts))
+    figures = "".join(_figure(each) for each in drawn)
     command = f"<h2>Command line of the run</h2><pre>{escape(methods.command_line(facts))}</pre>" if facts.command else ""
     references = "".join(f"<li>{escape(entry)}</li>" for _, entry in methods.REFERENCES)
     return f"""<!doctype html>
@@ -40,8 +49,8 @@ def html(facts: Facts, plots: Sequence[Plot], sections: bytes, directions: Mappi
 <h1>{escape(title)}</h1>
 <figure><img alt="Central sections of the map and its projections" src="{_data(sections, "image/png")}">
 <figcaption>Central sections of the map, and its projections</figcaption></figure>
-<h2>Parameters</h2><table>{rows}</table>
-<h2>Curves</h2><div class="plots">{figures}{_figure("directions", views, directions)}</div>
+<h2>Parameters</h2><dl>{rows}</dl>
+<h2>Curves</h2><div class="plots">{figures}</div>
 <h2>Methods</h2><p id="methods">{escape(methods.paragraph(facts))}</p><ul>{references}</ul>
 {command}
 <h2>ChimeraX</h2><p>As view.cxc beside this file:</p><pre>{escape(chimerax)}</pre>
@@ -50,16 +59,12 @@ def html(facts: Facts, plots: Sequence[Plot], sections: bytes, directions: Mappi
 """
 
 
-def _files(plot: Plot) -> dict[str, bytes]:
-    return {"png": to_picture(plot, "png"), "pdf": to_picture(plot, "pdf"), "csv": to_csv(plot)}
-
-
-def _figure(name: str, title: str, files: Mapping[str, bytes]) -> str:
-    """A picture with its files as downloads; `files` maps png, pdf and csv to bytes."""
-    addresses = {kind: _data(data, FORMATS[kind].split(";")[0]) for kind, data in files.items()}
-    links = " ".join(f'<a download="{name}.{kind}" href="{address}">{kind.upper()}</a>' for kind, address in addresses.items())
-    return (f'<figure><img alt="{escape(title)}" src="{_data(files["png"], "image/png")}">'
-            f"<figcaption>{escape(title)}. Download: {links}</figcaption></figure>")  # fmt: skip
+def _figure(drawn: Drawn) -> str:
+    """A picture with its files as downloads."""
+    addresses = {kind: _data(data, FORMATS[kind].split(";")[0]) for kind, data in drawn.files.items()}
+    links = " ".join(f'<a download="{drawn.name}.{kind}" href="{address}">{kind.upper()}</a>' for kind, address in addresses.items())
+    return (f'<figure><img alt="{escape(drawn.title)}" src="{addresses["png"]}">'
+            f"<figcaption>{escape(drawn.title)}. Download: {links}</figcaption></figure>")  # fmt: skip
 
 
 def _data(content: bytes, kind: str) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aurefine.reporting.history import Iteration, ModelSummary, Number
+from aurefine.reporting.history import Iteration, ModelSummary, Number, crossing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito, as in figures.py
 FORMATS = {"png": "image/png", "pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
@@ -70,7 +71,10 @@ def _fsc(found: Sequence[Iteration]) -> Plot:
 def _resolution(found: Sequence[Iteration]) -> Plot:
     inverse = [1 / each.model.resolution if each.model.resolution else None for each in found]
     nyquist = 1 / (2 * found[-1].model.pixel_size)
-    series = [Series("resolution", _x(found), inverse, BLUE, markers=True)]
+    series = [Series("as reported", _x(found), inverse, BLUE, markers=True)]
+    for threshold, colour in ((0.143, GREEN), (0.5, ORANGE)):
+        places = [crossing(each.model, threshold) for each in found]
+        series.append(Series(f"FSC {threshold:g}", _x(found), [1 / place if place else None for place in places], colour, 1.4, dashed=True))
     return Plot("resolution", "Resolution", "iteration", "resolution (Å)", "iteration", "frequency", series,
                 [(nyquist, f"Nyquist {1 / nyquist:.2f} Å")], (0, 1.12 * nyquist))  # fmt: skip
 
@@ -169,16 +173,24 @@ def _label_decades(axes: Axes) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def to_picture(plot: Plot, kind: str) -> bytes:
-    """PNG (200 dots per inch) or PDF, drawn by matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def to_files(plot: Plot, kinds: Iterable[str] = FORMATS) -> dict[str, bytes]:
+    """The plot as files of some kinds: PNG (200 dots per inch) and PDF, drawn by matplotlib, and CSV."""
+    files = {}
+    figure = _drawn(plot) if set(kinds) - {"csv"} else None
+    for kind in kinds:
+        out = io.BytesIO()
+        if figure is not None and kind != "csv":
+            figure.savefig(out, format=kind, dpi=200)
+        files[kind] = to_csv(plot) if kind == "csv" else out.getvalue()
+    return files
 
-    from aurefine.figures import label_resolutions, tidy
 
-    figure = Figure(figsize=(6.4, 4.2), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+def _drawn(plot: Plot) -> Figure:
+    from aurefine.figures import label_resolutions, new_figure, tidy
+
+    figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
+    figure.subplots_adjust(left=0.12, right=0.97, top=0.92, bottom=0.12)  # a layout engine would cost more than the drawing
     for series in plot.series:
         count = min(len(series.x), len(series.y))
         values = [float("nan") if value is None else value for value in series.y[:count]]
@@ -200,6 +212,4 @@ def to_picture(plot: Plot, kind: str) -> bytes:
         label_resolutions(axes, axes.get_ylim()[1], vertical=True)
     axes.legend(fontsize=7, frameon=False, ncols=2 if len(plot.series) > 8 else 1)
     tidy(axes, whole_iterations=plot.x_kind == "iteration")
-    out = io.BytesIO()
-    figure.savefig(out, format=kind, dpi=200)
-    return out.getvalue()
+    return figure

@@ -6,6 +6,7 @@ import io
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aurefine import __version__, figures
@@ -89,7 +90,7 @@ def _curves(figure: Figure, report: RunReport) -> None:
     figures.draw_resolution(figure.add_subplot(grid[0, 1]), report)
     figures.draw_angles(figure.add_subplot(grid[1, 0]), report)
     corner = grid[1, 1].subgridspec(2, 1, height_ratios=[1, 0.06], hspace=0.12)
-    figures.draw_orientations(figure.add_subplot(corner[0]), figure.add_subplot(corner[1]), report)
+    figures.draw_orientations(figure.add_subplot(corner[0]), figure.add_subplot(corner[1]), report.angles, report.symmetry)
     for axes in figure.axes:  # a page's letters are smaller than a screen's
         axes.title.set_fontsize(8.5)
         axes.tick_params(labelsize=7)
@@ -104,9 +105,9 @@ def _table(figure: Figure, rows: Sequence[tuple[str, str]], top: float) -> float
     for column, part in enumerate((rows[:half], rows[half:])):
         left = _LEFT + column * (_RIGHT - _LEFT) / 2
         for row, (name, value) in enumerate(part):
-            y = top - row * 0.0128
-            figure.text(left, y, name, parse_math=False, fontsize=_SMALL, color="#555555", va="top")
-            figure.text(left + 0.13, y, _shortened(value, 50), parse_math=False, fontsize=_SMALL, va="top")
+            y = top - row * 0.0128 - _SMALL / (_A4[1] * 72)  # lines stand on their baseline, whatever is above their letters
+            figure.text(left, y, name, parse_math=False, fontsize=_SMALL, color="#555555", va="baseline")
+            figure.text(left + 0.13, y, _shortened(value, 50), parse_math=False, fontsize=_SMALL, va="baseline")
     return top - half * 0.0128
 
 
@@ -123,7 +124,8 @@ def _text(figure: Figure, text: str, top: float, size: float, lowest: float = 0.
     if len(lines) > room:
         lines = [*lines[: max(room - 1, 0)], "... (the whole command line is in report.html and methods.txt)"]
     for number, line in enumerate(lines):
-        figure.text(_LEFT, top - number * height, line, parse_math=False, fontsize=size, va="top", **style)
+        baseline = top - number * height - size / (_A4[1] * 72)
+        figure.text(_LEFT, baseline, line, parse_math=False, fontsize=size, va="baseline", **style)
     return top - len(lines) * height
 
 
@@ -133,13 +135,23 @@ def wrapped(text: str, width: float, size: float, **style: Any) -> list[str]:
     from matplotlib.textpath import TextPath  # measures without a page
 
     font = FontProperties(size=size, **style)
-    lines = [""]
+
+    def reach(letters: str) -> float:
+        return float(TextPath((0, 0), letters, prop=font).vertices[:, 0].max())
+
+    @cache
+    def length(word: str) -> float:
+        """With the room at both ends of a word, which its outline does not show; a $ would begin a formula."""
+        return reach(f"n{word.replace('$', 'S')}n") - reach("nn")
+
+    blank = length(" ")
+    lines, filled = [""], 0.0
     for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if lines[-1] and TextPath((0, 0), longer.replace("$", "S"), prop=font).get_extents().width > width:  # $ would begin a formula
-            lines.append(word)
+        if lines[-1] and filled + blank + length(word) > width:
+            lines, filled = [*lines, word], length(word)
         else:
-            lines[-1] = longer
+            filled += length(word) + (blank if lines[-1] else 0.0)
+            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
     return lines
 
 

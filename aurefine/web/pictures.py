@@ -101,7 +101,7 @@ _DIRECTIONS: dict[tuple[Any, ...], bytes] = {}
 
 
 def directions(particles: Path, symmetry: str, kind: str) -> bytes:
-    """The density of viewing directions over the sphere (equal-area), as PNG or PDF; kept until the particle file changes."""
+    """The density of viewing directions over the sphere (equal-area), as PNG, PDF or CSV; kept until the particle file changes."""
     key = (str(particles), *stamp(particles), symmetry, kind)
     if key not in _DIRECTIONS:
         _DIRECTIONS.clear()
@@ -110,10 +110,8 @@ def directions(particles: Path, symmetry: str, kind: str) -> bytes:
 
 
 def _draw_directions(particles: Path, symmetry: str, kind: str) -> bytes:
-    from aurefine.reporting.documents import draw_directions
-    from aurefine.run_report import RunReport
+    from aurefine.reporting.documents import directions_csv, draw_directions
     from aurefine.web.particle_table import PARTICLES, angles_of
 
-    nothing = np.zeros(0)
     angles = angles_of(PARTICLES.get(particles))
-    return draw_directions(RunReport("", True, np.zeros((2, 2, 2)), 1.0, nothing, nothing, nothing, nothing, nothing, 0.0, symmetry, angles), kind)
+    return directions_csv(angles) if kind == "csv" else draw_directions(angles, symmetry, kind)

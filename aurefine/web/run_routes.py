@@ -8,9 +8,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aurefine.reporting import documents, plots, sheet
 from aurefine.reporting import history as histories
-from aurefine.reporting import plots
-from aurefine.web import particle_table, pictures, refinement
+from aurefine.reporting import methods as methods_of
+from aurefine.web import particle_table, pictures, refinement, reports
 from aurefine.web.folder import Missing
 from aurefine.web.site import Handler, Site
 
@@ -37,21 +38,45 @@ def plot(site: Site, request: Request, body: Body) -> Response:
         raise Missing(f"{name}.{kind}")
     root = refinement.root_of(directory)
     found = histories.iterations(root)
-    if name == "directions" and kind != "csv":
+    if name == "directions":
         particles = histories.particles_of(root)
         if particles is None:
             raise Missing(f"{root.name}_data.star")
-        return _download(pictures.directions(particles, found[-1].symmetry if found else "C1", kind), f"{name}.{kind}", kind, request)
+        with reports.DRAWING:
+            data = pictures.directions(particles, found[-1].symmetry if found else "C1", kind)
+        return _download(data, f"{name}.{kind}", plots.FORMATS[kind], request)
     chosen = next((each for each in plots.all_plots(found) if each.name == name), None)
     if chosen is None:
         raise Missing(name)
-    return _download(plots.to_csv(chosen) if kind == "csv" else plots.to_picture(chosen, kind), f"{name}.{kind}", kind, request)
+    with reports.DRAWING:
+        data = plots.to_files(chosen, [kind])[kind]
+    return _download(data, f"{name}.{kind}", plots.FORMATS[kind], request)
 
 
-def _download(data: bytes, name: str, kind: str, request: Request) -> Response:
-    shown = "show" in request.query_params
+def _download(data: bytes, name: str, media_type: str, request: Request) -> Response:
+    shown = "show" in request.query_params and media_type.startswith("image/")
     headers = _KEPT if shown else {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(data, media_type=plots.FORMATS[kind], headers=headers)
+    return Response(data, media_type=media_type, headers=headers)
+
+
+def methods(site: Site, request: Request, body: Body) -> Body:
+    """The methods paragraph with its references."""
+    facts = reports.of(site.folder, _directory(site, request)[0]).facts
+    references = [entry for _, entry in methods_of.REFERENCES]
+    return {"paragraph": methods_of.paragraph(facts), "references": references, "title": sheet.title(facts)}
+
+
+def report(site: Site, request: Request, body: Body) -> Response:
+    """One file of the report."""
+    directory, _ = _directory(site, request)
+    name = request.path_params["name"]
+    if name not in documents.KINDS:
+        raise Missing(name)
+    shown = name if name == "view.cxc" else f"{directory.name}_{name}"
+    found = reports.of(site.folder, directory)
+    with reports.DRAWING:
+        data = found.make(name)
+    return _download(data, shown, documents.KINDS[name], request)
 
 
 def section(site: Site, request: Request, body: Body) -> Response:
@@ -118,6 +143,8 @@ def _map(site: Site, request: Request) -> tuple[Path, int, str]:
 GET: dict[str, Handler] = {
     "job/{type}/{job}/refinement": history,
     "job/{type}/{job}/plot/{name}.{kind}": plot,
+    "job/{type}/{job}/methods": methods,
+    "job/{type}/{job}/report/{name}": report,
     "job/{type}/{job}/section": section,
     "job/{type}/{job}/volume": volume,
     "job/{type}/{job}/particles": particles,

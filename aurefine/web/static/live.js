@@ -4,6 +4,7 @@ import { chart } from "./charts.js";
 import { get, h, number, show, tabs, watch } from "./dom.js";
 import { view3d } from "./map3d.js";
 import { particleTable } from "./particles.js";
+import { reportView } from "./report.js";
 
 const COLUMNS = [
   ["Iteration", (row) => (row.iteration < 0 ? "final" : row.iteration)], ["Resolution (Å)", (row) => number(row.resolution)],
@@ -16,15 +17,17 @@ const COLUMNS = [
 export function liveView(name, alive) {
   const base = `/api/job/${name}`;
   const summary = h("div", { class: "summary", "aria-live": "polite" }), table = h("div", { class: "wide" }), plots = h("div", { class: "charts" });
-  const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {});
+  const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {}), report = h("div", {});
   const state = { version: "", data: null, started: new Set() };
   const draw3d = () => { if (state.data && !state.started.has("3d")) { state.started.add("3d"); state.map = view3d(maps, volumes(base, state.data)); } };
   const drawDirections = () => { if (state.data) show(directions, directionsFigure(base, state.data)); };
   const drawParticles = () => { if (!state.started.has("particles")) { state.started.add("particles"); particleTable(particles, name); } };
+  const drawReport = () => { if (state.data && state.reported !== state.data.version) { state.reported = state.data.version; reportView(report, name, state.data); } };
   const pages = [
     { name: "Convergence", content: () => h("div", {}, table, plots) }, { name: "Sections", content: () => sections.element },
     { name: "Map in 3D", content: () => { draw3d(); return maps; } }, { name: "Directions", content: () => { drawDirections(); return directions; } },
     { name: "Particles", content: () => { drawParticles(); return particles; } },
+    { name: "Report", content: () => { drawReport(); return report; } },
   ];
   watch(async () => {
     const data = await get(`job/${name}/refinement`, { have: state.version });
@@ -39,7 +42,7 @@ export function liveView(name, alive) {
     if (state.map) state.map.update(volumes(base, data));
     if (directions.isConnected && !directions.closest("[hidden]")) drawDirections();
   }, alive, 4);
-  const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); });
+  const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); if (index === 5) drawReport(); });
   return h("div", {}, summary, inner.element);
 }
 
@@ -66,7 +69,7 @@ function directionsFigure(base, data) {
   const address = `${base}/plot/directions`;
   return h("figure", {}, h("figcaption", {}, "Viewing directions of the particles and their symmetry mates, in an equal-area projection of the sphere"),
     h("img", { src: `${address}.png?show=1&version=${data.version}`, alt: "Density of the viewing directions over the sphere", class: "directions" }),
-    h("p", { class: "downloads" }, "Download: ", h("a", { href: `${address}.png`, download: true }, "PNG"), " ", h("a", { href: `${address}.pdf`, download: true }, "PDF")));
+    h("p", { class: "downloads" }, "Download: ", h("a", { href: `${address}.png`, download: true }, "PNG"), " ", h("a", { href: `${address}.pdf`, download: true }, "PDF"), " ", h("a", { href: `${address}.csv`, download: true }, "CSV")));
 }
 
 // Both half maps and their difference at one place, for any iteration.
