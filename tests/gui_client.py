@@ -132,9 +132,23 @@ def write_iteration(folder: Path, number: int, resolution: float) -> None:
     Path(f"{stem}_half1_model.star").write_text(general + classes + _loop("model_class_1", labels, shells) + noise)
 
 
+def write_postprocess(folder: Path, refinement: str) -> None:
+    """A `postprocess.star` as RELION 5 writes it, of the half maps of a refinement with a box of 16 px at 2 A."""
+    folder.mkdir(parents=True, exist_ok=True)
+    general = (f"data_general\n_rlnFinalResolution 5.333333\n_rlnBfactorUsedForSharpening -61.5\n_rlnUnfilteredMapHalf1 {refinement}"
+               "/run_half1_class001_unfil.mrc\n_rlnMaskName mask.mrc\n_rlnRandomiseFrom 12.8\n_rlnFittedSlopeGuinierPlot -15.4\n"
+               "_rlnFittedInterceptGuinierPlot -3.5\n")  # fmt: skip
+    columns = ["rlnSpectralIndex", "rlnResolution", "rlnAngstromResolution", "rlnFourierShellCorrelationCorrected",
+               "rlnFourierShellCorrelationMaskedMaps"]  # fmt: skip
+    shells = "".join(f"{i} {i / 32 or 0.001001:.6f} {32 / i if i else 999:.6f} {1 - 0.12 * i:.6f} {1 - 0.1 * i:.6f}\n" for i in range(9))
+    amplitudes = "".join(f"{(i / 32) ** 2:.6f} {-3 - i:.5f} {-99 if i == 8 else -2 - i:.5f}\n" for i in range(9))
+    guinier = _loop("guinier", ["rlnResolutionSquared", "rlnLogAmplitudesOriginal", "rlnLogAmplitudesSharpened"], amplitudes)
+    (folder / "postprocess.star").write_text(general + _loop("fsc", columns, shells) + guinier)
+
+
 def wait_for(page: Page, job: str, *wanted: str) -> dict:
     """The job as soon as it has one of the states."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240  # the first run on a machine compiles the kernels
     while time.monotonic() < end:
         found = page.get(f"/api/job/{job}").json
         if found["status"] in wanted:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_client import Page, serving, wait_for, write_iteration, write_particles
+from gui_client import Page, serving, wait_for, write_iteration, write_particles, write_postprocess
 
 from aurefine import mrc
 from aurefine.project import job_types, labels
@@ -214,3 +214,24 @@ def test_the_report_comes_from_the_page(page: Page, root: Path, running: str) ->
     first = page.get(f"/api/job/{running}/methods").json["paragraph"]
     write_iteration(root / running, 1, 15.0)
     assert page.get(f"/api/job/{running}/methods").json["paragraph"] != first
+    (root / running / "run_it001_half1_class001.mrc").unlink()
+    mrc.write_map(root.parent / "secret.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
+    (root / running / "run_it001_half1_class001.mrc").symlink_to(root.parent / "secret.mrc")
+    assert page.get(f"/api/job/{running}/report/report.png").status == 403
+
+
+def test_a_post_processing_is_drawn_from_its_numbers_also_relions(page: Page, root: Path) -> None:
+    add_job(root, "PostProcess/job001/", labels.SUCCEEDED)
+    write_postprocess(root / "PostProcess/job001", "Refine3D/job009")
+    (root / "PostProcess/job001/postprocess_fsc.png").touch()
+    job = page.get("/api/job/PostProcess/job001").json
+    assert job["hasCurves"] and job["pictures"] == [] and not job["isRefinement"]
+    found = page.get("/api/job/PostProcess/job001/curves").json
+    assert [["Resolution", "5.33 Å"], ["B-factor", "-61.5 Å²"]] == found["facts"][:2]
+    fsc, guinier = found["plots"]
+    assert fsc["series"][0]["x"][:2] == [0, 1 / 32] and fsc["series"][0]["y"][3] == pytest.approx(0.64)
+    assert [series["label"] for series in guinier["series"]] == ["original", "sharpened", "fit"] and guinier["series"][1]["y"][8] is None
+    assert page.get("/api/job/PostProcess/job001/plot/guinier.csv").body.startswith(b"series,x,value\noriginal,0,-3\n")
+    assert page.get("/api/job/PostProcess/job001/plot/fsc.pdf").body.startswith(b"%PDF")
+    (root / "PostProcess/job001/postprocess.star").write_text("data_general\n_rlnFinalResolution 5\n")
+    assert "data_fsc is missing" in page.get("/api/job/PostProcess/job001/curves").json["error"]

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_client import write_iteration
+from gui_client import write_iteration, write_postprocess
 
 from aurefine import mrc
 from aurefine.cli.main import main
+from aurefine.project import job_types, labels
+from aurefine.project.pipeline import Process
+from aurefine.project.project import Project
 from aurefine.reporting import chimerax, methods, sheet
 from aurefine.reporting.documents import Documents, directions_csv
 from aurefine.reporting.facts import read_facts
@@ -122,3 +125,21 @@ def test_a_name_with_a_dollar_is_no_formula(tmp_path: Path) -> None:
     job = tmp_path / "$x_1$" / "job^2"
     write_iteration(job, 0, 40.0)
     assert Documents(job, job).make("report.pdf").startswith(b"%PDF")
+
+
+def test_what_other_jobs_made_of_the_half_maps_is_told(tmp_path: Path) -> None:
+    Project.create(tmp_path, "5")
+    with Project.open(tmp_path).edit("a test") as pipeline:
+        for name, code in (("Refine3D/job001/", 10), ("PostProcess/job002/", 15)):
+            pipeline.add_process(Process(name, "None", job_types.by_name(name.split("/")[0]).label, labels.SUCCEEDED), code)
+        pipeline.add_output("Refine3D/job001/", "Refine3D/job001/run_half1_class001_unfil.mrc", "DensityMap.mrc")
+        pipeline.add_input("Refine3D/job001/run_half1_class001_unfil.mrc", "DensityMap.mrc", "PostProcess/job002/")
+    write_iteration(tmp_path / "Refine3D/job001", 0, 40.0)
+    write_postprocess(tmp_path / "PostProcess/job002", "Refine3D/job001")
+    documents = Documents(tmp_path / "Refine3D/job001", tmp_path)
+    paragraph = methods.paragraph(documents.facts)
+    assert "with the mask mask.mrc" in paragraph and "5.33 Å at FSC 0.143" in paragraph and "B-factor of -61.5 Å²" in paragraph
+    curves = documents.postprocessed
+    assert curves and curves.corrected[3] == pytest.approx(0.64) and [plot.name for plot in curves.plots] == ["fsc", "guinier"]
+    write_postprocess(tmp_path / "PostProcess/job002", "Refine3D/job005")  # of another refinement
+    assert Documents(tmp_path / "Refine3D/job001", tmp_path).postprocessed is None

@@ -17,6 +17,7 @@ from aurefine.reporting.facts import Facts, read_facts
 from aurefine.reporting.history import iterations
 from aurefine.reporting.page import Drawn
 from aurefine.reporting.plots import all_plots, to_files
+from aurefine.reporting.postprocess_plots import FILE, PostprocessCurves, read_curves
 from aurefine.run_report import RunReport, read_run
 
 KINDS = {  # file -> media type
@@ -43,9 +44,17 @@ class Documents:
         return read_run(self.facts.root)
 
     @cached_property
+    def postprocessed(self) -> PostprocessCurves | None:
+        """The curves of the newest post-processing of the run's half maps."""
+        post = self.facts.related.postprocess
+        return read_curves(post.folder / FILE) if post else None
+
+    @cached_property
     def figures(self) -> list[Drawn]:
         """Every curve of the run, and the sphere of viewing directions at the end."""
         drawn = [Drawn(plot.name, plot.title, to_files(plot)) for plot in all_plots(iterations(self.facts.root))]
+        if self.postprocessed:
+            drawn += [Drawn(f"postprocess_{plot.name}", f"Post-processing: {plot.title}", to_files(plot)) for plot in self.postprocessed.plots]
         angles, symmetry = self.report.angles, self.report.symmetry
         views = {**{kind: draw_directions(angles, symmetry, kind) for kind in ("png", "pdf")}, "csv": directions_csv(angles)}
         return [*drawn, Drawn("directions", "Viewing directions of the particles and their symmetry mates, equal-area", views)]
@@ -55,7 +64,7 @@ class Documents:
         if name == "report.html":
             return self._html().encode()
         if name in ("report.pdf", "report.png"):
-            return sheet.draw(self.facts, self.report, name.rpartition(".")[2])
+            return sheet.draw(self.facts, self.report, self.postprocessed, name.rpartition(".")[2])
         return (methods.text(self.facts) if name == "methods.txt" else chimerax.commands(self.facts, self.folder)).encode()
 
     def _html(self) -> str:

@@ -33,7 +33,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """`x_kind` is iteration or frequency (1/Angstrom, labelled by resolution); `y_kind` linear, log, or frequency."""
+    """`x_kind` is iteration, frequency (1/Angstrom, labelled by resolution) or linear; `y_kind` linear, log, or frequency."""
 
     name: str
     title: str
@@ -151,7 +151,7 @@ def to_csv(plot: Plot) -> bytes:
     """One row an x value and series, in columns that any program reads."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    x_name = "spatial_frequency_per_angstrom" if plot.x_kind == "frequency" else "iteration"
+    x_name = {"frequency": "spatial_frequency_per_angstrom", "iteration": "iteration"}.get(plot.x_kind, "x")
     y_name = "spatial_frequency_per_angstrom" if plot.y_kind == "frequency" else "value"
     writer.writerow(["series", x_name, *(["resolution_angstrom"] if "frequency" in (plot.x_kind, plot.y_kind) else []), y_name])
     for series in plot.series:

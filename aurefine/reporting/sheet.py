@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aurefine import __version__, figures
 from aurefine.reporting import methods
 from aurefine.reporting.facts import Facts
+from aurefine.reporting.postprocess_plots import PostprocessCurves
 from aurefine.run_report import RunReport
 
 if TYPE_CHECKING:
@@ -23,23 +24,23 @@ _SMALL, _TINY = 7.4, 6.4  # points
 _KEEP = {"pdf": {"Creator": f"aurefine {__version__}"}, "png": {"Software": f"aurefine {__version__}"}}
 
 
-def draw(facts: Facts, report: RunReport, kind: str = "pdf") -> bytes:
-    """The page as PDF (text stays text) or PNG."""
+def draw(facts: Facts, report: RunReport, post: PostprocessCurves | None, kind: str = "pdf") -> bytes:
+    """The page as PDF (text stays text) or PNG; `post` is the newest post-processing of the run's half maps."""
     from matplotlib import rc_context
 
     with rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8}):
-        figure = _figure(facts, report)
+        figure = _figure(facts, report, post)
         out = io.BytesIO()
         figure.savefig(out, format=kind, dpi=150, metadata=_KEEP[kind])
     return out.getvalue()
 
 
-def _figure(facts: Facts, report: RunReport) -> Figure:
+def _figure(facts: Facts, report: RunReport, post: PostprocessCurves | None) -> Figure:
     figure = figures.new_figure(*_A4)
     figure.text(_LEFT, 0.963, title(facts), parse_math=False, fontsize=15, fontweight="bold", va="bottom")
     figure.text(_LEFT, 0.957, _subtitle(facts), parse_math=False, fontsize=8.5, color="#333333", va="top")
     _pictures(figure, report)
-    _curves(figure, report)
+    _curves(figure, report, post)
     bottom = _table(figure, methods.parameters(facts), 0.408)
     bottom = _heading(figure, "Methods", bottom - 0.012)
     bottom = _text(figure, methods.paragraph(facts), bottom, _SMALL)
@@ -81,12 +82,16 @@ def _pictures(figure: Figure, report: RunReport) -> None:
     figures.draw_sections(figure, place[0], report, None)
 
 
-def _curves(figure: Figure, report: RunReport) -> None:
+def _curves(figure: Figure, report: RunReport, post: PostprocessCurves | None) -> None:
     """FSC, resolution, angular search and viewing directions, two by two."""
     import matplotlib.gridspec as gridspec
 
     grid = gridspec.GridSpec(2, 2, figure=figure, left=_LEFT + 0.035, right=_RIGHT, top=0.775, bottom=0.455, hspace=0.5, wspace=0.22)
-    figures.draw_fsc(figure.add_subplot(grid[0, 0]), report)
+    fsc = figure.add_subplot(grid[0, 0])
+    figures.draw_fsc(fsc, report)
+    if post and len(post.corrected):
+        fsc.plot(post.frequency, post.corrected, color=figures.ORANGE, linewidth=1.8, linestyle="--", label="masked and corrected (0.143)")
+        fsc.legend(loc="lower left", frameon=False)
     figures.draw_resolution(figure.add_subplot(grid[0, 1]), report)
     figures.draw_angles(figure.add_subplot(grid[1, 0]), report)
     corner = grid[1, 1].subgridspec(2, 1, height_ratios=[1, 0.06], hspace=0.12)

@@ -14,6 +14,7 @@ from aurefine.project import job_directory, job_star, labels
 from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
+from aurefine.reporting.postprocess_plots import FILE as POSTPROCESS
 from aurefine.web.folder import Folder, Missing, Outside
 from aurefine.web.starting import START_LOG
 
@@ -68,7 +69,7 @@ def job(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
         "outputs": _nodes(pipeline, pipeline.outputs(process.name), folder), "files": _files(folder, process.name.rstrip("/")),
         "note": tail(directory / job_directory.NOTE, 0)["text"], "startLog": _start_log(directory, process.status),
         "dependents": [each.rstrip("/") for each in pipeline.dependents(process.name)], "isRefinement": _is_refinement(directory),
-        "maps": _shown(folder, directory, (".mrc",)), "pictures": _shown(folder, directory, (".png",)),
+        "maps": _shown(folder, directory, (".mrc",)), "pictures": _pictures(folder, directory), "hasCurves": (directory / POSTPROCESS).is_file(),
         "can": _actions(process, form),
     }  # fmt: skip
 
@@ -132,6 +133,12 @@ def _shown(folder: Folder, directory: Path, suffixes: tuple[str, ...]) -> list[d
     found = [path for path in directory.glob("*") if path.suffix in suffixes and path.is_file() and not path.is_symlink()]
     chosen = sorted(found, key=lambda path: path.stat().st_mtime_ns)[-40:]
     return [{"name": folder.name(path), "stamp": f"{stamp(path)[0]:x}"} for path in chosen]
+
+
+def _pictures(folder: Folder, directory: Path) -> list[dict[str, str]]:
+    """Pictures that a job has made; the plots of a post-processing are drawn from their numbers instead."""
+    drawn = ("_fsc.png", "_guinier.png") if (directory / POSTPROCESS).is_file() else ()
+    return [each for each in _shown(folder, directory, (".png",)) if not each["name"].endswith(drawn or ("\0",))]
 
 
 def _start_log(directory: Path, status: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aurefine.reporting import documents, plots, sheet
+from aurefine.reporting import documents, plots, postprocess_plots, sheet
 from aurefine.reporting import history as histories
 from aurefine.reporting import methods as methods_of
 from aurefine.web import particle_table, pictures, refinement, reports
@@ -36,21 +36,36 @@ def plot(site: Site, request: Request, body: Body) -> Response:
     name, kind = request.path_params["name"], request.path_params["kind"]
     if kind not in plots.FORMATS:
         raise Missing(f"{name}.{kind}")
-    root = refinement.root_of(directory)
-    found = histories.iterations(root)
     if name == "directions":
-        particles = histories.particles_of(root)
+        root = refinement.root_of(directory)
+        particles, found = histories.particles_of(root), histories.iterations(root)
         if particles is None:
             raise Missing(f"{root.name}_data.star")
         with reports.DRAWING:
             data = pictures.directions(particles, found[-1].symmetry if found else "C1", kind)
         return _download(data, f"{name}.{kind}", plots.FORMATS[kind], request)
-    chosen = next((each for each in plots.all_plots(found) if each.name == name), None)
+    chosen = next((each for each in _plots(site, directory) if each.name == name), None)
     if chosen is None:
         raise Missing(name)
     with reports.DRAWING:
         data = plots.to_files(chosen, [kind])[kind]
     return _download(data, f"{name}.{kind}", plots.FORMATS[kind], request)
+
+
+def _plots(site: Site, directory: Path) -> list[plots.Plot]:
+    if (directory / postprocess_plots.FILE).is_file():
+        return _postprocessed(site, directory).plots
+    return plots.all_plots(histories.iterations(refinement.root_of(directory)))
+
+
+def _postprocessed(site: Site, directory: Path) -> postprocess_plots.PostprocessCurves:
+    return postprocess_plots.read_curves(site.folder.file(site.folder.name(directory / postprocess_plots.FILE)))
+
+
+def curves(site: Site, request: Request, body: Body) -> Body:
+    """Facts and curves of a post-processing job."""
+    found = _postprocessed(site, _directory(site, request)[0])
+    return {"facts": found.facts, "plots": [plot.data() for plot in found.plots]}
 
 
 def _download(data: bytes, name: str, media_type: str, request: Request) -> Response:
@@ -143,6 +158,7 @@ def _map(site: Site, request: Request) -> tuple[Path, int, str]:
 GET: dict[str, Handler] = {
     "job/{type}/{job}/refinement": history,
     "job/{type}/{job}/plot/{name}.{kind}": plot,
+    "job/{type}/{job}/curves": curves,
     "job/{type}/{job}/methods": methods,
     "job/{type}/{job}/report/{name}": report,
     "job/{type}/{job}/section": section,

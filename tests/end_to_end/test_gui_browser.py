@@ -18,7 +18,7 @@ from gui_client import serving, wait_for  # noqa: E402
 from aurefine.cli.main import main  # noqa: E402
 from aurefine.project.project import Project  # noqa: E402
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page's test in a browser needs playwright: pip install aurefine[browser]")
+playwright = pytest.importorskip("playwright.sync_api", reason="the page's test in a browser needs playwright: pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
 SLOW = 120_000  # milliseconds
@@ -78,11 +78,32 @@ def test_the_way_from_the_form_to_the_sharpened_map(root: Path, browser_page: An
         assert wait_for(site, "MaskCreate/job002", "Succeeded", "Failed")["status"] == "Succeeded"
         fill_and_run(page, "PostProcess", {"fn_in": "Refine3D/job001/run_half1_class001_unfil.mrc", "fn_mask": "MaskCreate/job002/mask.mrc"})
         assert wait_for(site, "PostProcess/job003", "Succeeded", "Failed")["status"] == "Succeeded"
-        page.get_by_role("tab", name="Result").wait_for()
+        page.get_by_role("tab", name="Result").click()
+        page.get_by_text("FSC of the half maps").wait_for()
+        until(page, "Number(document.querySelector('canvas').dataset.drawn) > 0")
+        picture(page, "postprocess")
+        keep_house(page)
         page.get_by_role("link", name="Jobs").click()
         page.locator("svg a").nth(2).wait_for()
         picture(page, "jobs")
         assert page.locator("path.edge").count() >= 3
+
+
+def keep_house(page: Any) -> None:
+    """A note; a clone that is scheduled under an alias, found by its state, and moved to the Trash."""
+    page.get_by_role("tab", name="Overview").click()
+    page.get_by_label("A remark for note.txt").fill("looks good")
+    page.get_by_role("button", name="Add to the note").click()
+    page.get_by_label("Notes").get_by_text("looks good").wait_for()
+    page.get_by_role("link", name="Clone").click()
+    page.get_by_label("Alias (optional)").fill("again")
+    page.get_by_role("button", name="Schedule").click()
+    page.get_by_role("heading", name="PostProcess/job004 (again)").wait_for()
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_label("Show").select_option("Scheduled")
+    page.get_by_role("link", name="PostProcess/job004", exact=True).click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_text("Moved to Trash: PostProcess/job004").wait_for()
 
 
 def fill_and_run(page: Any, kind: str, values: dict[str, str]) -> None:
@@ -129,6 +150,13 @@ def look_at_the_refinement(page: Any) -> None:
     page.get_by_role("tab", name="Particles").click()
     page.locator("tr .thumbnail").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= 1280")  # nothing has to be scrolled to the side
+    page.get_by_role("tab", name="Report").click()
+    page.locator("#methods", has_text="from two half-sets").wait_for()
+    until(page, "document.querySelector('.sheet').naturalWidth > 1000")
+    picture(page, "report")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Report, one page (PDF)").click()
+    assert download.value.suggested_filename == "job001_report.pdf" and Path(download.value.path()).read_bytes().startswith(b"%PDF")
     with page.expect_download() as download:
         page.get_by_role("tab", name="Convergence").click()
         page.get_by_role("link", name="Gold-standard FSC of every iteration as CSV").click()

@@ -2,15 +2,16 @@
 
 import { h, number, s } from "./dom.js";
 
+const MANY = 5; // more curves than these are iterations: the first and the last are named
 const W = 460, H = 280, L = 58, R = 14, T = 12, B = 44;
 const RESOLUTIONS = [100, 50, 30, 20, 15, 12, 10, 9, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1];
 
 export function chart(plot, downloads) {
   const area = h("div", { class: "chart-area" }), readout = h("p", { class: "readout", "aria-live": "off" }, " ");
   area.append(draw(plot, readout));
-  const shown = plot.series.length > 4 ? [plot.series[0], plot.series.at(-1)] : plot.series;
+  const many = plot.series.length > MANY, shown = many ? [plot.series[0], plot.series.at(-1)] : plot.series;
   return h("figure", { class: "chart" }, h("figcaption", {}, plot.title), area, readout,
-    h("p", { class: "legend" }, shown.map((each, i) => [plot.series.length > 4 && i ? " … " : "", h("span", { class: "key" }, line(each), ` ${each.label} `)])),
+    h("p", { class: "legend" }, shown.map((each, i) => [many && i ? " … " : "", h("span", { class: "key" }, line(each), ` ${each.label} `)])),
     h("p", { class: "downloads" }, "Download: ", ["png", "pdf", "csv"].map((kind) => [h("a", { href: `${downloads}/plot/${plot.name}.${kind}`, download: `${plot.name}.${kind}`, "aria-label": `${plot.title} as ${kind.toUpperCase()}` }, kind.toUpperCase()), " "])));
 }
 
@@ -27,11 +28,11 @@ function draw(plot, readout) {
   if (x0 === x1) { x0 -= 0.5; x1 += 0.5; }
   if (!plot.y_range) { const pad = (y1 - y0) * 0.06 || 0.5; y0 -= pad; y1 += pad; }
   const px = (x) => L + ((x - x0) / (x1 - x0)) * (W - L - R), py = (y) => H - B - ((f(y) - y0) / (y1 - y0)) * (H - T - B);
-  const xTicks = plot.x_kind === "frequency" ? resolutionTicks(x1) : steps(x0, x1, 8, true), yTicks = plot.y_kind === "frequency" ? resolutionTicks(y1) : log ? decades(y0, y1) : steps(y0, y1, 6);
+  const xTicks = plot.x_kind === "frequency" ? resolutionTicks(x1) : steps(x0, x1, 8, plot.x_kind === "iteration"), yTicks = plot.y_kind === "frequency" ? resolutionTicks(y1) : log ? decades(y0, y1) : steps(y0, y1, 6);
   for (const [value, text] of xTicks) svg.append(s("line", { class: "grid", x1: px(value), x2: px(value), y1: T, y2: H - B }), s("text", { x: px(value), y: H - B + 16, "text-anchor": "middle" }, text));
   for (const [value, text] of yTicks) svg.append(s("line", { class: "grid", x1: L, x2: W - R, y1: py(value), y2: py(value) }), s("text", { x: L - 6, y: py(value) + 4, "text-anchor": "end" }, text));
   svg.append(s("text", { x: (L + W - R) / 2, y: H - 8, "text-anchor": "middle" }, plot.x_label), s("text", { transform: `translate(13 ${(T + H - B) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.y_label));
-  for (const [value, text] of plot.lines) if (f(value) >= y0 && f(value) <= y1) svg.append(s("line", { class: "mark", x1: L, x2: W - R, y1: py(value), y2: py(value) }), s("text", { class: "mark", x: W - R - 2, y: py(value) - 3, "text-anchor": "end" }, text));
+  for (const [value, text] of plot.lines) if (f(value) >= y0 && f(value) <= y1) svg.append(s("line", { class: "mark", x1: L, x2: W - R, y1: py(value), y2: py(value) }), s("text", { class: "mark", x: L + 4, y: py(value) - 3 }, text));
   for (const series of plot.series) svg.append(curve(series, px, py, known));
   follow(svg, plot, px, x0, x1, readout);
   return svg;
@@ -56,12 +57,12 @@ function follow(svg, plot, px, x0, x1, readout) {
   svg.append(rule);
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect(), at = x0 + (((event.clientX - box.left) / box.width) * W - L) / (W - L - R) * (x1 - x0);
-    const shown = plot.series.length > 4 ? plot.series.slice(-1) : plot.series;
+    const shown = plot.series.length > MANY ? plot.series.slice(-1) : plot.series;
     const texts = shown.map((series) => {
       const near = series.x.reduce((best, x, i) => (Math.abs(x - at) < Math.abs(series.x[best] - at) ? i : best), 0);
       rule.setAttribute("x1", px(series.x[near])); rule.setAttribute("x2", px(series.x[near])); rule.setAttribute("visibility", "visible");
       const value = series.y[near], text = value === null || value === undefined ? "–" : plot.y_kind === "frequency" ? `${number(1 / value)} Å` : number(value);
-      return `${plot.x_kind === "frequency" ? (series.x[near] ? `${number(1 / series.x[near])} Å` : "∞") : `iteration ${series.x[near]}`}: ${series.label} ${text}`;
+      return `${plot.x_kind === "frequency" ? (series.x[near] ? `${number(1 / series.x[near])} Å` : "∞") : plot.x_kind === "iteration" ? `iteration ${series.x[near]}` : number(series.x[near])}: ${series.label} ${text}`;
     });
     readout.textContent = texts.join(" · ");
   });

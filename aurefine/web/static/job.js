@@ -1,5 +1,6 @@
 // A job: what it is, takes and makes, its logs, and what can be done with it; a refinement's live view in a tab of its own.
 
+import { chart } from "./charts.js";
 import { button, bytes, get, h, jobLink, post, say, show, status, tabs, watch } from "./dom.js";
 import { liveView } from "./live.js";
 import { view3d } from "./map3d.js";
@@ -18,7 +19,7 @@ export async function jobPage(view, name, alive) {
     if (text !== state.seen) { state.seen = text; show(heading, head(now, redraw)); }
   };
   const pages = [{ name: "Overview", content: () => overview(job) }, { name: "Output", content: () => logs(name, alive) }, { name: "Options", content: () => optionTable(job) }, { name: "Files", content: () => files(job) }];
-  if (!job.isRefinement && (job.maps.length || job.pictures.length)) pages.unshift({ name: "Result", content: () => result(job) });
+  if (!job.isRefinement && (job.maps.length || job.pictures.length || job.hasCurves)) pages.unshift({ name: "Result", content: () => result(job) });
   if (job.isRefinement) pages.unshift({ name: "Refinement", content: () => liveView(name, alive) });
   show(view, heading, tabs("job", pages, job.status === "Running" && !job.isRefinement ? 1 : 0).element);
   await watch(redraw, alive, 5);
@@ -66,8 +67,19 @@ const fileLink = (path) => h("span", {}, h("a", { href: `/api/file?${new URLSear
 // Maps and pictures that a job has made.
 function result(job) {
   const place = h("div", {});
+  const curves = h("div", {});
+  if (job.hasCurves) drawCurves(curves, job.name);
   if (job.maps.length) view3d(place, job.maps.map((map) => [`/api/volume?${new URLSearchParams({ path: map.name, version: map.stamp })}`, map.name.split("/").pop()]));
-  return h("div", {}, place, job.pictures.map((picture) => h("figure", {}, h("img", { class: "result", src: `/api/file?${new URLSearchParams({ path: picture.name, version: picture.stamp })}`, alt: picture.name }), h("figcaption", {}, picture.name))));
+  return h("div", {}, curves, place, job.pictures.map((picture) => h("figure", {}, h("img", { class: "result", src: `/api/file?${new URLSearchParams({ path: picture.name, version: picture.stamp })}`, alt: picture.name }), h("figcaption", {}, picture.name))));
+}
+
+// What a post-processing has found, from its numbers.
+async function drawCurves(place, name) {
+  try {
+    const found = await get(`job/${name}/curves`);
+    show(place, h("div", { class: "summary" }, h("dl", {}, found.facts.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value))))),
+      h("div", { class: "charts" }, found.plots.map((plot) => chart(plot, `/api/job/${name}`))));
+  } catch (error) { show(place, h("p", { class: "problem error" }, error.message)); }
 }
 
 function logs(name, alive) {

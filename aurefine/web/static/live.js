@@ -24,7 +24,7 @@ export function liveView(name, alive) {
   const drawParticles = () => { if (!state.started.has("particles")) { state.started.add("particles"); particleTable(particles, name); } };
   const drawReport = () => { if (state.data && state.reported !== state.data.version) { state.reported = state.data.version; reportView(report, name, state.data); } };
   const pages = [
-    { name: "Convergence", content: () => h("div", {}, table, plots) }, { name: "Sections", content: () => sections.element },
+    { name: "Convergence", content: () => h("div", {}, plots, table) }, { name: "Sections", content: () => sections.element },
     { name: "Map in 3D", content: () => { draw3d(); return maps; } }, { name: "Directions", content: () => { drawDirections(); return directions; } },
     { name: "Particles", content: () => { drawParticles(); return particles; } },
     { name: "Report", content: () => { drawReport(); return report; } },

@@ -4,22 +4,29 @@ import { get, h, jobLink, s, show, status, watch } from "./dom.js";
 
 export async function projectPage(view, alive) {
   const table = h("div", {}), graph = h("div", { class: "graph" });
-  let seen = "";
-  show(view, h("h1", {}, "Jobs"), h("p", {}, h("a", { class: "button primary", href: "#/new" }, "New job")), table,
+  const wanted = h("select", { id: "state", onchange: () => draw() }, ["All", "Running", "Scheduled", "Succeeded", "Failed", "Aborted"].map((each) => h("option", { value: each }, each)));
+  let seen = "", project = null;
+  const draw = () => {
+    for (const option of wanted.options) option.textContent = `${option.value} (${project.jobs.filter((job) => option.value === "All" || job.status === option.value).length})`;
+    show(table, jobsTable(project, wanted.value));
+  };
+  show(view, h("h1", {}, "Jobs"), h("p", { class: "controls" }, h("a", { class: "button primary", href: "#/new" }, "New job"), h("label", { for: "state" }, "Show"), wanted), table,
     h("h2", {}, "Graph"), h("p", { class: "hint" }, "An arrow means that a job takes what another has made."), graph);
   await watch(async () => {
-    const project = await get("project");
+    project = await get("project");
     const now = JSON.stringify(project);
     if (now === seen) return;
     seen = now;
-    show(table, jobsTable(project));
+    draw();
     show(graph, drawGraph(project));
   }, alive);
 }
 
-function jobsTable(project) {
+function jobsTable(project, wanted) {
   if (!project.jobs.length) return h("p", {}, "This project has no jobs yet.");
-  const rows = [...project.jobs].reverse().map((job) => h("tr", {},
+  const jobs = project.jobs.filter((job) => wanted === "All" || job.status === wanted);
+  if (!jobs.length) return h("p", {}, "No job is in this state.");
+  const rows = jobs.reverse().map((job) => h("tr", {},
     h("th", { scope: "row" }, jobLink(job.name)), h("td", {}, job.alias), h("td", {}, status(job.status)),
     h("td", {}, job.started), h("td", {}, job.place)));
   return h("table", {}, h("caption", { class: "hidden" }, "Jobs, the newest first"),
