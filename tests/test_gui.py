@@ -89,6 +89,16 @@ def test_wrong_values_are_told_at_their_rows(page: Page, root: Path) -> None:
     assert check(page, "Refine3D", fn_img="in/particles.star", fn_ref="in/broken.mrc")["fn_ref"].startswith("error")
     assert check(page, "Refine3D", ini_high="fine")["ini_high"] == "error: It is 'fine', but a number was expected."
     assert "value is needed" in check(page, "Refine3D", fn_img="")["fn_img"]
+    assert check(page, "Refine3D", sym_name="Q9")["sym_name"].startswith("error") and "sym_name" not in check(page, "Refine3D", sym_name="d2")
+    assert "larger than the box (32 Å)" in check(page, "Refine3D", fn_img="in/particles.star", particle_diameter="50")["particle_diameter"]
+    assert "a map (.mrc) was expected" in check(page, "MaskCreate", fn_in="in/particles.star")["fn_in"]
+    assert "no STAR file" in check(page, "Refine3D", fn_img="in/map.mrc")["fn_img"]
+    assert "no column _rlnNope" in check(page, "Select", fn_data="in/particles.star", do_select_values="Yes", select_label="rlnNope")["select_label"]
+    assert "no half map" in check(page, "PostProcess", fn_in="in/map.mrc")["fn_in"]
+    mrc.write_map(root / "in" / "run_half1.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
+    assert "run_half2.mrc, is not beside it" in check(page, "PostProcess", fn_in="in/run_half1.mrc")["fn_in"]
+    mrc.write_map(root / "in" / "run_half2.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
+    assert "fn_in" not in check(page, "PostProcess", fn_in="in/run_half1.mrc")
     assert check(page, "Refine3D", fn_img="../../etc/passwd", fn_ref="in/map.mrc")["fn_img"].startswith("warning: This file is outside")
 
 

@@ -1,0 +1,129 @@
+"""What is wrong with the contents of the files that a form names: columns, sizes and pixel sizes that contradict, halves that are missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurefine import mrc
+from aurefine.errors import InputError
+from aurefine.jobs.form import YES
+from aurefine.symmetry import point_group
+
+_HEAD_BYTES = 1 << 18  # of a STAR file: all labels and the optics groups lie there
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`level` is error (the job would not run), warning, or note; `key` is the row, "" for the form as a whole."""
+
+    key: str
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class StarHead:
+    """Labels and the first pixel size and box of a particle STAR file."""
+
+    labels: frozenset[str]
+    pixel_size: float | None
+    box: int | None
+
+
+def particles(values: Mapping[str, str], heads: Mapping[str, StarHead]) -> Iterator[Problem]:
+    """Of a refinement: particles without images or CTFs, a mask diameter larger than the box."""
+    head = heads.get("fn_img")
+    if head is None:
+        return
+    if "rlnImageName" not in head.labels:
+        yield Problem("fn_img", "error", "This STAR file has no particles (no column _rlnImageName).")
+        return
+    if asked(values, "do_ctf_correction", "Yes") and not {"rlnDefocusU", "rlnDefocusV"} <= head.labels:
+        yield Problem("fn_img", "error", "It has no CTF columns (_rlnDefocusU, _rlnDefocusV): set CTF-correction to No, or give particles with CTFs.")
+    elif head.pixel_size and head.box:
+        yield Problem("fn_img", "note", f"{head.box} px boxes at {head.pixel_size:g} Å/px, with CTF columns.")
+    diameter = _number(values.get("particle_diameter"))
+    if diameter and head.pixel_size and head.box and diameter > head.box * head.pixel_size:
+        yield Problem("particle_diameter", "warning", f"It is larger than the box ({head.box * head.pixel_size:.0f} Å).")
+
+
+def maps(values: Mapping[str, str], heads: Mapping[str, StarHead], found: Mapping[str, mrc.Header]) -> Iterator[Problem]:
+    """Sizes of the reference against the particles, of a mask against its map."""
+    head, reference = heads.get("fn_img"), found.get("fn_ref")
+    if head and reference and head.pixel_size and head.box:
+        same = abs(reference.pixel_size / head.pixel_size - 1) < 0.001
+        if not same or reference.columns != head.box:
+            yield Problem("fn_ref", "warning", f"The reference has {_size(reference)}, the particles {head.box} px at "
+                          f"{head.pixel_size:g} Å: it will be resized, if \"Resize reference if needed?\" is Yes.")  # fmt: skip
+        else:
+            yield Problem("fn_ref", "note", f"{_size(reference)}, as the particles.")
+    base, mask = reference or found.get("fn_in"), found.get("fn_mask")
+    if base and mask and (base.columns != mask.columns or abs(base.pixel_size / mask.pixel_size - 1) > 0.001):
+        yield Problem("fn_mask", "warning", f"The mask has {_size(mask)}, the map {_size(base)}.")
+
+
+def half_maps(job: str, path: Path | None) -> Iterator[Problem]:
+    """Of a post-processing: a map that is none of two halves, or whose other half is missing."""
+    if job != "PostProcess" or path is None:
+        return
+    if "half1" not in path.name and "half2" not in path.name:
+        yield Problem("fn_in", "error", "This is no half map: expected one with half1 or half2 in its name, such as run_half1_class001_unfil.mrc.")
+        return
+    other = path.with_name(path.name.replace("half1", "half2") if "half1" in path.name else path.name.replace("half2", "half1"))
+    if not other.is_file():
+        yield Problem("fn_in", "error", f"The other half, {other.name}, is not beside it.")
+
+
+def selection(values: Mapping[str, str], heads: Mapping[str, StarHead]) -> Iterator[Problem]:
+    """Of a selection: a column that the file does not have."""
+    head, label = heads.get("fn_data") or heads.get("fn_mic"), values.get("select_label", "").lstrip("_")
+    if head and asked(values, "do_select_values", "No") and label not in head.labels:
+        yield Problem("select_label", "error", f"The file has no column _{label}.")
+
+
+def symmetry(name: str) -> Iterator[Problem]:
+    """A point group that there is not."""
+    try:
+        point_group(name)
+    except InputError as error:
+        yield Problem("sym_name", "error", str(error))
+
+
+def asked(values: Mapping[str, str], key: str, default: str) -> bool:
+    """Whether a Yes-or-No row says yes."""
+    return values.get(key, default).lower() in YES
+
+
+def _size(header: mrc.Header) -> str:
+    return f"{header.columns} px at {header.pixel_size:g} Å"
+
+
+def star_head(path: Path) -> StarHead:
+    """Labels of all blocks, and pixel size and box of the first optics group, from the beginning of the file. InputError for no STAR file."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not re.search(r"^data_", text, re.MULTILINE):
+        raise InputError(f"{path}: this is not a STAR file (no data_ block)")
+    labels = frozenset(re.findall(r"^_(\w+)", text, re.MULTILINE))
+    optics = re.search(r"^data_optics\s+(.*?)(?=^data_|\Z)", text, re.MULTILINE | re.DOTALL)
+    first = _first_row(optics.group(1)) if optics else {}
+    return StarHead(labels, _number(first.get("rlnImagePixelSize")), int(_number(first.get("rlnImageSize")) or 0) or None)
+
+
+def _first_row(block: str) -> dict[str, str]:
+    names = re.findall(r"^_(\w+)", block, re.MULTILINE)
+    rows = [line.split() for line in block.splitlines() if line.strip() and not line.lstrip().startswith(("_", "#", "loop_"))]
+    return dict(zip(names, rows[0], strict=False)) if rows else {}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
