@@ -51,7 +51,7 @@ def cells(step: float = 2.0) -> Cells:
 def cell_of(x, y, z, step, start, count):
     """Cell of the direction (x, y, z), which is not zero; the opposite direction has the same one."""
     if x < 0 or (x == 0 and (y < 0 or (y == 0 and z < 0))):
-        x, y, z = -x, -y, -z
+        x, y, z = 0.0 - x, 0.0 - y, 0.0 - z  # not -z: of zero that would be minus zero, half a turn away
     ring = min(int(math.atan2(math.sqrt(y * y + z * z), x) / step), len(count) - 1)
     place = int((math.atan2(z, y) + math.pi) / (2 * math.pi) * count[ring])
     return start[ring] + min(place, count[ring] - 1)
