@@ -1,4 +1,4 @@
-"""The validation job: anisotropy, orientation sampling, ResLog, model, hand and noise substitution of a refinement, in one table and picture."""
+"""The validation job: resolution, anisotropy and orientation sampling of a refinement, in one table and picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurefine.jobs.outputs import OVERWRITE
 from aurefine.validation.options import ValidateOptions
 
 NAME = "validate"
-SUMMARY = "Validate a refinement, aurefine's or RELION's: directional FSC, sampling of views, ResLog, model, hand, noise substitution."
+SUMMARY = "Validate a refinement, aurefine's or RELION's: resolution, directional FSC, how evenly the views sample Fourier space."
 
 _DEFAULT = ValidateOptions()
 
@@ -27,21 +27,12 @@ OPTIONS = (
     _option("--i2", "half2", "Other half map", "I/O", "file", "The other half map, where its name is not that of --i with half1 for half2"),
     _option("--data", "data", "Particles", "I/O", "file", "Refined particles (_data.star), where they do not lie beside the half maps"),
     _option("--mask", "mask", "Solvent mask", "I/O", "file", "Solvent mask; without one a sphere of the particle's diameter"),
-    _option("--model", "model", "Atomic model", "I/O", "file", "Atomic model (mmCIF or PDB): map-model FSC and the map's hand"),
-    _option("--reference", "reference", "Reference map", "I/O", "file", "Map of the same molecule whose hand is known"),
     OVERWRITE,
     _option("--angpix", "pixel_size", "Pixel size", "Measures", "float", "Calibrated pixel size; negative: that of the header", "A"),
     _option("--sym", "symmetry", "Point group", "Measures", "text", "Point group; empty: that of the refinement"),
     _option("--cone", "cone", "Cone", "Measures", "float", "Half-angle of the cones of the directional FSC", "deg"),
     _option("--fourier_radius", "fourier_radius", "Fourier radius", "Measures", "int", "Shell on which the sampling by the views is counted"),
-    _option("--skip_reslog", "skip_reslog", "Skip ResLog", "Measures", "switch", "No reconstructions of subsets of the particles"),
-    _option("--noise_substitution", "noise_substitution", "Noise substitution", "Measures", "switch",
-            "Replace the images beyond a resolution by noise, refine again locally, and see what FSC comes back"),
-    _option("--substitute_at", "substitute_at", "Substitute from", "Measures", "float",
-            "Resolution from which images become noise; negative: where the FSC falls below 0.8", "A"),
-    _option("--iterations", "iterations", "Iterations", "Measures", "int", "Iterations of the refinement of noise-substituted particles"),
-    _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of subsets and random phases"),
-    _option("--j", "threads", "Threads", "Running", "int", "Threads; 0: all cores"),
+    _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of random phases"),
     Option("pipeline_control", "--pipeline_control", "Job directory", "Running", "", "text", "Directory where the job says how it ended"),
 )  # fmt: skip
 

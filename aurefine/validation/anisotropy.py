@@ -25,14 +25,14 @@ def of_maps(found: Validation, given: Given, options: ValidateOptions) -> None:
     conical = cones.measure(*given.masked, options.cone)
     _keep(found, conical, given.halves)
     ratio, ball = conical.area_ratio(), conical.sphericity()
-    best, _, worst = cones.resolutions(conical, 0.143, given.halves.box, given.halves.pixel_size)
+    best, most, worst = cones.resolutions(conical, 0.143, given.halves.box, given.halves.pixel_size)
     found.add(
         Measure("cfar", "cFAR", ratio, "", graded(ratio, 0.5, 0.5), _told(ratio, 0.5, "no sign of preferred orientation in the map",
                 "the map is anisotropic: preferred orientation, or particles that add nothing") + " (threshold 0.5)", CFAR),
         Measure("sphericity", "3D FSC sphericity", ball, "", graded(ball, 0.9, 0.8),
                 _told(ball, 0.9, "close to a sphere", "resolution depends on the direction") + " (at FSC 0.5; marked below 0.9)", TAN),
         Measure("worst_direction", "Worst direction, FSC 0.143", worst, "A", "info",
-                f"best direction {best:.2f} A, cones of {options.cone:g} degrees", TAN),
+                f"best direction {best:.2f} A; 95 % of directions reach {most:.2f} A (cones of {options.cone:g} degrees)", TAN),
     )  # fmt: skip
     found.arrays["conical"] = conical
 

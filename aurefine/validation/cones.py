@@ -155,7 +155,8 @@ def _fill(out, curves, step, start, count):
 
 
 def resolutions(conical: ConicalFsc, threshold: float, box: int, pixel_size: float) -> tuple[float, float, float]:
-    """Best, whole-sphere and worst directional resolution in Angstrom at a threshold."""
+    """Resolution in Angstrom at a threshold: of the best direction, the one that 95 % of all directions reach, and of the worst."""
     ends = np.maximum(conical.crossings(threshold), 1e-6)
-    return (float(box * pixel_size / ends.max()), float(fsc.resolution_at(conical.whole, threshold, box, pixel_size)),
-            float(box * pixel_size / ends.min()))  # fmt: skip
+    order = np.argsort(ends)
+    most = ends[order[np.searchsorted(np.cumsum(conical.grid.area[order]), 0.05)]]
+    return float(box * pixel_size / ends.max()), float(box * pixel_size / most), float(box * pixel_size / ends.min())

@@ -30,14 +30,23 @@ class Efficiency:
 
 def measure(views: np.ndarray, diameter_over_resolution: float = 30.0) -> Efficiency:
     """E_od of viewing directions [n, 3]; the particle's diameter over the resolution only matters where no view looks across."""
-    fine, grid = cells(), cells(5.0)
-    weight = np.bincount(fine.index(views), minlength=len(fine)).astype(float) / len(views)
-    used = weight > 0
+    grid = cells(5.0)
+    gathered, weight = _gather(views)
     # The resolution of uniform views is 1.31 widths, so that D is that often as many widths.
-    radius = _solve(grid.directions, fine.directions[used], weight[used], _UNIFORM * max(diameter_over_resolution, 3.0))
+    radius = _solve(grid.directions, gathered, weight, _UNIFORM * max(diameter_over_resolution, 3.0))
     mean = float(grid.area @ radius)
     spread = math.sqrt(max(0.0, float(grid.area @ (radius - mean) ** 2)))
     return Efficiency(grid, radius / _UNIFORM, max(0.0, 1 - 2 * spread / mean))
+
+
+def _gather(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One view [k, 3] for all that lie in a cell of two degrees, at their mean (a cell's centre may be a degree off), and their shares [k]."""
+    fine = cells()
+    index = fine.index(views)
+    same_side = np.sign(np.einsum("ni,ni->n", views, fine.directions[index]))
+    count = np.bincount(index, minlength=len(fine))
+    sums = np.stack([np.bincount(index, same_side * views[:, axis], len(fine)) for axis in range(3)], axis=1)[count > 0]
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True), count[count > 0] / len(views)
 
 
 @njit(parallel=True, cache=True)

@@ -30,9 +30,11 @@ def draw(found: Validation, *paths: Path) -> None:
     facts = [f"{name.lower()}: {found.notes[name]}" for name in ("Particles", "Symmetry", "Half maps", "Mask") if name in found.notes]
     figure.text(0.05, 0.93, ", ".join(facts), fontsize=10, color="#333333")
     panels = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in range(4)]
-    draws = (draw_fsc, draw_cones, draw_directions, draw_sampling, draw_efficiency, draw_reslog, draw_model, draw_substitution)
-    for axes, panel in zip(panels, draws, strict=True):
+    draws = (draw_fsc, draw_cones, draw_directions, draw_sampling, draw_efficiency)
+    for axes, panel in zip(panels, draws, strict=False):
         panel(axes, found)
+    for axes in panels[len(draws) :]:
+        axes.set_axis_off()
     table = figure.add_subplot(grid[2, :])
     _draw_table(table, found)
     for path in paths:
@@ -66,7 +68,7 @@ def draw_cones(axes: Axes, found: Validation) -> None:
     title = f"Directional FSC, cFAR {_value(found, 'cfar')}, sphericity {_value(found, 'sphericity')}"
     axes.set(xlim=(0, x[-1]), ylim=(-0.1, 1.04), xlabel="resolution (Å)", title=title)
     label_resolutions(axes, x[-1])
-    axes.legend(loc="upper right", fontsize=7, frameon=False)
+    axes.legend(loc="lower left", fontsize=7, frameon=False)
     tidy(axes)
 
 
@@ -101,40 +103,6 @@ def draw_efficiency(axes: Axes, found: Validation) -> None:
     _globe(axes, even.grid, np.minimum(even.relative, 3), title, None, "times that of even views")
 
 
-def draw_reslog(axes: Axes, found: Validation) -> None:
-    """Squared inverse resolution over the logarithm of the number of particles, and the fitted line."""
-    curve = found.curves.get("reslog")
-    if curve is None:
-        _absent(axes, found, "ResLog", "reslog_bfactor")
-        return
-    number, inverse = np.asarray(curve["particles"], float), 1 / np.asarray(curve["resolution"]) ** 2
-    axes.plot(number, inverse, color=BLUE, marker="o", markersize=4, linewidth=1.2, label="subsets at the final poses")
-    used = np.asarray(curve["fitted"]) > 0
-    if used.any():
-        axes.plot(number, 1 / np.asarray(curve["line"]) ** 2, color=ORANGE, linewidth=1.2, linestyle="--", label="fit")
-        axes.plot(number[used], inverse[used], color=ORANGE, marker="o", markersize=5, linestyle="none")
-    axes.set_xscale("log")
-    low, high = max(0.0, 0.8 * inverse.min()), 1.1 * inverse.max()
-    axes.set(ylim=(low, high), xlabel="particles", ylabel="resolution (Å)", title=f"ResLog, B-factor {_value(found, 'reslog_bfactor', 0)} Å²")
-    ticks = np.linspace(low, high, 6)[1:-1]
-    axes.set_yticks(ticks, labels=[f"{value**-0.5:.3g}" for value in ticks])
-    axes.legend(loc="lower right", fontsize=7, frameon=False)
-    tidy(axes)
-
-
-def draw_model(axes: Axes, found: Validation) -> None:
-    """FSC of the map and of its mirror image against the model or the reference map."""
-    lines = (("map", BLUE, "-", "map"), ("mirror", ORANGE, "--", "mirror image"))
-    _curves(axes, found, "model_fsc", lines, 0.5, found.notes.get("Compared with", "Map and model"), "map_model")
-
-
-def draw_substitution(axes: Axes, found: Validation) -> None:
-    """FSC before and after noise substitution."""
-    lines = (("given", BLUE, "-", "particles as they are"),
-             ("noise", PINK, ":", "noise-substituted"), ("true", GREEN, "--", "without the noise's part"))  # fmt: skip
-    _curves(axes, found, "noise_substitution", lines, 0.143, "Noise substitution", "noise_substitution")
-
-
 def _curves(axes: Axes, found: Validation, table: str, lines: tuple, threshold: float, title: str, key: str) -> None:
     curve = found.curves.get(table)
     if curve is None:
@@ -148,7 +116,7 @@ def _curves(axes: Axes, found: Validation, table: str, lines: tuple, threshold: 
     axes.axhline(0, color=GREY, linewidth=0.5)
     axes.set(xlim=(0, x[-1]), ylim=(-0.1, 1.04), xlabel="resolution (Å)", ylabel="FSC", title=title)
     label_resolutions(axes, x[-1])
-    axes.legend(loc="upper right", fontsize=7, frameon=False)
+    axes.legend(loc="lower left", fontsize=7, frameon=False)
     tidy(axes)
 
 
@@ -158,7 +126,7 @@ def _globe(axes: Axes, grid: Cells, values: np.ndarray, title: str, names, unit:
     lam, phi = np.radians(0.5 * (longitude[1:, 1:] + longitude[1:, :-1])), np.radians(0.5 * (latitude[1:, 1:] + latitude[:-1, 1:]))
     vectors = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
     shown = values[grid.index(vectors.reshape(-1, 3))].reshape(lam.shape)
-    low, high = (float(value) for value in np.percentile(shown, [0.5, 99.5]))
+    low, high = (float(value) for value in np.percentile(shown, [2, 98]))
     low = low if lowest is None else lowest
     high = max(high, low * 1.02 + 1e-6)
     x, y = mollweide(longitude, latitude)

@@ -19,18 +19,11 @@ class ValidateOptions:
     data: str = ""  # particles; empty: those of the run
     half2: str = ""  # empty: half1's name with half1 replaced by half2
     mask: str = ""
-    model: str = ""  # mmCIF or PDB
-    reference: str = ""  # map whose hand is known
     pixel_size: float = -1.0  # negative: that of the header
     symmetry: str = ""  # empty: that of the run
     cone: float = 20.0  # half-angle
     fourier_radius: int = 50  # shell on which orientations are counted
-    skip_reslog: bool = False
-    noise_substitution: bool = False
-    substitute_at: float = -1.0  # negative: where the FSC falls below 0.8
-    iterations: int = 2  # of the refinement of noise-substituted particles
     random_seed: int = 0
-    threads: int = 0  # 0: all cores
     overwrite: bool = False
     command_line: str = ""
 
@@ -49,11 +42,8 @@ def check(options: ValidateOptions) -> ValidateOptions:
         raise InputError(f"--cone {options.cone:g}: a half-angle from 5 to 60 degrees was expected (20 is the published one)")
     if not 5 <= options.fourier_radius <= 500:
         raise InputError(f"--fourier_radius {options.fourier_radius}: a shell from 5 to 500 was expected (50 is the published one)")
-    if options.iterations < 1:
-        raise InputError(f"--iterations {options.iterations}: at least one iteration was expected")
-    for flag, name in (("--model", options.model), ("--reference", options.reference), ("--data", options.data)):
-        if name and not Path(name).is_file():
-            raise InputError(f"{flag} {name}: there is no such file; names are relative to {Path.cwd()}")
+    if options.data and not Path(options.data).is_file():
+        raise InputError(f"--data {options.data}: there is no such file; names are relative to {Path.cwd()}")
     if not options.overwrite:
         for each in FILES:
             if options.path(each).exists():
