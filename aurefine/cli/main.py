@@ -28,7 +28,7 @@ JOBS = {
     "postprocess": ("aurefine.jobs.postprocess", "resolution, sharpening and local resolution of a map from its half maps"),
     "image_handler": ("aurefine.jobs.image_handler", "filter, resample, move, combine and measure maps and images; takes RELION's own flags"),
     "mask_create": ("aurefine.jobs.mask_create", "make a soft mask from a map, with a threshold found by itself where none is given"),
-    "validate": ("aurefine.jobs.validate", "validate a refinement as reviewers ask: directional FSC, sphericity, sampling of views"),
+    "validate": ("aurefine.jobs.validate", "validate a refinement as reviewers ask: directional FSC, sphericity, sampling of views, ResLog"),
     "report": ("aurefine.jobs.report", "draw one picture of a run, finished or not, aurefine's or RELION's"),
 }
 _CONTROL = "--pipeline_control"

@@ -32,7 +32,9 @@ OPTIONS = (
     _option("--sym", "symmetry", "Point group", "Measures", "text", "Point group; empty: that of the refinement"),
     _option("--cone", "cone", "Cone", "Measures", "float", "Half-angle of the cones of the directional FSC", "deg"),
     _option("--fourier_radius", "fourier_radius", "Fourier radius", "Measures", "int", "Shell on which the sampling by the views is counted"),
-    _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of random phases"),
+    _option("--skip_reslog", "skip_reslog", "Skip ResLog", "Measures", "switch", "No reconstructions of subsets of the particles"),
+    _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of random phases and random subsets"),
+    _option("--j", "threads", "Threads", "Running", "int", "Threads; 0: all cores"),
     Option("pipeline_control", "--pipeline_control", "Job directory", "Running", "", "text", "Directory where the job says how it ended"),
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aurefine.job_control import JobControl
 from aurefine.postprocessing.inputs import HalfMaps
 from aurefine.validation import cones, efficiency, sampling
 from aurefine.validation.inputs import Given
@@ -16,7 +17,7 @@ SCF = "Baldwin & Lyumkis 2020, 2021"
 EOD = "Naydenova & Russo 2017"
 
 
-def of_maps(found: Validation, given: Given, options: ValidateOptions) -> None:
+def of_maps(found: Validation, given: Given, options: ValidateOptions, control: JobControl) -> None:
     """Conical FSC, cFAR, 3D FSC and its sphericity."""
     if given.halves is None:
         for label, key, source in (("cFAR", "cfar", CFAR), ("3D FSC sphericity", "sphericity", TAN)):
@@ -48,7 +49,7 @@ def _keep(found: Validation, conical: cones.ConicalFsc, halves: HalfMaps) -> Non
     }  # fmt: skip
 
 
-def of_views(found: Validation, given: Given, options: ValidateOptions) -> None:
+def of_views(found: Validation, given: Given, options: ValidateOptions, control: JobControl) -> None:
     """SCF* and E_od."""
     if given.angles is None:
         for label, key, source in (("SCF*", "scf", SCF), ("Efficiency E_od", "efficiency", EOD)):

@@ -30,7 +30,7 @@ def draw(found: Validation, *paths: Path) -> None:
     facts = [f"{name.lower()}: {found.notes[name]}" for name in ("Particles", "Symmetry", "Half maps", "Mask") if name in found.notes]
     figure.text(0.05, 0.93, ", ".join(facts), fontsize=10, color="#333333")
     panels = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in range(4)]
-    draws = (draw_fsc, draw_cones, draw_directions, draw_sampling, draw_efficiency)
+    draws = (draw_fsc, draw_cones, draw_directions, draw_sampling, draw_efficiency, draw_reslog)
     for axes, panel in zip(panels, draws, strict=False):
         panel(axes, found)
     for axes in panels[len(draws) :]:
@@ -101,6 +101,27 @@ def draw_efficiency(axes: Axes, found: Validation) -> None:
         return
     title = f"Width of the views' PSF, E_od {_value(found, 'efficiency')}"
     _globe(axes, even.grid, np.minimum(even.relative, 3), title, None, "times that of even views")
+
+
+def draw_reslog(axes: Axes, found: Validation) -> None:
+    """Squared inverse resolution over the logarithm of the number of particles, and the fitted line."""
+    curve = found.curves.get("reslog")
+    if curve is None:
+        _absent(axes, found, "ResLog", "reslog_bfactor")
+        return
+    number, inverse = np.asarray(curve["particles"], float), 1 / np.asarray(curve["resolution"]) ** 2
+    axes.plot(number, inverse, color=BLUE, marker="o", markersize=4, linewidth=1.2, label="subsets at the final poses")
+    used = np.asarray(curve["fitted"]) > 0
+    if used.any():
+        axes.plot(number, 1 / np.asarray(curve["line"]) ** 2, color=ORANGE, linewidth=1.2, linestyle="--", label="fit")
+        axes.plot(number[used], inverse[used], color=ORANGE, marker="o", markersize=5, linestyle="none")
+    axes.set_xscale("log")
+    low, high = max(0.0, 0.8 * inverse.min()), 1.1 * inverse.max()
+    axes.set(ylim=(low, high), xlabel="particles", ylabel="resolution (Å)", title=f"ResLog, B-factor {_value(found, 'reslog_bfactor', 0)} Å²")
+    ticks = np.linspace(low, high, 6)[1:-1]
+    axes.set_yticks(ticks, labels=[f"{value**-0.5:.3g}" for value in ticks])
+    axes.legend(loc="lower right", fontsize=7, frameon=False)
+    tidy(axes)
 
 
 def _curves(axes: Axes, found: Validation, table: str, lines: tuple, threshold: float, title: str, key: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from aurefine import mask as mask_room
-from aurefine import star
+from aurefine import particles, star
 from aurefine.errors import InputError
+from aurefine.particles import ParticleSet
 from aurefine.postprocessing.inputs import HalfMaps, read_half_maps, read_mask
 from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.run_report import find_root
@@ -22,7 +23,9 @@ _EDGE, _LEAST_EDGE = 6.0, 2.0  # pixels of the sphere's soft edge
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Files of a refinement, each "" where it is not there; point group and particle diameter (Angstrom, 0: not known) by its STAR files."""
+    """Files of a refinement, each "" where it is not there; point group, particle diameter (Angstrom, 0: not known) and whether
+    the CTF was corrected for, by its STAR files.
+    """
 
     name: str
     half1: str
@@ -30,6 +33,7 @@ class RunFiles:
     data: str
     symmetry: str
     diameter: float
+    ctf: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def find(options: ValidateOptions) -> RunFiles:
                          "finished refinement, or one of its two unfiltered half maps")  # fmt: skip
     optimiser, sampling = _list(root, "_optimiser.star"), _list(root, "_sampling.star")
     symmetry, diameter = str(sampling.get("rlnSymmetryGroup", "")), _number(optimiser.get("rlnParticleDiameter"))
-    return RunFiles("/".join(root.parts[-3:]), half1, half2, data, symmetry, diameter)
+    return RunFiles("/".join(root.parts[-3:]), half1, half2, data, symmetry, diameter, bool(optimiser.get("rlnDoCorrectCtf", True)))
 
 
 def _root(path: Path) -> Path:
@@ -116,6 +120,13 @@ def read(options: ValidateOptions) -> Given:
         raise InputError(f"{halves.names[0]}: its box is {halves.box} pixels wide, but an even number was expected; window it with image_handler")
     symmetry = options.symmetry or files.symmetry or "C1"
     return Given(files, halves, values, by, _angles(files.data) if files.data else None, symmetry)
+
+
+def refined_particles(given: Given) -> ParticleSet:
+    """The refined particles with their images; InputError where the table or its stacks are not there."""
+    if not given.files.data:
+        raise InputError(f"there is no particle table beside {given.files.name}; give the refined particles with --data")
+    return particles.load(given.files.data, need_ctf=given.files.ctf)
 
 
 def _mask(options: PostprocessOptions, halves: HalfMaps, diameter: float) -> tuple[np.ndarray, str]:

@@ -23,7 +23,9 @@ class ValidateOptions:
     symmetry: str = ""  # empty: that of the run
     cone: float = 20.0  # half-angle
     fourier_radius: int = 50  # shell on which orientations are counted
+    skip_reslog: bool = False
     random_seed: int = 0
+    threads: int = 0  # 0: all cores
     overwrite: bool = False
     command_line: str = ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aurefine import fsc
+from aurefine.job_control import JobControl
 from aurefine.validation.inputs import Given
 from aurefine.validation.options import ValidateOptions
 from aurefine.validation.result import Measure, Validation
@@ -14,7 +15,7 @@ CHEN = "Chen et al. 2013"
 _SEEN = 0.05  # a mask that adds this much FSC beyond the randomisation is too tight
 
 
-def measure(found: Validation, given: Given, options: ValidateOptions) -> None:
+def measure(found: Validation, given: Given, options: ValidateOptions, control: JobControl) -> None:
     """Rows `fsc_unmasked`, `fsc_masked`, `fsc_corrected` (Angstrom at 0.143), and how much the mask itself adds."""
     halves = given.halves
     if halves is None or given.mask is None:

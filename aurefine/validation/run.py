@@ -7,7 +7,8 @@ from pathlib import Path
 from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
-from aurefine.validation import anisotropy, resolution, tables
+from aurefine.threads import thread_count, use_threads
+from aurefine.validation import anisotropy, reslog, resolution, tables
 from aurefine.validation.inputs import Given, read
 from aurefine.validation.options import ValidateOptions, check
 from aurefine.validation.result import Validation
@@ -24,9 +25,10 @@ def validate(options: ValidateOptions, control: JobControl | None = None) -> Val
     except OSError as error:
         raise InputError(f"--o: the folder {folder} cannot be made ({error.strerror}); choose another place") from error
     found = Validation(notes=_notes(given))
-    for step in (resolution.measure, anisotropy.of_maps, anisotropy.of_views):
-        step(found, given, options)
-        control.check()
+    with use_threads(thread_count(options.threads)):
+        for step in (resolution.measure, anisotropy.of_maps, anisotropy.of_views, reslog.add):
+            step(found, given, options, control)
+            control.check()
     _write(found, given, options)
     return found
 
