@@ -11,7 +11,7 @@ from aurefine import ctf, euler, fourier, kernels, symmetry
 from aurefine.particles import ParticleSet
 from aurefine.refine.backprojection import collect
 from aurefine.refine.plan import geometry_of, slice_matrices
-from aurefine.refine.reconstruct import reconstruct
+from aurefine.refine.reconstruct import prior_from_fsc, reconstruct
 
 BATCH_PIXELS = 4_000_000  # Fourier pixels handled at a time
 GRIDDING_ITERATIONS = 10
@@ -27,12 +27,14 @@ def from_poses(
     resolution: float = 0.0,
     gridding: int = GRIDDING_ITERATIONS,
     intact_first_peak: bool = False,
+    expected_fsc: float = 0.0,
     tell: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
     """Map float32 [box^3] of the particles `rows` at their angles and offsets, in the box and pixel size of the first optics group.
 
     Each image enters as CTF x image, the sum is divided by the sum of CTF^2 (ALGORITHM.md 3.3, 3.9 without tau2). `resolution` (Angstrom) limits
-    the frequencies used, 0 means Nyquist; `gridding` iterations of density compensation, 0 for none. `tell(done)` hears of progress.
+    the frequencies used, 0 means Nyquist; `gridding` iterations of density compensation, 0 for none. `expected_fsc` above 0 is a prior: voxels
+    are Wiener-filtered as if every shell had that FSC between halves (ALGORITHM.md 3.8). `tell(done)` hears of progress.
     """
     first = particles.optics[0]
     box, pixel_size = first.box, first.pixel_size
@@ -52,7 +54,8 @@ def from_poses(
             done += len(batch)
             tell(done)
     half = collect(accumulator, symmetry.point_group(point_group).operators, box)
-    return reconstruct(half, None, 1.0, 0, gridding)
+    prior = prior_from_fsc(half, np.full(box // 2 + 1, expected_fsc), 1.0, joined=False) if expected_fsc > 0 else None
+    return reconstruct(half, prior, 1.0, 0, gridding)
 
 
 def _insert(

@@ -29,6 +29,7 @@ JOBS = {
     "image_handler": ("aurefine.jobs.image_handler", "filter, resample, move, combine and measure maps and images; takes RELION's own flags"),
     "mask_create": ("aurefine.jobs.mask_create", "make a soft mask from a map, with a threshold found by itself where none is given"),
     "report": ("aurefine.jobs.report", "report a refinement, aurefine's or RELION's: a page, curves, methods paragraph, ChimeraX view"),
+    "validate": ("aurefine.jobs.validate", "validate a refinement as reviewers ask: directional FSC, sphericity, sampling of views, ResLog"),
 }
 _CONTROL = "--pipeline_control"
 EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED = 1, 2, 130

@@ -1,0 +1,190 @@
+"""The picture of a validation: curves, maps over the sphere of directions, and the figures in words. Panels without data say why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aurefine.figures import BLUE, GREEN, GREY, ORANGE, PINK, label_resolutions, mollweide, tidy
+from aurefine.validation.result import Validation
+from aurefine.validation.sphere import Cells
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = {"good": GREEN, "warning": "#B87700", "poor": ORANGE, "info": "black", "missing": GREY}
+_PER_COLUMN = 8  # rows of the table in the picture
+
+
+def draw(found: Validation, *paths: Path) -> None:
+    """Write the picture to every path (PNG, PDF by its ending)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13.5, 9.4), facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(3, 4, left=0.05, right=0.985, top=0.9, bottom=0.02, hspace=0.42, wspace=0.28, height_ratios=[1, 1, 0.72])
+    figure.text(0.05, 0.955, f"Validation of {found.notes.get('Run', '')}", fontsize=15, fontweight="bold")
+    facts = [f"{name.lower()}: {found.notes[name]}" for name in ("Particles", "Symmetry", "Half maps", "Mask") if name in found.notes]
+    figure.text(0.05, 0.93, ", ".join(facts), fontsize=10, color="#333333")
+    panels = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in range(4)]
+    draws = (draw_fsc, draw_cones, draw_directions, draw_sampling, draw_efficiency, draw_reslog)
+    for axes, panel in zip(panels, draws, strict=False):
+        panel(axes, found)
+    for axes in panels[len(draws) :]:
+        axes.set_axis_off()
+    table = figure.add_subplot(grid[2, :])
+    _draw_table(table, found)
+    for path in paths:
+        figure.savefig(path, dpi=130)
+
+
+def draw_fsc(axes: Axes, found: Validation) -> None:
+    """Half-map FSC: whole, masked, with randomised phases, corrected."""
+    lines = (("unmasked", GREEN, "--", "unmasked"), ("masked", ORANGE, "--", "masked"), ("randomised", PINK, ":", "phases randomised"),
+             ("corrected", BLUE, "-", "corrected"))  # fmt: skip
+    _curves(axes, found, "fsc", lines, 0.143, "Half maps", "fsc_unmasked")
+
+
+def draw_cones(axes: Axes, found: Validation) -> None:
+    """The band of all conical FSCs, and how many directions reach which resolution."""
+    curve = found.curves.get("conical_fsc")
+    if curve is None:
+        _absent(axes, found, "Directional FSC", "cfar")
+        return
+    x = np.asarray(curve["frequency"])
+    axes.fill_between(x, curve["fsc_minimum"], curve["fsc_maximum"], color=BLUE, alpha=0.15, linewidth=0, label="range over directions")
+    mean, deviation = np.asarray(curve["fsc_mean"]), np.asarray(curve["fsc_deviation"])
+    axes.fill_between(x, mean - deviation, mean + deviation, color=BLUE, alpha=0.3, linewidth=0, label="mean ± sd")
+    axes.plot(x, curve["fsc"], color="black", linewidth=1.4, label="all directions")
+    conical = found.arrays.get("conical")
+    if conical is not None:
+        counts, edges = np.histogram(conical.crossings(0.143) * x[1], bins=30, range=(0, x[-1]), weights=conical.grid.area)
+        axes.bar(edges[:-1], 0.5 * counts / max(counts.max(), 1e-9), np.diff(edges), align="edge", color=ORANGE, alpha=0.5,
+                 label="directions at 0.143")  # fmt: skip
+    axes.axhline(0.143, color=GREY, linewidth=0.8, linestyle=":")
+    title = f"Directional FSC, cFAR {_value(found, 'cfar')}, sphericity {_value(found, 'sphericity')}"
+    axes.set(xlim=(0, x[-1]), ylim=(-0.1, 1.04), xlabel="resolution (Å)", title=title)
+    label_resolutions(axes, x[-1])
+    axes.legend(loc="lower left", fontsize=7, frameon=False)
+    tidy(axes)
+
+
+def draw_directions(axes: Axes, found: Validation) -> None:
+    """Resolution at FSC 0.143 by direction."""
+    conical = found.arrays.get("conical")
+    if conical is None:
+        _absent(axes, found, "Resolution by direction", "cfar")
+        return
+    # A picture of resolution would be ruled by single bad directions: that of frequency is even.
+    frequency = conical.crossings(0.143) * found.curves["conical_fsc"]["frequency"][1]
+    _globe(axes, conical.grid, frequency, "Resolution by direction (FSC 0.143)", lambda value, _: f"{1 / max(value, 1e-6):.3g}", "Å")
+
+
+def draw_sampling(axes: Axes, found: Validation) -> None:
+    """Views that see each direction of Fourier space, over their mean."""
+    sampling = found.arrays.get("sampling")
+    if sampling is None:
+        _absent(axes, found, "Sampling of Fourier space", "scf")
+        return
+    mean = max(float(sampling.grid.area @ sampling.counts), 1e-9)
+    _globe(axes, sampling.grid, sampling.counts / mean, f"Sampling of Fourier space, SCF* {_value(found, 'scf')}", None, "times the mean", 0.0)
+
+
+def draw_efficiency(axes: Axes, found: Validation) -> None:
+    """Resolution that the views allow by direction, relative to even views."""
+    even = found.arrays.get("efficiency")
+    if even is None:
+        _absent(axes, found, "Resolution of the views alone", "efficiency")
+        return
+    title = f"Width of the views' PSF, E_od {_value(found, 'efficiency')}"
+    _globe(axes, even.grid, np.minimum(even.relative, 3), title, None, "times that of even views")
+
+
+def draw_reslog(axes: Axes, found: Validation) -> None:
+    """Squared inverse resolution over the logarithm of the number of particles, and the fitted line."""
+    curve = found.curves.get("reslog")
+    if curve is None:
+        _absent(axes, found, "ResLog", "reslog_bfactor")
+        return
+    number, inverse = np.asarray(curve["particles"], float), 1 / np.asarray(curve["resolution"]) ** 2
+    axes.plot(number, inverse, color=BLUE, marker="o", markersize=4, linewidth=1.2, label="subsets at the final poses")
+    used = np.asarray(curve["fitted"]) > 0
+    if used.any():
+        axes.plot(number, 1 / np.asarray(curve["line"]) ** 2, color=ORANGE, linewidth=1.2, linestyle="--", label="fit")
+        axes.plot(number[used], inverse[used], color=ORANGE, marker="o", markersize=5, linestyle="none")
+    axes.set_xscale("log")
+    low, high = max(0.0, 0.8 * inverse.min()), 1.1 * inverse.max()
+    axes.set(ylim=(low, high), xlabel="particles", ylabel="resolution (Å)", title=f"ResLog, B-factor {_value(found, 'reslog_bfactor', 0)} Å²")
+    ticks = np.linspace(low, high, 6)[1:-1]
+    axes.set_yticks(ticks, labels=[f"{value**-0.5:.3g}" for value in ticks])
+    axes.legend(loc="lower right", fontsize=7, frameon=False)
+    tidy(axes)
+
+
+def _curves(axes: Axes, found: Validation, table: str, lines: tuple, threshold: float, title: str, key: str) -> None:
+    curve = found.curves.get(table)
+    if curve is None:
+        _absent(axes, found, title, key)
+        return
+    x = np.asarray(curve["frequency"])
+    for column, colour, style, label in lines:
+        if column in curve:
+            axes.plot(x, curve[column], color=colour, linestyle=style, linewidth=1.6, label=label)
+    axes.axhline(threshold, color=GREY, linewidth=0.8, linestyle=":")
+    axes.axhline(0, color=GREY, linewidth=0.5)
+    axes.set(xlim=(0, x[-1]), ylim=(-0.1, 1.04), xlabel="resolution (Å)", ylabel="FSC", title=title)
+    label_resolutions(axes, x[-1])
+    axes.legend(loc="lower left", fontsize=7, frameon=False)
+    tidy(axes)
+
+
+def _globe(axes: Axes, grid: Cells, values: np.ndarray, title: str, names, unit: str, lowest: float | None = None) -> None:
+    """A function of the direction in Mollweide's equal-area projection, z on top."""
+    longitude, latitude = np.meshgrid(np.linspace(-180, 179.999, 181), np.linspace(-90, 90, 91))
+    lam, phi = np.radians(0.5 * (longitude[1:, 1:] + longitude[1:, :-1])), np.radians(0.5 * (latitude[1:, 1:] + latitude[:-1, 1:]))
+    vectors = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+    shown = values[grid.index(vectors.reshape(-1, 3))].reshape(lam.shape)
+    low, high = (float(value) for value in np.percentile(shown, [2, 98]))
+    low = low if lowest is None else lowest
+    high = max(high, low * 1.02 + 1e-6)
+    x, y = mollweide(longitude, latitude)
+    cells = axes.pcolormesh(x, y, shown, cmap="cividis", vmin=low, vmax=high, rasterized=True)
+    bar = axes.figure.colorbar(cells, ax=axes, orientation="horizontal", fraction=0.07, pad=0.06, format=names)
+    bar.set_label(unit, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+def _absent(axes: Axes, found: Validation, title: str, key: str) -> None:
+    """An empty panel with the reason."""
+    import textwrap
+
+    reason = next((each.text for each in found.measures if each.key == key), "not computed")
+    words = "\n".join(textwrap.wrap(f"not computed: {reason}", 34))
+    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color=GREY, transform=axes.transAxes)
+    axes.set_title(title, fontsize=10)
+    axes.set_axis_off()
+
+
+def _value(found: Validation, key: str, digits: int = 2) -> str:
+    value = found.value(key)
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _draw_table(axes: Axes, found: Validation) -> None:
+    """Label and value of every measure, coloured by its verdict."""
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    for place, each in enumerate(found.measures):
+        column, row = divmod(place, _PER_COLUMN)
+        x, y = column * 0.36, 0.95 - row * 0.95 / _PER_COLUMN
+        graded, colour = each.verdict in ("good", "warning", "poor"), _COLOURS[each.verdict]
+        value = each.shown().replace("A^2", "Å²").replace(" A", " Å")
+        axes.text(x, y, each.label, fontsize=9, va="top")
+        axes.text(x + 0.2, y, value, fontsize=9, va="top", color=colour, fontweight="bold" if graded else "normal")
+        axes.text(x + 0.28, y, each.verdict if graded else "", fontsize=9, va="top", color=colour)

@@ -1,0 +1,53 @@
+"""What a validation can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurefine.errors import InputError
+
+FILES = ("validation.star", "validation.json", "validation.png", "validation.pdf", "3dfsc.mrc")
+
+
+@dataclass(frozen=True)
+class ValidateOptions:
+    """Options of a validation; lengths in Angstrom, angles in degrees."""
+
+    run: str = ""  # job directory, root of the run's names, one of its STAR files, or a half map
+    output: str = "validation"  # folder
+    data: str = ""  # particles; empty: those of the run
+    half2: str = ""  # empty: half1's name with half1 replaced by half2
+    mask: str = ""
+    pixel_size: float = -1.0  # negative: that of the header
+    symmetry: str = ""  # empty: that of the run
+    cone: float = 20.0  # half-angle
+    fourier_radius: int = 50  # shell on which orientations are counted
+    skip_reslog: bool = False
+    random_seed: int = 0
+    threads: int = 0  # 0: all cores
+    overwrite: bool = False
+    command_line: str = ""
+
+    def path(self, name: str) -> Path:
+        """A file of the output folder."""
+        return Path(self.output) / name
+
+
+def check(options: ValidateOptions) -> ValidateOptions:
+    """The options, if they make sense; InputError names the flag and what to do."""
+    if not options.run:
+        raise InputError("--i is missing: give the directory of a refinement, such as Refine3D/job019, or one of its two unfiltered half maps")
+    if options.pixel_size == 0:
+        raise InputError("--angpix must be above zero Angstrom per pixel; leave it out to take the header's")
+    if not 5 <= options.cone <= 60:
+        raise InputError(f"--cone {options.cone:g}: a half-angle from 5 to 60 degrees was expected (20 is the published one)")
+    if not 5 <= options.fourier_radius <= 500:
+        raise InputError(f"--fourier_radius {options.fourier_radius}: a shell from 5 to 500 was expected (50 is the published one)")
+    if options.data and not Path(options.data).is_file():
+        raise InputError(f"--data {options.data}: there is no such file; names are relative to {Path.cwd()}")
+    if not options.overwrite:
+        for each in FILES:
+            if options.path(each).exists():
+                raise InputError(f"{options.path(each)} exists already, and nothing is overwritten silently: choose another --o, or give --overwrite")
+    return options
