@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft
+
+from aurefine import fft
 
 
 def frequencies(n: int) -> np.ndarray:
@@ -139,7 +140,7 @@ def inverse_map(transform: np.ndarray, n: int) -> np.ndarray:
     """Inverse of `transform_map`: float32 [n, n, n]."""
     torch = sys.modules.get("torch")
     if torch is None:
-        return fft.irfftn(transform, s=(n, n, n), norm="forward", workers=-1).astype(np.float32, copy=False)
+        return fft.irfftn(transform, (n, n, n), norm="forward", workers=-1).astype(np.float32, copy=False)
     return torch.fft.irfftn(torch.from_numpy(transform), s=(n, n, n), norm="forward").numpy().astype(np.float32, copy=False)
 
 

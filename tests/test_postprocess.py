@@ -15,9 +15,12 @@ from postprocess_maps import BFACTOR, BOX, PIXEL_SIZE, protein, random_map, writ
 from aurefine import fourier, fsc, mask, mrc, star
 from aurefine.cli.main import main
 from aurefine.errors import InputError
-from aurefine.postprocessing import PostprocessOptions, curves, local_resolution, postprocess
+from aurefine.postprocessing import curves
 from aurefine.postprocessing.inputs import Mtf
+from aurefine.postprocessing.local_resolution import local_resolution
+from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.postprocessing.random_phases import CRandom, randomise
+from aurefine.postprocessing.run import postprocess
 from aurefine.postprocessing.sharpen import Spectrum, fsc_weights
 
 

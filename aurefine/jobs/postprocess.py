@@ -75,12 +75,15 @@ def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> Postproce
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     """Post-process what `values` describe; returns the exit code. Raises InputError for a user's mistake."""
     from aurefine.job_control import job_control
-    from aurefine.postprocessing import local_resolution, postprocess
 
     with job_control(values.get("pipeline_control", ""), "start it again.") as control:
         options = build(values, arguments)
         if options.local_resolution:
+            from aurefine.postprocessing.local_resolution import local_resolution
+
             local_resolution(options, control)
         else:
+            from aurefine.postprocessing.run import postprocess
+
             postprocess(options, control)
     return 0
