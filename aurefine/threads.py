@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Result = TypeVar("Result")
 _threads: ContextVar[int] = ContextVar("threads", default=1)
@@ -38,6 +41,8 @@ def threads_in_use() -> int:
 
 def in_order(work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Result]:
     """`work(*task)` of each task, in their order, so many at a time; few wait to be taken. Inside, each works in one thread."""
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and a single map does not need it
+
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for task in tasks:
@@ -46,3 +51,25 @@ def in_order(work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], thre
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def at_once(*tasks: Callable[[], Result]) -> list[Result]:
+    """What the tasks return, each run in a thread of its own; when all have ended, the first one's error is raised."""
+    results: list[Any] = [None] * len(tasks)
+    errors: dict[int, BaseException] = {}
+
+    def run(place: int) -> None:
+        try:
+            results[place] = tasks[place]()
+        except BaseException as error:  # noqa: BLE001 (raised again below, in the thread that waits)
+            errors[place] = error
+
+    threads = [Thread(target=run, args=(place,)) for place in range(1, len(tasks))]
+    for thread in threads:
+        thread.start()
+    run(0)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[min(errors)]
+    return results
