@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from itertools import pairwise
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Result = TypeVar("Result")
-_threads: ContextVar[int] = ContextVar("threads", default=1)
+_threads: ContextVar[int] = ContextVar("threads", default=0)  # 0: nobody told
 
 
 def thread_count(asked: int) -> int:
@@ -36,6 +38,11 @@ def use_threads(count: int) -> Iterator[None]:
 
 def threads_in_use() -> int:
     """The number that `use_threads` told; 1 outside of it."""
+    return _threads.get() or 1
+
+
+def threads_told() -> int:
+    """The number that `use_threads` told; 0, for every core, outside of it."""
     return _threads.get()
 
 
@@ -54,15 +61,19 @@ def in_order(work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], thre
 
 
 def at_once(*tasks: Callable[[], Result]) -> list[Result]:
-    """What the tasks return, each run in a thread of its own; when all have ended, the first one's error is raised."""
+    """What the tasks return, each run in a thread of its own with its share of the threads; when all have ended, the first one's error is raised."""
+    share = max(1, threads_told() // len(tasks)) if threads_told() else 0
     results: list[Any] = [None] * len(tasks)
     errors: dict[int, BaseException] = {}
 
     def run(place: int) -> None:
+        token = _threads.set(share)
         try:
             results[place] = tasks[place]()
-        except BaseException as error:  # noqa: BLE001 (raised again below, in the thread that waits)
+        except BaseException as error:  # raised again below, in the thread that waits
             errors[place] = error
+        finally:
+            _threads.reset(token)
 
     threads = [Thread(target=run, args=(place,)) for place in range(1, len(tasks))]
     for thread in threads:
@@ -73,3 +84,10 @@ def at_once(*tasks: Callable[[], Result]) -> list[Result]:
     if errors:
         raise errors[min(errors)]
     return results
+
+
+def in_parts(work: Callable[[slice], Result], count: int) -> list[Result]:
+    """`work` on stretches of 0 .. count-1, one for each thread in use, at once; what it returned, in order."""
+    parts = max(1, min(thread_count(threads_told()), count))
+    edges = [count * part // parts for part in range(parts + 1)]
+    return at_once(*(partial(work, slice(*edge)) for edge in pairwise(edges)))

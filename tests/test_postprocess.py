@@ -49,12 +49,12 @@ def test_random_numbers_are_those_of_the_c_library():
 def test_randomised_phases_keep_amplitudes_and_leave_low_frequencies_alone():
     values = random_map(3)
     transform = fourier.transform_map(values)
-    changed = fourier.transform_map(randomise(transform.copy(), 10, CRandom(0)))
+    changed = fourier.transform_map(randomise([transform.copy()], 10, CRandom(0))[0])
     near = fourier.radius_squared_3d(BOX) < 100
     assert np.allclose(changed[near], transform[near], atol=1e-6)
     inner = (slice(None), slice(None), slice(1, BOX // 2))  # elsewhere a real map cannot keep every amplitude
     assert np.allclose(np.abs(changed[inner]), np.abs(transform[inner]), atol=1e-6)
-    assert abs(fsc.of_maps(values, randomise(transform, 10, CRandom(0)))[15:].mean()) < 0.05
+    assert abs(fsc.of_maps(values, randomise([transform], 10, CRandom(0))[0])[15:].mean()) < 0.05
 
 
 def test_the_correction_removes_what_the_mask_adds(tmp_path):
