@@ -63,14 +63,12 @@ def _strokes(dots: np.ndarray, dashes: list[float]) -> Iterator[np.ndarray]:
         yield dots
         return
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(dots, axis=0).T))])
-    position, number = 0.0, 0
-    while position < along[-1]:
-        end = position + dashes[number % len(dashes)]
-        if number % 2 == 0:
-            corners = along[(along > position) & (along < end)]
-            at = np.concatenate([[position], corners, [min(end, along[-1])]])
-            yield np.column_stack([np.interp(at, along, dots[:, axis]) for axis in (0, 1)])
-        position, number = end, number + 1
+    edges = np.cumsum([0.0, *dashes * (int(along[-1] / sum(dashes)) + 1)])
+    edges = np.minimum(edges[: 2 * np.count_nonzero(edges[::2] < along[-1])], along[-1])  # start and end of each stroke
+    ends = np.column_stack([np.interp(edges, along, dots[:, axis]) for axis in (0, 1)])
+    first, last = np.searchsorted(along, edges[::2], "right").tolist(), np.searchsorted(along, edges[1::2], "left").tolist()
+    for place, corners in enumerate(map(slice, first, last)):
+        yield np.concatenate([ends[2 * place : 2 * place + 1], dots[corners], ends[2 * place + 1 : 2 * place + 2]])
 
 
 @lru_cache(maxsize=8)
@@ -101,7 +99,7 @@ def _encoded(pixels: np.ndarray) -> bytes:
     rows[:, 1:] = pixels.reshape(height, -1)
     per_metre = round(_DPI / 0.0254)
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)),
-              (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))  # fmt: skip
+              (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))  # fmt: skip
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content)) for name, content in chunks
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def postprocess(options: PostprocessOptions, control: JobControl | None = None) 
 def _postprocess(options: PostprocessOptions, control: JobControl, say: messages.Say) -> PostprocessResult:
     halves, mask, mtf = prepare(options, say)
     _tell_mask(halves, mask, options, say)
+    Thread(target=_load_figures).start()
     one, two = at_once(partial(fourier.transform_map, halves.one), partial(fourier.transform_map, halves.two))
     transforms = (one, two)
     spectrum = Spectrum(_mean(one, two), halves.pixel_size)
@@ -64,6 +66,11 @@ def _postprocess(options: PostprocessOptions, control: JobControl, say: messages
     if kept:
         _write_halves(kept, result, mask, mtf, options, say)
     return result
+
+
+def _load_figures() -> None:
+    """Drawing takes a while to start, in which the maps can be transformed."""
+    import aurefine.postprocessing.figures  # noqa: F401
 
 
 def _mean(one: np.ndarray, two: np.ndarray) -> np.ndarray:
