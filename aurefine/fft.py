@@ -7,10 +7,12 @@ Where scipy keeps it elsewhere, scipy.fft's own functions are called.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from functools import cache
 from importlib.machinery import PathFinder
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy as np
 from aurefine.threads import thread_count
 
 _NAME = "scipy.fft._pocketfft.pypocketfft"
+_LOADING = Lock()
 _SCALES = {None: 0, "backward": 0, "forward": 2}  # pocketfft's numbers for a forward transform: unscaled, or divided by the number of elements
 
 
@@ -54,12 +57,16 @@ def _threads(workers: int) -> int:
     return thread_count(workers)
 
 
-@cache
 def _pocketfft() -> Any:
     """pocketfft's functions r2c, c2r and c2c."""
-    loaded = sys.modules.get(_NAME)
-    if loaded is not None:
-        return loaded
+    with _LOADING:  # a module is listed before it is whole: a second thread must not take it then
+        return _loaded()
+
+
+@cache
+def _loaded() -> Any:
+    if "scipy.fft" in sys.modules:
+        return importlib.import_module(_NAME) if importlib.util.find_spec(_NAME) else _PublicFunctions()
     scipy = importlib.util.find_spec("scipy")  # found, not imported
     places = scipy.submodule_search_locations if scipy is not None else None
     spec = PathFinder.find_spec(_NAME, [f"{place}/fft/_pocketfft" for place in places or ()])

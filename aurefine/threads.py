@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from itertools import pairwise
 from threading import Thread
@@ -67,18 +67,16 @@ def at_once(*tasks: Callable[[], Result]) -> list[Result]:
     errors: dict[int, BaseException] = {}
 
     def run(place: int) -> None:
-        token = _threads.set(share)
+        _threads.set(share)
         try:
             results[place] = tasks[place]()
         except BaseException as error:  # raised again below, in the thread that waits
             errors[place] = error
-        finally:
-            _threads.reset(token)
 
-    threads = [Thread(target=run, args=(place,)) for place in range(1, len(tasks))]
+    threads = [Thread(target=copy_context().run, args=(run, place)) for place in range(1, len(tasks))]
     for thread in threads:
         thread.start()
-    run(0)
+    copy_context().run(run, 0)
     for thread in threads:
         thread.join()
     if errors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import scipy.fft
 
 from aurefine import fft
+from aurefine.threads import at_once
 
 SHAPES = [(6, 8, 10), (5, 7, 9), (3, 4, 5)]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fft.__file__).parents[1])}  # this copy, whatever is installed
@@ -63,6 +65,21 @@ def test_scipy_and_aurefine_share_pocketfft(loaded_first):
             "print(aurefine.fft._pocketfft() is scipy.fft._pocketfft.basic.pfft, scipy.fft.rfft(numpy.ones(4))[0].real)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
     assert done.stdout.split() == ["True", "4.0"]
+
+
+def test_only_one_thread_loads_the_transforms(monkeypatch):
+    loaded, inside, together = fft._loaded(), [], []
+
+    def slowly():
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return loaded
+
+    monkeypatch.setattr(fft, "_loaded", slowly)
+    at_once(*[lambda: fft.rfftn(np.ones((4, 4)))] * 4)
+    assert together == [1] * 4
 
 
 @pytest.mark.parametrize("command", ["image_handler --i map.mrc --lowpass 5 --rescale_angpix 2 --o out.mrc",

@@ -12,6 +12,7 @@ from threading import Thread
 import numpy as np
 
 from aurefine import fourier, mrc
+from aurefine.atomic import without_waiting_for_the_disk
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.postprocessing import curves as curve_room
@@ -40,7 +41,7 @@ def postprocess(options: PostprocessOptions, control: JobControl | None = None) 
 
     InputError for a mistake in the input, before anything is written.
     """
-    with use_threads(thread_count(options.threads)):
+    with use_threads(thread_count(options.threads)), without_waiting_for_the_disk(not (control and control.in_project)):
         return _postprocess(options, control or JobControl(), messages.speaker(options.verbosity))
 
 
