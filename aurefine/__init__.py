@@ -1,8 +1,23 @@
 """aurefine: gold-standard cryo-EM auto-refinement that reads and writes RELION's files."""
 
-from aurefine import refine
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from aurefine.errors import InputError
-from aurefine.refine.options import RefineOptions
+
+if TYPE_CHECKING:
+    from aurefine import refine
+    from aurefine.refine.options import RefineOptions
 
 __all__ = ["InputError", "RefineOptions", "__version__", "refine"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The refinement is loaded when it is asked for: other jobs import this package too, and start without it."""
+    if name in ("refine", "RefineOptions"):
+        module = import_module("aurefine.refine")
+        return module if name == "refine" else module.RefineOptions
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

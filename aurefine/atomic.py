@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, flushed to disk, then renamed."""
+"""Files that are either whole or absent: written under a temporary name, flushed to disk (see `without_waiting_for_the_disk`), then renamed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,22 @@ _REASONS = {
 }
 
 
+_waits_for_disk: ContextVar[bool] = ContextVar("waits_for_disk", default=True)
+
+
+@contextmanager
+def without_waiting_for_the_disk(wanted: bool = True) -> Iterator[None]:
+    """Inside, files are still whole or absent for every reader, but a power cut in the next half minute may lose them.
+
+    For files that a short command makes again: waiting until a map of 256 pixels is on the disk takes as long as filtering it.
+    """
+    token = _waits_for_disk.set(not wanted)
+    try:
+        yield
+    finally:
+        _waits_for_disk.reset(token)
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open `path` for binary writing so that readers see the old file or the complete new one, never a part.
@@ -33,9 +50,11 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         with open(temporary, "wb") as handle:
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
+            if _waits_for_disk.get():
+                os.fsync(handle.fileno())
         os.replace(temporary, target)
-        _flush_folder(target.parent)
+        if _waits_for_disk.get():
+            _flush_folder(target.parent)
     except OSError as error:
         raise InputError(f"cannot write {target}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}") from error
     finally:

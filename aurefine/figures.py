@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK, resolution_ticks
 from aurefine.run_report import RunReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Okabe and Ito's palette: told apart by the colour-blind, and by their grey values on paper.
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 
 
 def draw_report(report: RunReport, output: str | Path, truth: np.ndarray | None = None, fsc_truth: np.ndarray | None = None,
@@ -204,10 +202,7 @@ def _title(figure: Figure, report: RunReport) -> None:
 
 def label_resolutions(axes: Axes, highest: float, vertical: bool = False) -> None:
     """Ticks at round resolutions (Angstrom) on an axis of spatial frequency, none closer than a ninth of the axis."""
-    ticks: list[float] = []
-    for value in (100, 50, 30, 20, 15, 12, 10, 9, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1.0):
-        if 1 / value <= highest * 1.001 and (not ticks or 1 / value - 1 / ticks[-1] >= highest / 9):
-            ticks.append(value)
+    ticks = resolution_ticks(highest)
     axis = axes.yaxis if vertical else axes.xaxis
     axis.set_ticks([1 / value for value in ticks], labels=[f"{value:g}" for value in ticks])
 

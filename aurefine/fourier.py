@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft
+
+from aurefine import fft
+from aurefine.threads import in_parts, threads_told
 
 
 def frequencies(n: int) -> np.ndarray:
@@ -86,16 +88,20 @@ def pixel_list(size: int, box: int, pixel_size: float) -> PixelList:
 def shell_index_3d(n: int) -> np.ndarray:
     """int32 [n, n, n/2+1]: rounded shell of each voxel of an rfftn of an n^3 map."""
     result = np.empty((n, n, n // 2 + 1), dtype=np.int32)
-    for z, plane in enumerate(radius_squared_planes(n)):
-        result[z] = np.sqrt(plane, dtype=np.float64) + 0.5  # the cast cuts the fraction off
+
+    def fill(part: slice) -> None:
+        for shells, plane in zip(result[part], radius_squared_planes(n, part), strict=True):
+            shells[:] = np.sqrt(plane, dtype=np.float64) + 0.5  # the cast cuts the fraction off
+
+    in_parts(fill, n)
     return result
 
 
-def radius_squared_planes(n: int) -> Iterator[np.ndarray]:
-    """int32 [n, n/2+1] for each z of an rfftn of an n^3 map: squared integer frequency of each voxel."""
+def radius_squared_planes(n: int, part: slice = slice(None)) -> Iterator[np.ndarray]:
+    """int32 [n, n/2+1] for each z of an rfftn of an n^3 map (or of some z): squared integer frequency of each voxel."""
     f = frequencies(n).astype(np.int32) ** 2
     plane = f[:, None] + f[None, : n // 2 + 1]
-    for z in f:
+    for z in f[part]:
         yield plane + z
 
 
@@ -131,7 +137,7 @@ def transform_map(volume: np.ndarray) -> np.ndarray:
     values = np.ascontiguousarray(volume, np.float32)
     torch = sys.modules.get("torch")  # the faster one, but a second to import: jobs that start without it go on without it
     if torch is None:
-        return fft.rfftn(values, norm="forward", workers=-1)
+        return fft.rfftn(values, norm="forward", workers=threads_told())
     return torch.fft.rfftn(torch.from_numpy(values), norm="forward").numpy()
 
 
@@ -139,7 +145,7 @@ def inverse_map(transform: np.ndarray, n: int) -> np.ndarray:
     """Inverse of `transform_map`: float32 [n, n, n]."""
     torch = sys.modules.get("torch")
     if torch is None:
-        return fft.irfftn(transform, s=(n, n, n), norm="forward", workers=-1).astype(np.float32, copy=False)
+        return fft.irfftn(transform, (n, n, n), norm="forward", workers=threads_told()).astype(np.float32, copy=False)
     return torch.fft.irfftn(torch.from_numpy(transform), s=(n, n, n), norm="forward").numpy().astype(np.float32, copy=False)
 
 

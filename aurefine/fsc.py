@@ -7,17 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from aurefine import fourier
+from aurefine.threads import in_parts
 
 
 def correlate(first: np.ndarray, second: np.ndarray, shell: np.ndarray, n_shells: int) -> np.ndarray:
     """FSC of two half-complex transforms per shell: Re sum F1 conj(F2) / sqrt(sum |F1|^2 sum |F2|^2); 0 where a shell is empty."""
-    sums = np.zeros((3, n_shells + 1))
     a, b, shells = first.ravel(), second.ravel(), shell.ravel()
-    for part in fourier.stretches(a.size):  # temporaries of a whole volume would cost more than the sums
-        x, y, index = a[part], b[part], np.minimum(shells[part], n_shells)
-        sums[0] += np.bincount(index, x.real * y.real + x.imag * y.imag, n_shells + 1)
-        sums[1] += np.bincount(index, x.real**2 + x.imag**2, n_shells + 1)
-        sums[2] += np.bincount(index, y.real**2 + y.imag**2, n_shells + 1)
+
+    def sum_up(stretch: slice) -> np.ndarray:
+        sums = np.zeros((3, n_shells + 1))
+        for part in fourier.stretches(stretch.stop - stretch.start):  # temporaries of a whole volume would cost more than the sums
+            here = slice(stretch.start + part.start, min(stretch.start + part.stop, stretch.stop))
+            x, y, index = a[here], b[here], np.minimum(shells[here], n_shells)
+            sums[0] += np.bincount(index, x.real * y.real + x.imag * y.imag, n_shells + 1)
+            sums[1] += np.bincount(index, x.real**2 + x.imag**2, n_shells + 1)
+            sums[2] += np.bincount(index, y.real**2 + y.imag**2, n_shells + 1)
+        return sums
+
+    sums = sum(in_parts(sum_up, a.size), np.zeros((3, n_shells + 1)))
     norm = np.sqrt(sums[1] * sums[2])
     return np.divide(sums[0], norm, out=np.zeros(n_shells + 1), where=norm > 0)[:n_shells]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _STACK_SUFFIXES = (".mrcs", ".st", ".stk")
 _NAMES = ("rlnImageName", "rlnMicrographName", "rlnReferenceImage")
-_PIXELS_AT_A_TIME = 1 << 19  # of a batch of images, 2 MiB: stays in the cache, and in memory that is used again
+_PIXELS_AT_A_TIME = 1 << 18  # of a batch of images, 1 MiB: stays in the cache, and in memory that is used again
 
 
 @dataclass(frozen=True)

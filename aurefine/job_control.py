@@ -24,6 +24,11 @@ class JobControl:
         self._directory = Path(directory) if directory else None
         self._advice = advice or "go on with --continue and the last _optimiser.star."
 
+    @property
+    def in_project(self) -> bool:
+        """Whether the job has a directory, where its success is told: by then its files must be on the disk."""
+        return self._directory is not None
+
     def check(self) -> None:
         """Raise JobAborted when the job is to stop; cheap enough for every batch."""
         if self._directory is not None and (self._directory / ABORT_NOW).exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aurefine import fft
 from aurefine.threads import threads_in_use
 
 __all__ = ["even_box", "fit_to", "fourier_rescale", "window"]
@@ -29,11 +30,9 @@ def fourier_rescale(volume: np.ndarray, new_box: int, images: bool = False, *, s
         raise ValueError(f"boxes must be even, got {box} and {new_box}")
     if new_box == box:
         return np.array(volume, dtype=np.float32)
-    from scipy import fft  # a third of a second to import, which windowing does not need
-
     transform = fft.rfftn(np.asarray(volume, dtype=np.float32 if single else np.float64), axes=axes, norm="forward", workers=threads_in_use())
     resized = _crop(transform, axes, new_box) if new_box < box else _pad(transform, axes, box, new_box)
-    return fft.irfftn(resized, s=[new_box] * len(axes), axes=axes, norm="forward", workers=threads_in_use()).astype(np.float32, copy=False)
+    return fft.irfftn(resized, (new_box,) * len(axes), axes=axes, norm="forward", workers=threads_in_use()).astype(np.float32, copy=False)
 
 
 def window(volume: np.ndarray, new_box: int, images: bool = False, any_shape: bool = False) -> np.ndarray:

@@ -151,7 +151,7 @@ class StackWriter:
                 self._offset = float(flat.mean())
             rest = flat - np.float32(self._offset)
             self._sum += float(rest.sum())
-            self._squares += float(np.square(rest, out=rest).sum())
+            self._squares += float(np.dot(rest, rest))
         if self._float16:
             _refuse_beyond_float16(self._path, max(-self._smallest, self._largest))
         self._handle.write((values.astype("<f2") if self._float16 else values.astype("<f4", copy=False)).data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +126,8 @@ class _BlockReader:
         if self.end - body <= _LONG:
             yield from (self._chunk_columns(labels, *piece) for piece in self._chunks(body, _CHUNK))
             return
+        from concurrent.futures import ThreadPoolExecutor  # slow to import, and most tables are short
+
         with ThreadPoolExecutor(_THREADS) as pool:  # compiled code runs beside Python's
             yield from pool.map(lambda piece: _fast_columns(labels, piece[1]) or self._chunk_columns(labels, *piece), self._chunks(body, _LONG_CHUNK))
 

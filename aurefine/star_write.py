@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -74,6 +73,8 @@ def _loop_lines(columns: dict[str, np.ndarray]) -> Iterator[str]:
     if count * len(columns) <= _MANY_CELLS:
         yield from map(_lines, parts)
         return
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and most tables are short
+
     with ThreadPoolExecutor(_THREADS) as pool:  # compiled code runs beside Python's; a few parts ahead bound the memory
         for start in range(0, len(parts), _THREADS):
             yield from pool.map(lambda part: _fast_lines(part) or _lines(part), parts[start : start + _THREADS])

@@ -75,6 +75,32 @@ def test_images_that_are_not_square_are_filtered_by_true_frequency():
     assert np.abs(passed - image)[inner].max() < 0.1 and np.abs(stopped)[inner].max() < 0.1
 
 
+@pytest.mark.parametrize("box", [24, 25])
+@pytest.mark.parametrize("options", [{"bfactor": 30.0}, {"bfactor": -900.0}, {"lowpass": 8.0}, {"highpass": 8.0, "lowpass": 4.0}, {"lowpass": 1e4}])
+def test_filtered_images_are_those_of_the_whole_transform(box, options):
+    images = noise((3, box, box)) + 1
+    result, size = io.apply(images, PIXEL, io.Operations(**options), images=True)
+    radius = np.sqrt((np.fft.fftfreq(box)[:, None] * box) ** 2 + (np.fft.rfftfreq(box) * box) ** 2)
+    gain = io.bandpass_gain(box, PIXEL, options.get("lowpass"), options.get("highpass"))(radius)
+    if "bfactor" in options:
+        gain = io.bfactor_gain(box, PIXEL, options["bfactor"])(radius)
+    expected = np.fft.irfft2(np.fft.rfft2(images.astype(np.float64)) * gain, s=(box, box))
+    assert size == PIXEL and result.dtype == np.float32
+    assert np.abs(result - expected).max() < 1e-5 * np.ptp(expected) + 1e-6
+
+
+@pytest.mark.parametrize("box", [24, 25])
+@pytest.mark.parametrize("options", [{"bfactor": 30.0}, {"lowpass": 9.0}, {"lowpass": 4.0}, {"highpass": 9.0, "lowpass": 4.0}])
+@pytest.mark.parametrize("target", [1.2, 2.0, 4.5])
+def test_filtering_and_rescaling_together_is_one_after_the_other(box, options, target):
+    images = noise((3, box, box)) + 1
+    found, size = io.apply(images, PIXEL, io.Operations(**options, rescale_pixel_size=target), images=True)
+    filtered, _ = io.apply(images, PIXEL, io.Operations(**options), images=True)
+    expected, expected_size = io.rescale(filtered, PIXEL, target, images=True)
+    assert size == expected_size and found.shape == expected.shape
+    assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
+
+
 def test_a_shift_of_whole_pixels_moves_and_fills_with_zeros():
     volume = noise()
     moved = io.shift(volume, (0, -2, 3))

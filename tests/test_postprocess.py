@@ -15,9 +15,12 @@ from postprocess_maps import BFACTOR, BOX, PIXEL_SIZE, protein, random_map, writ
 from aurefine import fourier, fsc, mask, mrc, star
 from aurefine.cli.main import main
 from aurefine.errors import InputError
-from aurefine.postprocessing import PostprocessOptions, curves, local_resolution, postprocess
+from aurefine.postprocessing import curves
 from aurefine.postprocessing.inputs import Mtf
+from aurefine.postprocessing.local_resolution import local_resolution
+from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.postprocessing.random_phases import CRandom, randomise
+from aurefine.postprocessing.run import postprocess
 from aurefine.postprocessing.sharpen import Spectrum, fsc_weights
 
 
@@ -46,12 +49,12 @@ def test_random_numbers_are_those_of_the_c_library():
 def test_randomised_phases_keep_amplitudes_and_leave_low_frequencies_alone():
     values = random_map(3)
     transform = fourier.transform_map(values)
-    changed = fourier.transform_map(randomise(transform.copy(), 10, CRandom(0)))
+    changed = fourier.transform_map(randomise([transform.copy()], 10, CRandom(0))[0])
     near = fourier.radius_squared_3d(BOX) < 100
     assert np.allclose(changed[near], transform[near], atol=1e-6)
     inner = (slice(None), slice(None), slice(1, BOX // 2))  # elsewhere a real map cannot keep every amplitude
     assert np.allclose(np.abs(changed[inner]), np.abs(transform[inner]), atol=1e-6)
-    assert abs(fsc.of_maps(values, randomise(transform, 10, CRandom(0)))[15:].mean()) < 0.05
+    assert abs(fsc.of_maps(values, randomise([transform], 10, CRandom(0))[0])[15:].mean()) < 0.05
 
 
 def test_the_correction_removes_what_the_mask_adds(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -31,6 +30,8 @@ JOBS = {
     "report": ("aurefine.jobs.report", "report a refinement, aurefine's or RELION's: a page, curves, methods paragraph, ChimeraX view"),
     "validate": ("aurefine.jobs.validate", "validate a refinement as reviewers ask: directional FSC, sphericity, sampling of views, ResLog"),
 }
+# Their matrix products are small; OpenBLAS would start a thread for each core when numpy is imported, which takes longer than a small map.
+_ONE_THREAD_OF_BLAS = ("extract", "image_handler", "jobs", "mask_create", "postprocess", "select", "star")
 _CONTROL = "--pipeline_control"
 EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
+        import traceback  # slow to import
+
         traceback.print_exc()
     print(message if message.startswith("aurefine ") else f"aurefine: {message}", file=sys.stderr)
     return code
@@ -78,6 +81,8 @@ def _dispatch(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in JOBS:
         raise InputError(_unknown_job(name))
+    if name in _ONE_THREAD_OF_BLAS:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return _run(name, import_module(JOBS[name][0]), rest)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
 
+from aurefine import fft
 from aurefine.fourier import frequencies
 
 
@@ -61,6 +61,6 @@ def rescale(windows: np.ndarray, box: int) -> np.ndarray:
     """
     if windows.shape[-1] == box:
         return windows
-    columns = fft.rfft(windows, axis=2, norm="forward")[:, :, : box // 2 + 1]
+    columns = fft.rfftn(windows, axes=(2,), norm="forward")[:, :, : box // 2 + 1]
     transform = fft.fft(columns, axis=1, norm="forward")[:, frequencies(box)]  # negative frequencies index from the end
-    return fft.irfft(fft.ifft(transform, axis=1, norm="forward", overwrite_x=True), n=box, axis=2, norm="forward")
+    return fft.irfftn(fft.ifft(transform, axis=1, norm="forward", overwrite_x=True), (box,), axes=(2,), norm="forward")

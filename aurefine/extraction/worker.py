@@ -10,9 +10,8 @@ from threading import Lock
 from zlib import crc32
 
 import numpy as np
-from scipy import fft
 
-from aurefine import ctf, maps, mrc, star
+from aurefine import ctf, fft, maps, mrc, star
 from aurefine.errors import InputError
 from aurefine.extraction import tables, windows
 from aurefine.extraction.coordinates import X, Y
@@ -137,7 +136,7 @@ class Task:
         box, big = self.options.box, self.options.ctf_box
         position = self.position[rows]
         seen = windows.cut(self.image, position, big, fill=self.mean)
-        seen = fft.irfft2(fft.rfft2(seen) * self._ctf(rows, big), s=(big, big))
+        seen = fft.irfftn(fft.rfftn(seen, axes=(1, 2)) * self._ctf(rows, big), (big, big), axes=(1, 2))
         seen = centred(seen, box)
         windows.repeat_edges(seen, position, (self.image.shape[0], self.image.shape[1]))
         return seen

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
+from aurefine import maps
 from aurefine.errors import InputError
 from aurefine.image_operations import filters, geometry, spectra
+from aurefine.image_operations.image_filters import filter_images
 
 _TINY = 1e-10  # a divisor smaller than this gives 0
 _AXIS = {"X": 2, "Y": 1, "Z": 0}
@@ -58,6 +61,10 @@ def apply(values: np.ndarray, pixel_size: float, operations: Operations, images:
     """
     result = _arithmetic(values.astype(np.float32, copy=False), operations)
     result = _spectral(result, operations, images)
+    fused = _cropped_while_filtered(result, pixel_size, operations) if images else None
+    if fused is not None:
+        result, pixel_size = fused
+        operations = replace(operations, bfactor=0.0, laplacian_diameter=None, lowpass=None, highpass=None, rescale_pixel_size=None)
     result = _filtered(result, pixel_size, operations, images)
     for name in operations.flips:
         result = _FLIPS[name](result)
@@ -140,22 +147,42 @@ def _spectral(values: np.ndarray, operations: Operations, images: bool) -> np.nd
 
 def _filtered(values: np.ndarray, pixel_size: float, operations: Operations, images: bool) -> np.ndarray:
     """B-factor, Laplacian, low- and high-pass filter: one way to Fourier space and back for all of them."""
-    box = max(values.shape[1:]) if images else values.shape[-1]
-    gains: list[filters.Gain] = []
-    if operations.bfactor:
-        gains.append(filters.bfactor_gain(box, pixel_size, operations.bfactor))
-    if operations.laplacian_diameter is not None:
-        gains.append(filters.laplacian_of_gaussian_gain(box, pixel_size, operations.laplacian_diameter))
-    radial_lowpass = None if operations.directional else operations.lowpass
-    if radial_lowpass is not None or operations.highpass is not None:
-        gains.append(filters.bandpass_gain(box, pixel_size, radial_lowpass, operations.highpass, operations.edge_width))
-    result = values
-    if gains:
-        result = filters.filter_radial(result, lambda radius: np.prod([gain(radius) for gain in gains], axis=0), images)
+    radial = _radial_gain(max(values.shape[1:]) if images else values.shape[-1], pixel_size, operations)
+    result = values if radial is None else filters.filter_radial(values, radial, images)
     if operations.directional and operations.lowpass is not None:
         gain = filters.bandpass_gain(result.shape[-1], pixel_size, operations.lowpass, None, operations.edge_width)
         result = filters.filter_directional(result, gain, _AXIS[operations.directional])
     return result
+
+
+def _cropped_while_filtered(images: np.ndarray, pixel_size: float, operations: Operations) -> tuple[np.ndarray, float] | None:
+    """Square images filtered and made smaller in one way to Fourier space and back, where nothing comes in between; None for other operations."""
+    moved = operations.flips or operations.directional or any(operations.shift) or operations.shift_to_centre_of_mass
+    box = images.shape[2]
+    gain = _radial_gain(box, pixel_size, operations)
+    if gain is None or moved or operations.rescale_pixel_size is None or images.shape[1] != box:
+        return None
+    new = maps.even_box(box * pixel_size / operations.rescale_pixel_size)
+    return (filter_images(images, gain, new), pixel_size * box / new) if 2 <= new < box else None
+
+
+def _radial_gain(box: int, pixel_size: float, operations: Operations) -> filters.Gain | None:
+    """The gain of all radial filters together; None without one."""
+    lowpass = None if operations.directional else operations.lowpass
+    return _gain(box, pixel_size, operations.bfactor, operations.laplacian_diameter, lowpass, operations.highpass, operations.edge_width)
+
+
+@lru_cache(maxsize=8)  # one and the same gain for all batches of a stack: what it is at each frequency is computed once
+def _gain(box: int, pixel_size: float, bfactor: float, laplacian_diameter: float | None, lowpass: float | None, highpass: float | None,
+          edge_width: int) -> filters.Gain | None:  # fmt: skip
+    gains: list[filters.Gain] = []
+    if bfactor:
+        gains.append(filters.bfactor_gain(box, pixel_size, bfactor))
+    if laplacian_diameter is not None:
+        gains.append(filters.laplacian_of_gaussian_gain(box, pixel_size, laplacian_diameter))
+    if lowpass is not None or highpass is not None:
+        gains.append(filters.bandpass_gain(box, pixel_size, lowpass, highpass, edge_width))
+    return (lambda radius: np.prod([gain(radius) for gain in gains], axis=0)) if gains else None
 
 
 def _shifted(values: np.ndarray, operations: Operations, images: bool) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""Filters by spatial frequency: low-pass, high-pass, B-factor, Laplacian of Gaussian, and low-pass along one axis (ALGORITHM.md 8).
-
-scipy.fft is imported where it is needed: that takes a third of a second, in which RELION has mirrored a map of 256 pixels.
-"""
+"""Filters by spatial frequency: low-pass, high-pass, B-factor, Laplacian of Gaussian, and low-pass along one axis (ALGORITHM.md 8)."""
 
 from __future__ import annotations
 
@@ -9,11 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aurefine import fft
+from aurefine.image_operations.image_filters import DOUBLE_ABOVE, filter_images
 from aurefine.threads import threads_in_use
 
 # Gain of a filter at radii in units of the first Fourier shell, float64 in and out.
 Gain = Callable[[np.ndarray], np.ndarray]
-_DOUBLE_ABOVE = 10.0  # a gain beyond this would lift the rounding of single precision into sight
 
 
 def shell_of(box: int, pixel_size: float, resolution: float) -> int:
@@ -75,26 +73,22 @@ def filter_radial(values: np.ndarray, gain: Gain, images: bool = False) -> np.nd
     height, width = values.shape[1:]
     if images and height != width:
         return _unpadded(filter_radial(padded_to_square(values), gain, True), height, width)
-    from scipy import fft
-
-    single = _largest(gain, values.shape[1:] if images else values.shape) < _DOUBLE_ABOVE
-    axes = (1, 2) if images else (0, 1, 2)
-    transform = fft.rfftn(values.astype(np.float32 if single else np.float64, copy=False), axes=axes, workers=threads_in_use())
-    _multiply(transform, gain, values.shape, images)
-    shape = [values.shape[axis] for axis in axes]
-    return fft.irfftn(transform, s=shape, axes=axes, overwrite_x=True, workers=threads_in_use()).astype(np.float32, copy=False)
+    if images:
+        return filter_images(values, gain)
+    single = _largest(gain, values.shape) < DOUBLE_ABOVE
+    transform = fft.rfftn(values.astype(np.float32 if single else np.float64, copy=False), workers=threads_in_use())
+    _multiply(transform, gain, values.shape)
+    return fft.irfftn(transform, values.shape, workers=threads_in_use()).astype(np.float32, copy=False)
 
 
 def filter_directional(values: np.ndarray, gain: Gain, axis: int) -> np.ndarray:
     """As `filter_radial`, but the gain depends on the frequency along one axis of `values` only; float32."""
-    from scipy import fft
-
     weight = gain(_scaled_frequencies(values.shape[axis], values.shape[-1], half=True))
     shape = [1] * values.ndim
     shape[axis] = len(weight)
-    transform = fft.rfft(values.astype(np.float32, copy=False), axis=axis, workers=threads_in_use())
+    transform = fft.rfftn(values.astype(np.float32, copy=False), axes=(axis,), workers=threads_in_use())
     transform *= weight.astype(np.float32).reshape(shape)
-    return fft.irfft(transform, n=values.shape[axis], axis=axis, overwrite_x=True, workers=threads_in_use()).astype(np.float32, copy=False)
+    return fft.irfftn(transform, (values.shape[axis],), axes=(axis,), workers=threads_in_use()).astype(np.float32, copy=False)
 
 
 def padded_to_square(images: np.ndarray, value: float | None = None) -> np.ndarray:
@@ -124,14 +118,11 @@ def _largest(gain: Gain, shape: tuple[int, ...]) -> float:
     return float(np.abs(gain(np.linspace(0, np.sqrt(len(shape)) * shape[-1] / 2, 1000))).max())
 
 
-def _multiply(transform: np.ndarray, gain: Gain, shape: tuple[int, ...], images: bool) -> None:
+def _multiply(transform: np.ndarray, gain: Gain, shape: tuple[int, ...]) -> None:
     """Multiply a half-complex transform by the gain, plane by plane; in a cube the squared radius is whole: a table serves all voxels."""
     box = shape[-1]
     x = _scaled_frequencies(box, box, half=True)
     in_plane = _scaled_frequencies(shape[-2], box)[:, None] ** 2 + x**2
-    if images:
-        transform *= gain(np.sqrt(in_plane)).astype(transform.real.dtype)
-        return
     z = _scaled_frequencies(shape[0], box) ** 2
     if len(set(shape)) > 1:
         for plane, square in zip(transform, z):

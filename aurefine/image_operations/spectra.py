@@ -9,21 +9,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from aurefine import fft
 from aurefine.threads import threads_in_use
 
 
 def transform(values: np.ndarray) -> np.ndarray:
     """Half-complex transform of one map or image, divided by its number of pixels; complex64."""
-    from scipy import fft  # slow to import
-
     return fft.rfftn(values.astype(np.float32, copy=False), norm="forward", workers=threads_in_use())
 
 
 def inverse(transformed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Inverse of `transform`, float32."""
-    from scipy import fft
-
-    return fft.irfftn(transformed, s=shape, norm="forward", overwrite_x=True, workers=threads_in_use()).astype(np.float32, copy=False)
+    return fft.irfftn(transformed, shape, norm="forward", workers=threads_in_use()).astype(np.float32, copy=False)
 
 
 def power_spectrum(values: np.ndarray) -> np.ndarray:

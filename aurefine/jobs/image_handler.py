@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from aurefine.atomic import without_waiting_for_the_disk
 from aurefine.errors import InputError
 from aurefine.image_files import ImageFile, ImageInput, open_input
 from aurefine.image_lists import file_outputs, list_output, renamed, write_images
@@ -35,7 +36,8 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
         check(given)
         for note in notes(given):
             print(f" Note: {note}.")
-        _handle(given, control)
+        with without_waiting_for_the_disk(not control.in_project):
+            _handle(given, control)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from aurefine import mask_create, mrc
+from aurefine.atomic import without_waiting_for_the_disk
 from aurefine.errors import InputError
 from aurefine.image_operations import bandpass_gain, filter_radial
 from aurefine.job_control import JobControl, job_control
@@ -65,7 +66,8 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
             mask, pixel_size = _denovo(given) if given["denovo"] else _from_map(given, threads, control)
         if given["invert"]:
             mask = np.subtract(1, mask, out=mask)
-        mrc.write_map(output, mask, pixel_size)
+        with without_waiting_for_the_disk(not control.in_project):
+            mrc.write_map(output, mask, pixel_size)
         print(f" The mask covers {100 * mask.mean(dtype=np.float64):.2f} % of the box.\n Done creating mask! Written out: {output}")
     return 0
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -91,6 +89,8 @@ def help_text(program: str, summary: str, options: Sequence[Option]) -> str:
     for effect, title in (("ignored", "accepted, without effect here"), ("unsupported", "not supported")):
         flags = [option.flag for option in options if option.effect == effect]
         if flags:
+            import textwrap  # only here
+
             text += "\n" + textwrap.fill(f"{title}: {' '.join(flags)}", 110, subsequent_indent="  ", break_on_hyphens=False) + "\n"
     return text
 
@@ -195,5 +195,7 @@ def _unknown(program: str, argument: str, options: Iterable[Option]) -> str:
 
 def nearest_names(name: str, names: Sequence[str]) -> list[str]:
     """At most three of `names` that look most like `name`, the nearest first."""
+    import difflib  # only for a name that is wrong
+
     bare = {candidate.lower(): candidate for candidate in names}
     return [bare[match] for match in difflib.get_close_matches(name.lower(), list(bare), n=3, cutoff=0.6)]

@@ -52,7 +52,7 @@ OPTIONS = (
     _option("--randomize_at_A", "randomise_at", "float", "Randomise phases from this resolution on; negative: by --randomize_at_fsc", unit="A"),
     _option("--filter_edge_width", "filter_edge_width", "int", "Width of the low-pass filter's edge in shells"),
     _option("--random_seed", "random_seed", "int", "Seed of the random phases; negative: from the clock"),
-    _option("--j", "threads", "int", "Threads for --locres; 0: all cores"),
+    _option("--j", "threads", "int", "Threads; 0: all cores"),
     _option("--verb", "verbosity", "int", "0: silent"),
     Option("pipeline_control", "--pipeline_control", "Job directory", "Expert", "", "text", "Directory where the job says how it ended"),
     Option("auto_mask", "--auto_mask", "Automated masking", "Expert", False, "switch", effect="unsupported", takes_value=False,
@@ -75,12 +75,15 @@ def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> Postproce
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     """Post-process what `values` describe; returns the exit code. Raises InputError for a user's mistake."""
     from aurefine.job_control import job_control
-    from aurefine.postprocessing import local_resolution, postprocess
 
     with job_control(values.get("pipeline_control", ""), "start it again.") as control:
         options = build(values, arguments)
         if options.local_resolution:
+            from aurefine.postprocessing.local_resolution import local_resolution
+
             local_resolution(options, control)
         else:
+            from aurefine.postprocessing.run import postprocess
+
             postprocess(options, control)
     return 0

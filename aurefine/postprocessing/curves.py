@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from aurefine.errors import InputError
 from aurefine.postprocessing.inputs import HalfMaps, Mask
 from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.postprocessing.random_phases import CRandom, randomise
+from aurefine.threads import at_once
 
 THRESHOLD = 0.143  # Rosenthal and Henderson (2003)
 
@@ -35,7 +37,7 @@ def measure(halves: HalfMaps, transforms: tuple[np.ndarray, np.ndarray], mask: M
     start = randomisation_shell(unmasked, halves, options)
     masked = _masked_fsc(mask, halves.one, halves.two)
     random = CRandom(options.random_seed)
-    randomised = _masked_fsc(mask, *(randomise(transform, start, random) for transform in transforms))
+    randomised = _masked_fsc(mask, *randomise(transforms, start, random))
     corrected = correct(masked, randomised, start)
     better = last_shell(unmasked) > last_shell(corrected)
     chosen = unmasked if better and not options.force_mask else corrected
@@ -44,9 +46,12 @@ def measure(halves: HalfMaps, transforms: tuple[np.ndarray, np.ndarray], mask: M
 
 def _masked_fsc(mask: Mask, one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """FSC of two maps after masking them in place: fresh memory for large maps costs more than the products."""
-    for values in (one, two):
+
+    def transform(values: np.ndarray) -> np.ndarray:
         values *= mask.values
-    return fsc.of_maps(one, two)
+        return fourier.transform_map(values)
+
+    return correlate(*at_once(partial(transform, one), partial(transform, two)))
 
 
 def correlate(one: np.ndarray, two: np.ndarray) -> np.ndarray:

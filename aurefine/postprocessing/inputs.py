@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from aurefine import mrc, star
 from aurefine.errors import InputError
 from aurefine.postprocessing.options import PostprocessOptions
+from aurefine.threads import at_once
 
 _TOLERANCE = 1e-5  # of mask values: rounding, not a mistake
 _PIXEL_TOLERANCE = 0.005  # relative difference of pixel sizes that is more than rounding
@@ -71,8 +73,7 @@ def read_half_maps(options: PostprocessOptions) -> HalfMaps:
     names = (options.half1, options.second_half)
     if not Path(names[1]).exists() and Path(names[0]).exists():
         raise InputError(f"{names[1]}: the other half map of {names[0]} is not there; name it with --i2, or copy it beside the first one")
-    maps = [_read_cube(name) for name in names]
-    (one, first), (two, second) = maps
+    (one, first), (two, second) = at_once(*(partial(_read_cube, name) for name in names))
     if one.shape != two.shape:
         raise InputError(f"{names[1]}: its box is {len(two)} pixels wide, but {len(one)} were expected, as in {names[0]}; both must be of one run")
     header = _agreed_pixel_size(names, first, second, options)

@@ -99,7 +99,7 @@ class Sampler:
         self.unmasked = curve_room.correlate(*transforms)
         self.start = curve_room.shell_before(options.local_randomise_at, halves)
         random = CRandom(options.random_seed)
-        self._maps = [halves.one, halves.two, *(randomise(transform, self.start, random) for transform in transforms)]
+        self._maps = [halves.one, halves.two, *randomise(transforms, self.start, random)]
         if mtf is not None:
             spectrum.divide_by_mtf(mtf, options.mtf_pixel_size if options.mtf_pixel_size > 0 else halves.pixel_size)
         spectrum.apply_bfactor(options.adhoc_bfactor)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from aurefine import fourier
+from aurefine.threads import at_once
 
 _ORDER = 31  # of the recurrence behind the C library's rand(): s(i) = s(i - 31) + s(i - 3) modulo 2^32
 _LAG = 3
@@ -75,13 +78,19 @@ def _power(matrix: np.ndarray, exponent: int) -> np.ndarray:
     return result
 
 
-def randomise(transform: np.ndarray, from_radius: int, random: CRandom) -> np.ndarray:
-    """Make the phases of a half-complex transform random from `from_radius` pixels of frequency on, in place; returns the map [n, n, n].
+def randomise(transforms: Sequence[np.ndarray], from_radius: int, random: CRandom) -> list[np.ndarray]:
+    """Make the phases of half-complex transforms random from `from_radius` pixels of frequency on, in place; returns the maps [n, n, n].
 
-    Amplitudes are kept. Phases are drawn in the array's order, one for each element at or beyond the radius (not its rounded shell), as RELION does.
+    Amplitudes are kept. Phases are drawn in the arrays' order, one for each element at or beyond the radius (not its rounded shell), as RELION does.
     """
+    beyond = sum(int(np.count_nonzero(plane >= from_radius**2)) for plane in fourier.radius_squared_planes(len(transforms[0])))
+    drawn = [random.integers(beyond) for _ in transforms]  # one after the other, whichever thread is quicker
+    return at_once(*(partial(_with_phases, *each, from_radius) for each in zip(transforms, drawn, strict=True)))
+
+
+def _with_phases(transform: np.ndarray, drawn: np.ndarray, from_radius: int) -> np.ndarray:
+    """The map of a transform whose phases beyond the radius are those of the drawn numbers."""
     n = len(transform)
-    drawn = random.integers(sum(int(np.count_nonzero(plane >= from_radius**2)) for plane in fourier.radius_squared_planes(n)))
     position = 0
     for plane, squared in zip(transform, fourier.radius_squared_planes(n), strict=True):
         beyond = squared >= from_radius**2

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
 from aurefine import fourier, mrc
+from aurefine.atomic import without_waiting_for_the_disk
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.postprocessing import curves as curve_room
@@ -18,6 +21,7 @@ from aurefine.postprocessing.curves import Curves
 from aurefine.postprocessing.inputs import HalfMaps, Mask, Mtf, fraction_of_weight, read_half_maps, read_mask, read_mtf
 from aurefine.postprocessing.options import PostprocessOptions, refuse_existing, validate
 from aurefine.postprocessing.sharpen import Guinier, Spectrum, sharpen
+from aurefine.threads import at_once, in_parts, thread_count, use_threads
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,23 @@ def postprocess(options: PostprocessOptions, control: JobControl | None = None) 
 
     InputError for a mistake in the input, before anything is written.
     """
-    control = control or JobControl()
-    say = messages.speaker(options.verbosity)
+    with use_threads(thread_count(options.threads)), without_waiting_for_the_disk(not (control and control.in_project)):
+        return _postprocess(options, control or JobControl(), messages.speaker(options.verbosity))
+
+
+def _postprocess(options: PostprocessOptions, control: JobControl, say: messages.Say) -> PostprocessResult:
     halves, mask, mtf = prepare(options, say)
     _tell_mask(halves, mask, options, say)
-    transforms = (fourier.transform_map(halves.one), fourier.transform_map(halves.two))
-    spectrum = Spectrum(0.5 * (transforms[0] + transforms[1]), halves.pixel_size)
+    Thread(target=_load_figures).start()
+    one, two = at_once(partial(fourier.transform_map, halves.one), partial(fourier.transform_map, halves.two))
+    transforms = (one, two)
+    spectrum = Spectrum(_mean(one, two), halves.pixel_size)
     kept = tuple(transform.copy() for transform in transforms) if options.half_maps else ()
     control.check()
     curves = curve_room.measure(halves, transforms, mask, options)
     resolution = curve_room.resolution_of(curve_room.last_shell(curves.corrected), halves)
     _tell_curves(halves, mask, curves, options, say)
-    del transforms
+    del transforms, one, two
     control.check()
     guinier, bfactor = sharpen(spectrum, curves.corrected, resolution, mtf, options)
     _tell_sharpening(resolution, guinier, bfactor, mtf, options, say)
@@ -57,6 +66,24 @@ def postprocess(options: PostprocessOptions, control: JobControl | None = None) 
     _write(result, halves, mask, options, say)
     if kept:
         _write_halves(kept, result, mask, mtf, options, say)
+    return result
+
+
+def _load_figures() -> None:
+    """Drawing takes a while to start, in which the maps can be transformed."""
+    import aurefine.postprocessing.figures  # noqa: F401
+
+
+def _mean(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """The mean of two transforms."""
+    result = np.empty_like(one)
+
+    def work(part: slice) -> None:
+        for plane, first, second in zip(result[part], one[part], two[part], strict=True):
+            np.add(first, second, out=plane)
+            plane *= 0.5
+
+    in_parts(work, len(one))
     return result
 
 
@@ -132,20 +159,25 @@ def _tell_sharpening(resolution: float, guinier: Guinier, bfactor: float, mtf: M
 
 
 def _write(result: PostprocessResult, halves: HalfMaps, mask: Mask | None, options: PostprocessOptions, say: messages.Say) -> None:
-    from aurefine.postprocessing import figures  # matplotlib only when there is something to draw
+    from aurefine.postprocessing import figures  # only here: drawing takes a while to start
 
     root = options.output
     say(messages.WRITING)
-    mrc.write_map(f"{root}.mrc", result.map, halves.pixel_size)
+
+    def write_curves() -> None:
+        curves = tables.fsc_table(halves, mask, result.curves, options)
+        tables.write_xml(Path(f"{root}_fsc.xml"), tables.resolutions(halves), result.curves.corrected)
+        figures.draw(result, curves, options)
+        content = [tables.general(halves, mask, result.curves, result.guinier, result.bfactor, options), curves, tables.guinier_table(result.guinier)]
+        tables.write_star(Path(f"{root}.star"), content, options.command_line)
+
+    writes = [write_curves, lambda: mrc.write_map(f"{root}.mrc", result.map, halves.pixel_size)]
+    if mask is not None:
+        writes.append(lambda: mrc.write_map(f"{root}_masked.mrc", result.map * mask.values, halves.pixel_size))
+    at_once(*writes)  # each waits for the disk
     say(messages.field("Processed map", f"{root}.mrc"))
     if mask is not None:
-        mrc.write_map(f"{root}_masked.mrc", result.map * mask.values, halves.pixel_size)
         say(messages.field("Processed masked map", f"{root}_masked.mrc"))
-    tables.write_xml(Path(f"{root}_fsc.xml"), tables.resolutions(halves), result.curves.corrected)
-    figures.draw(result, tables.fsc_table(halves, mask, result.curves, options), options)
-    content = [tables.general(halves, mask, result.curves, result.guinier, result.bfactor, options),
-               tables.fsc_table(halves, mask, result.curves, options), tables.guinier_table(result.guinier)]  # fmt: skip
-    tables.write_star(Path(f"{root}.star"), content, options.command_line)
     say(messages.field("Metadata file", f"{root}.star"))
     say(messages.field("FINAL RESOLUTION", result.resolution))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from aurefine import fourier
 from aurefine.postprocessing.inputs import Mtf
 from aurefine.postprocessing.options import PostprocessOptions
+from aurefine.threads import in_parts
 
 _NOTHING = -99.0  # what RELION writes for the logarithm of an empty shell
 _VANISHED = 1e-4  # FSC from which on nothing is kept
@@ -41,45 +42,67 @@ class Spectrum:
         """Shells 0 to Nyquist."""
         return self.box // 2 + 1
 
-    def _planes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each plane of the transform, and the radius (float32, in pixels of frequency) of its elements."""
-        for plane, squared in zip(self.values, fourier.radius_squared_planes(self.box), strict=True):
-            yield plane, np.sqrt(squared, dtype=np.float32)
+    def _multiply(self, gain: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Multiply each plane of the transform by the gain (float32) at the radius (float32, in pixels of frequency) of its elements."""
+
+        def work(part: slice) -> None:
+            for plane, squared in zip(self.values[part], fourier.radius_squared_planes(self.box, part), strict=True):
+                plane *= gain(np.sqrt(squared, dtype=np.float32))
+
+        in_parts(work, self.box)
 
     def log_amplitudes(self) -> np.ndarray:
         """Natural logarithm of the mean amplitude by shell."""
-        mean = fourier.shell_mean(np.abs(self.values), self.shell, self.n_shells)
+
+        def sum_up(part: slice) -> np.ndarray:
+            sums = np.zeros((2, self.n_shells + 1))
+            for plane, shell in zip(self.values[part], self.shell[part], strict=True):
+                index = np.minimum(shell.ravel(), self.n_shells)
+                sums += np.bincount(index, np.abs(plane).ravel(), self.n_shells + 1), np.bincount(index, minlength=self.n_shells + 1)
+            return sums
+
+        total, count = sum(in_parts(sum_up, self.box), np.zeros((2, self.n_shells + 1)))[:, :-1]
+        mean = total / np.maximum(count, 1)
         return np.log(mean, out=np.full(self.n_shells, _NOTHING), where=mean > 0)
 
     def weight_shells(self, weights: np.ndarray) -> None:
         """Multiply each shell by its weight; corners beyond Nyquist's shell become zero."""
         padded = np.append(weights, 0).astype(np.float32)
-        for plane, shell in zip(self.values, self.shell, strict=True):
-            plane *= padded[np.minimum(shell, self.n_shells)]
+
+        def work(part: slice) -> None:
+            for plane, shell in zip(self.values[part], self.shell[part], strict=True):
+                plane *= padded[np.minimum(shell, self.n_shells)]
+
+        in_parts(work, self.box)
 
     def divide_by_mtf(self, mtf: Mtf, detector_pixel_size: float) -> None:
         """Divide by the detector's MTF up to Nyquist of the map; frequencies from the last row but one on take the last value, as in RELION."""
-        for plane, radius in self._planes():
+
+        def gain(radius: np.ndarray) -> np.ndarray:
             frequency = radius / np.float32(self.box)
             at_detector = frequency * (detector_pixel_size / self.pixel_size)
             value = np.interp(at_detector, mtf.frequency, mtf.value)
             value[at_detector >= mtf.frequency[-2]] = mtf.value[-1]
             value[frequency >= 0.5] = 1.0
-            plane /= value.astype(np.float32)
+            return (1 / value).astype(np.float32)
+
+        self._multiply(gain)
 
     def apply_bfactor(self, bfactor: float) -> None:
         """Multiply by exp(-B/4 s^2); what lies beyond Nyquist's sphere becomes zero."""
         scale = np.float32(-bfactor / 4 / (self.box * self.pixel_size) ** 2)
-        for plane, radius in self._planes():
+
+        def gain(radius: np.ndarray) -> np.ndarray:
             factor = np.exp(scale * radius**2)
             factor[radius > self.box // 2] = 0
-            plane *= factor
+            return factor
+
+        self._multiply(gain)
 
     def low_pass(self, resolution: float, width: int) -> None:
         """A raised cosine of `width` shells about the shell nearest to `resolution` (Angstrom)."""
         begin = float(fourier.round_half_away(self.box * self.pixel_size / resolution)) - width / 2
-        for plane, radius in self._planes():
-            plane *= 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - begin) / width, 0, 1), dtype=np.float32)
+        self._multiply(lambda radius: 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - begin) / width, 0, 1), dtype=np.float32))
 
 
 def fsc_weights(curve: np.ndarray) -> np.ndarray:

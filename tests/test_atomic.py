@@ -1,0 +1,56 @@
+"""Files are whole or absent, and on the disk when a job says that it has succeeded."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from aurefine import mrc
+from aurefine.atomic import atomic_file, without_waiting_for_the_disk, write_bytes
+from aurefine.cli.main import main
+from aurefine.threads import at_once
+
+
+@pytest.fixture
+def flushed(monkeypatch) -> list[int]:
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    return calls
+
+
+def test_files_are_flushed_unless_told_otherwise(tmp_path, flushed):
+    write_bytes(tmp_path / "a", b"1")
+    assert len(flushed) == 2  # the file and its folder
+    with without_waiting_for_the_disk():
+        write_bytes(tmp_path / "b", b"2")
+        at_once(lambda: write_bytes(tmp_path / "c", b"3"), lambda: write_bytes(tmp_path / "d", b"4"))
+    assert len(flushed) == 2
+    assert [(tmp_path / name).read_bytes() for name in "abcd"] == [b"1", b"2", b"3", b"4"]
+    write_bytes(tmp_path / "a", b"5")
+    assert len(flushed) == 4
+
+
+def test_an_error_leaves_the_old_file_although_nothing_is_flushed(tmp_path):
+    write_bytes(tmp_path / "a", b"old")
+    with without_waiting_for_the_disk(), pytest.raises(ValueError, match="half way"), atomic_file(tmp_path / "a") as handle:
+        handle.write(b"new")
+        raise ValueError("half way")
+    assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("command", ["image_handler --i half1.mrc --flipX --o out/post.mrc",
+                                     "mask_create --i half1.mrc --ini_threshold 0 --o out/post.mrc",
+                                     "postprocess --i half1.mrc --o out/post"])  # fmt: skip
+def test_in_a_project_the_files_are_on_the_disk_before_success_is_told(command, tmp_path, monkeypatch, flushed):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for half in (1, 2):
+        mrc.write_map(f"half{half}.mrc", rng.standard_normal((16, 16, 16)), 1.0)
+    os.mkdir("out")
+    flushed.clear()
+    assert main(command.split()) == 0
+    assert not flushed
+    assert main([*command.split(), "--overwrite", "--pipeline_control", "out/"]) == 0
+    assert len(flushed) == 2 * (len(os.listdir("out")) + 1)  # each file, and its folder; the sign of success is written by the job and by its caller
