@@ -76,5 +76,5 @@ run run PostProcess fn_in=Refine3D/job004/run_half1_class001_unfil.mrc fn_mask=M
 step "8. How good is it? The truth is known"
 run compare --i Refine3D/job004/run_data.star --truth truth.star --sym D2 --map PostProcess/job006/postprocess.mrc --truth_map truth.mrc \
   --mask_diameter 200 --half_map Refine3D/job004/run_half1_class001_unfil.mrc --mask MaskCreate/job005/mask.mrc --json numbers.json
-run report --i Refine3D/job004/run --truth truth.mrc
+run report --i Refine3D/job004
 run jobs
