@@ -15,7 +15,6 @@ import aurefine
 from aurefine import job_control, mrc, star
 from aurefine.errors import InputError
 from aurefine.refine import angdist, star_tables, writer
-from aurefine.refine.checkpoint import stored_comments
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_values_of_one_kind_look_as_relion_prints_them(folder, shared_data):
 def test_optimiser_files_begin_with_version_and_command_line(folder):
     state = small_state()
     writer.write_iteration("run", 4, state, SmallParticles(state), small_options())
-    version, command = stored_comments("run_it004_optimiser.star")
+    version, command = star.leading_comments("run_it004_optimiser.star")
     assert version == f"RELION optimiser; version 5.0.1-aurefine-{aurefine.__version__}"
     assert command == small_options().command_line
 
