@@ -27,7 +27,7 @@ _SCALES = {None: 0, "backward": 0, "forward": 2}  # pocketfft's numbers for a fo
 def rfftn(values: np.ndarray, axes: tuple[int, ...] | None = None, norm: str | None = None, workers: int = 1) -> np.ndarray:
     """Half-complex transform over `axes` (all by default), the last of them halved; single precision stays single. See scipy.fft.rfftn."""
     every = tuple(range(values.ndim)) if axes is None else axes
-    result: np.ndarray = _pocketfft().r2c(values, every, True, _SCALES[norm], None, _threads(workers))
+    result: np.ndarray = _pocketfft().r2c(values, every, True, _SCALES[norm], None, thread_count(workers))
     return result
 
 
@@ -36,25 +36,20 @@ def irfftn(transform: np.ndarray, s: tuple[int, ...], axes: tuple[int, ...] | No
     every = tuple(range(transform.ndim)) if axes is None else axes
     if tuple(transform.shape[axis] for axis in every) != (*s[:-1], s[-1] // 2 + 1):
         raise ValueError(f"a transform of shape {transform.shape} is none of a real array of {s} along axes {every}")
-    result: np.ndarray = _pocketfft().c2r(transform, every, s[-1], False, 2 - _SCALES[norm], None, _threads(workers))
+    result: np.ndarray = _pocketfft().c2r(transform, every, s[-1], False, 2 - _SCALES[norm], None, thread_count(workers))
     return result
 
 
 def fft(values: np.ndarray, axis: int = -1, norm: str | None = None, workers: int = 1, overwrite_x: bool = False) -> np.ndarray:
     """Transform of a complex array along one axis. See scipy.fft.fft."""
-    result: np.ndarray = _pocketfft().c2c(values, (axis,), True, _SCALES[norm], values if overwrite_x else None, _threads(workers))
+    result: np.ndarray = _pocketfft().c2c(values, (axis,), True, _SCALES[norm], values if overwrite_x else None, thread_count(workers))
     return result
 
 
 def ifft(values: np.ndarray, axis: int = -1, norm: str | None = None, workers: int = 1, overwrite_x: bool = False) -> np.ndarray:
     """Inverse of `fft`."""
-    result: np.ndarray = _pocketfft().c2c(values, (axis,), False, 2 - _SCALES[norm], values if overwrite_x else None, _threads(workers))
+    result: np.ndarray = _pocketfft().c2c(values, (axis,), False, 2 - _SCALES[norm], values if overwrite_x else None, thread_count(workers))
     return result
-
-
-def _threads(workers: int) -> int:
-    """So many threads; every core for a number that is not above zero."""
-    return thread_count(workers)
 
 
 def _pocketfft() -> Any:

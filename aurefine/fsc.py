@@ -24,9 +24,13 @@ def correlate(first: np.ndarray, second: np.ndarray, shell: np.ndarray, n_shells
             sums[2] += np.bincount(index, y.real**2 + y.imag**2, n_shells + 1)
         return sums
 
-    sums = sum(in_parts(sum_up, a.size), np.zeros((3, n_shells + 1)))
+    return of_sums(sum(in_parts(sum_up, a.size), np.zeros((3, n_shells + 1))))[:n_shells]
+
+
+def of_sums(sums: np.ndarray) -> np.ndarray:
+    """FSC of sums [3 or more, ...]: cross terms and both powers; 0 where there is no power."""
     norm = np.sqrt(sums[1] * sums[2])
-    return np.divide(sums[0], norm, out=np.zeros(n_shells + 1), where=norm > 0)[:n_shells]
+    return np.divide(sums[0], norm, out=np.zeros_like(norm), where=norm > 0)
 
 
 def of_maps(first: np.ndarray, second: np.ndarray) -> np.ndarray:

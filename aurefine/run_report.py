@@ -14,7 +14,7 @@ import numpy as np
 
 from aurefine import mrc, star
 from aurefine.errors import InputError
-from aurefine.reporting.history import find_root, map_path, numbers_of, particles_of, stem_of
+from aurefine.reporting.history import find_root, map_path, newest, numbers_of, particles_of, stem_of
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,12 @@ def _newest_map(root: Path, finished: bool) -> Path:
 
 def _orientations(root: Path) -> tuple[str, np.ndarray]:
     """Point group, and rot and tilt [n, 2] of the newest particle table (none when there is no such file)."""
-    stems = [root, *(stem_of(root, number) for number in reversed(numbers_of(root, "sampling.star")))]
-    sampling = next((path for stem in stems if (path := stem.with_name(f"{stem.name}_sampling.star")).is_file()), None)
+    sampling = newest(root, "sampling.star")
     symmetry = str(_value(star.read(sampling), "sampling_general", "rlnSymmetryGroup", sampling)) if sampling else ""
-    newest = particles_of(root)
-    if newest is None:
+    particles = particles_of(root)
+    if particles is None:
         return symmetry, np.zeros((0, 2))
-    columns = _columns(star.read(newest), "particles", newest)
+    columns = _columns(star.read(particles), "particles", particles)
     if "rlnAngleRot" not in columns or "rlnAngleTilt" not in columns:
         return symmetry, np.zeros((0, 2))
     return symmetry, np.stack([columns["rlnAngleRot"], columns["rlnAngleTilt"]], axis=-1).astype(float)

@@ -14,7 +14,7 @@ from aurefine.star_labels import LABEL_TYPES
 from aurefine.star_read import read_blocks
 from aurefine.star_write import table_text
 
-__all__ = ["LABEL_TYPES", "Table", "leading_comments", "read", "read_table", "write"]
+__all__ = ["LABEL_TYPES", "Table", "leading_comments", "read", "read_table", "single_values", "write"]
 
 @dataclass(frozen=True)
 class Table:
@@ -95,6 +95,14 @@ def read_table(path: str | Path, name: str) -> Table:
         found = ", ".join(f"data_{other}" for other in tables)
         raise InputError(f"{path}: there is no block data_{name}, only {found}; is it the right kind of STAR file?")
     return tables[name]
+
+
+def single_values(path: str | Path) -> Table:
+    """The single values of all list tables of a STAR file in one table; an empty one where the file is not there."""
+    if not Path(path).is_file():
+        return Table("")
+    columns = {label: column for table in read(path).values() if table.is_list for label, column in table.columns.items()}
+    return Table("", columns, is_list=True)
 
 
 def leading_comments(path: str | Path) -> list[str]:

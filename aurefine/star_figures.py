@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aurefine.colours import BLUE, ORANGE
 from aurefine.errors import InputError
 from aurefine.star_operations import Histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
 _ENDINGS = (".png", ".pdf", ".svg", ".eps")
 
 

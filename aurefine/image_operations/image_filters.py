@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from aurefine import fft
+from aurefine import fft, fourier
 
 DOUBLE_ABOVE = 10.0  # a gain beyond this would lift the rounding of single precision into sight
 
@@ -23,7 +23,7 @@ def filter_images(images: np.ndarray, gain: Callable[[np.ndarray], np.ndarray], 
     half = fft.rfftn(images.astype(weights.dtype, copy=False), axes=(2,))
     spectrum = fft.fft(half[:, :, :columns], axis=1)
     if new_box:
-        spectrum = spectrum[:, _rows(box)]  # negative frequencies index from the end
+        spectrum = spectrum[:, fourier.frequencies(box)]  # negative frequencies index from the end
     parts = spectrum.view(weights.dtype)  # real and imaginary parts side by side: half the work of a product of complex numbers
     parts *= weights
     spectrum = fft.ifft(spectrum, axis=1, norm="forward", overwrite_x=True)
@@ -37,15 +37,9 @@ def filter_images(images: np.ndarray, gain: Callable[[np.ndarray], np.ndarray], 
 @lru_cache(maxsize=8)
 def _weights(gain: Callable[[np.ndarray], np.ndarray], box: int, new_box: int) -> np.ndarray:
     """The gain at each row and each column that passes at all, every column twice, divided by the number of pixels; float32 where that will do."""
-    rows = _rows(new_box)
+    rows = fourier.frequencies(new_box)
     weights = gain(np.sqrt(rows[:, None] ** 2 + np.arange(new_box // 2 + 1.0) ** 2))
     passing = np.flatnonzero(weights.any(axis=0))
     weights = weights[:, : passing[-1] + 1 if len(passing) else 1]
     kind = np.float32 if np.abs(weights).max() < DOUBLE_ABOVE else np.float64
     return np.repeat(weights / box**2, 2, axis=1).astype(kind)
-
-
-def _rows(box: int) -> np.ndarray:
-    """Integer frequencies of a full axis, Nyquist's positive."""
-    index = np.arange(box)
-    return np.where(index <= box // 2, index, index - box)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
 
 OVERWRITE = Option("overwrite", "--overwrite", "Replace output files that are there already", "I/O", False, "switch")
+
+
+def cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parsed values with RELION's `None` for "no file" as an empty name."""
+    return {name: "" if value == "None" else value for name, value in values.items()}
+
+
+def with_own_directory(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Cleaned values without --pipeline_control: a job with a directory of its own may replace its own files."""
+    given = cleaned(values)
+    if given.pop("pipeline_control", ""):
+        given["overwrite"] = True
+    return given
 
 
 def free(path: str | Path, overwrite: bool) -> Path:

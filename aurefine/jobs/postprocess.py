@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from aurefine.jobs.options import Option
+from aurefine.jobs.outputs import with_own_directory
 from aurefine.jobs.postprocess_form import FORM
 from aurefine.postprocessing.options import PostprocessOptions
 
@@ -66,10 +67,7 @@ OPTIONS = (
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> PostprocessOptions:
     """PostprocessOptions from parsed values (names of its fields). A job with a directory of its own may replace its own files."""
-    given: dict[str, Any] = {name: "" if value == "None" else value for name, value in values.items()}
-    if given.pop("pipeline_control", ""):
-        given["overwrite"] = True
-    return replace(_DEFAULT, **given, command_line=" ".join(arguments))
+    return replace(_DEFAULT, **with_own_directory(values), command_line=" ".join(arguments))
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aurefine.jobs.options import parse
+from aurefine.jobs.outputs import cleaned
 from aurefine.jobs.refine3d_flags import FLAGS
 from aurefine.jobs.refine3d_form import FORM, arguments_from_form
 from aurefine.refine.options import RefineOptions, notes, validate
@@ -23,16 +24,11 @@ OPTIONS = FLAGS
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> RefineOptions:
     """RefineOptions of a new run from parsed values (names of its fields), checked; raises InputError."""
-    return validate(replace(RefineOptions(), **_cleaned(values), command_line=" ".join(arguments)))
-
-
-def _cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
-    """RELION's `None` for "no file" becomes an empty name."""
-    return {name: "" if value == "None" else value for name, value in values.items()}
+    return validate(replace(RefineOptions(), **cleaned(values), command_line=" ".join(arguments)))
 
 
 def _stored_values(arguments: list[str]) -> Mapping[str, Any]:
-    return _cleaned(parse(NAME, SUMMARY, OPTIONS, arguments)[0])
+    return cleaned(parse(NAME, SUMMARY, OPTIONS, arguments)[0])
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
@@ -64,7 +60,7 @@ def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobC
     from aurefine.refine import checkpoint
     from aurefine.refine.loop import refine
 
-    given = _cleaned(values)
+    given = cleaned(values)
     print(f" Reading in {Path(given['continue_from']).name} ...")
     earlier = checkpoint.load(given["continue_from"], _stored_values)
     options, kept = checkpoint.continued_options(earlier, {**given, "command_line": " ".join(arguments)})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from aurefine.jobs.options import Option
-from aurefine.jobs.outputs import OVERWRITE
+from aurefine.jobs.outputs import OVERWRITE, with_own_directory
 from aurefine.validation.options import ValidateOptions
 
 NAME = "validate"
@@ -41,10 +41,7 @@ OPTIONS = (
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> ValidateOptions:
     """ValidateOptions from parsed values. A job with a directory of its own may replace its own files."""
-    given: dict[str, Any] = {name: "" if value == "None" else value for name, value in values.items()}
-    if given.pop("pipeline_control", ""):
-        given["overwrite"] = True
-    return replace(_DEFAULT, **given, command_line=" ".join(arguments))
+    return replace(_DEFAULT, **with_own_directory(values), command_line=" ".join(arguments))
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:

@@ -11,7 +11,7 @@ from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.mask_threshold import find_threshold
 from aurefine.reporting.facts import Facts
-from aurefine.reporting.history import map_path, numbers_of, stem_of
+from aurefine.reporting.history import map_path, newest, numbers_of
 
 _PALETTE = ("#0d4fa0", "#4fb3d9", "#f2f2f2", "#f5a35c", "#b2182b")  # fine to coarse; told apart by the colour-blind
 
@@ -85,12 +85,7 @@ def _mask(facts: Facts) -> Path | None:
 
 def _directions(facts: Facts) -> Path | None:
     """The newest `_angdist.bild`: of all particles, else of half 1."""
-    root = facts.root
-    named = [root.with_name(f"{root.name}_class001_angdist.bild")]
-    numbers = reversed(numbers_of(root, "half1_class001_angdist.bild"))
-    stems = (stem_of(root, number) for number in numbers)
-    named += [stem.with_name(f"{stem.name}_half1_class001_angdist.bild") for stem in stems]
-    return next((path for path in named if path.is_file()), None)
+    return newest(facts.root, "class001_angdist.bild", "half1_class001_angdist.bild")
 
 
 def _surface(model: str, voxel: float, level: float, colour: str) -> list[str]:

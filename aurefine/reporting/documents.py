@@ -14,7 +14,7 @@ from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.reporting import chimerax, methods, page, sheet
 from aurefine.reporting.facts import Facts, read_facts
-from aurefine.reporting.history import iterations
+from aurefine.reporting.history import find_root, iterations
 from aurefine.reporting.page import Drawn
 from aurefine.reporting.plots import all_plots, to_files
 from aurefine.reporting.postprocess_plots import FILE, PostprocessCurves, read_curves
@@ -59,17 +59,22 @@ class Documents:
         views = {**{kind: draw_directions(angles, symmetry, kind) for kind in ("png", "pdf")}, "csv": directions_csv(angles)}
         return [*drawn, Drawn("directions", "Viewing directions of the particles and their symmetry mates, equal-area", views)]
 
+    @cached_property
+    def chimerax(self) -> str:
+        """`view.cxc`; the maps are read for its contours."""
+        return chimerax.commands(self.facts, self.folder)
+
     def make(self, name: str) -> bytes:
         """One file of KINDS."""
         if name == "report.html":
             return self._html().encode()
         if name in ("report.pdf", "report.png"):
             return sheet.draw(self.facts, self.report, self.postprocessed, name.rpartition(".")[2])
-        return (methods.text(self.facts) if name == "methods.txt" else chimerax.commands(self.facts, self.folder)).encode()
+        return (methods.text(self.facts) if name == "methods.txt" else self.chimerax).encode()
 
     def _html(self) -> str:
         facts = self.facts
-        return page.html(facts, self.figures, draw_sections(self.report), sheet.title(facts), chimerax.commands(facts, self.folder))
+        return page.html(facts, self.figures, draw_sections(self.report), sheet.title(facts), self.chimerax)
 
 
 def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:
@@ -77,9 +82,9 @@ def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:
 
     InputError where there is no run, or the folder cannot be written.
     """
-    facts = read_facts(place)
-    target = Path(folder) if folder else facts.root.parent / "report"
-    documents = Documents(facts.root, target)
+    root = find_root(Path(place))
+    documents = Documents(root, Path(folder) if folder else root.parent / "report")
+    target, _ = documents.folder, documents.facts  # no folder is made where there is no run
     try:
         (target / "plots").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -104,15 +104,28 @@ def numbers_of(root: Path, ending: str) -> list[int]:
     numbers: set[int] = set()
     for path in (path for each in roots_of(root) for path in each.parent.glob(f"{glob.escape(each.name)}_it???_{ending}")):
         digits = path.name.removesuffix(f"_{ending}")[-3:]
-        if digits.isdecimal() and stem_of(root, int(digits)).with_name(f"{stem_of(root, int(digits)).name}_{ending}") == path:
+        if digits.isdecimal() and _of(stem_of(root, int(digits)), ending) == path:
             numbers.add(int(digits))
     return sorted(numbers)
 
 
+def newest(root: Path, ending: str, of_iterations: str = "") -> Path | None:
+    """The newest file of a run with an ending such as `data.star`, that of the end first; None where there is none.
+
+    `of_iterations`: the ending in iterations, where it is another one.
+    """
+    earlier = of_iterations or ending
+    named = [_of(root, ending), *(_of(stem_of(root, number), earlier) for number in reversed(numbers_of(root, earlier)))]
+    return next((path for path in named if path.is_file()), None)
+
+
+def _of(stem: Path, ending: str) -> Path:
+    return stem.with_name(f"{stem.name}_{ending}")
+
+
 def particles_of(root: Path) -> Path | None:
     """The newest particle file of a run; None where there is none."""
-    stems = [root, *(stem_of(root, number) for number in reversed(numbers_of(root, "data.star")))]
-    return next((path for stem in stems if (path := stem.with_name(f"{stem.name}_data.star")).is_file()), None)
+    return newest(root, "data.star")
 
 
 def _iteration(stem: Path, number: int) -> Iteration | None:
@@ -122,26 +135,18 @@ def _iteration(stem: Path, number: int) -> Iteration | None:
         optimiser = _LISTS.get(stem.with_name(f"{stem.name}_optimiser.star"))
     except InputError:
         return None
-    order = _number(sampling, "rlnHealpixOrder")
-    oversampling = int(_number(optimiser, "rlnAdaptiveOversampleOrder") or 0)
+    order = number_in(sampling, "rlnHealpixOrder")
+    oversampling = int(number_in(optimiser, "rlnAdaptiveOversampleOrder") or 0)
     return Iteration(
         number=number, model=model, step=angular_step(int(order), oversampling) if order is not None else None,
-        offset_range=_number(sampling, "rlnOffsetRange"), offset_step=_halved(_number(sampling, "rlnOffsetStep"), oversampling),
+        offset_range=number_in(sampling, "rlnOffsetRange"), offset_step=_halved(number_in(sampling, "rlnOffsetStep"), oversampling),
         symmetry=str(sampling.value("rlnSymmetryGroup", "")), changes_angles=_known(optimiser, "rlnChangesOptimalOrientations"),
-        changes_offsets=_known(optimiser, "rlnChangesOptimalOffsets"), converged=bool(_number(optimiser, "rlnHasConverged")),
+        changes_offsets=_known(optimiser, "rlnChangesOptimalOffsets"), converged=bool(number_in(optimiser, "rlnHasConverged")),
     )  # fmt: skip
 
 
 def _halved(step: Number, times: int) -> Number:
     return None if step is None else step / 2**times
-
-
-def _read_list(path: Path) -> Table:
-    """All single values of a STAR file; an empty table where the file is not there."""
-    if not path.is_file():
-        return Table("")
-    columns = {label: column for table in star.read(path).values() if table.is_list for label, column in table.columns.items()}
-    return Table("", columns, is_list=True)
 
 
 def _read_model(path: Path) -> ModelSummary:
@@ -152,12 +157,11 @@ def _read_model(path: Path) -> ModelSummary:
     general, classes, shells = tables["model_general"], tables["model_classes"], tables["model_class_1"]
     noise = [_numbers(tables[name], "rlnSigma2Noise") for name in tables if re.fullmatch(r"model_(optics_)?group_\d+", name)]
     return ModelSummary(
-        resolution=_number(general, "rlnCurrentResolution"), pmax=_known(general, "rlnAveragePmax") or None,  # 0 before the first expectation
-
+        resolution=number_in(general, "rlnCurrentResolution"), pmax=_known(general, "rlnAveragePmax") or None,  # 0 before the first expectation
         accuracy_angles=_known(classes, "rlnAccuracyRotations") or None,  # 0 before the first estimate
         accuracy_offsets=_known(classes, "rlnAccuracyTranslationsAngst") or _known(classes, "rlnAccuracyTranslations") or None,
-        image_size=_number(general, "rlnCurrentImageSize"), local=bool(_number(general, "rlnOrientationalPriorMode")),
-        box=int(_number(general, "rlnOriginalImageSize") or 0), pixel_size=_number(general, "rlnPixelSize") or 1.0,
+        image_size=number_in(general, "rlnCurrentImageSize"), local=bool(number_in(general, "rlnOrientationalPriorMode")),
+        box=int(number_in(general, "rlnOriginalImageSize") or 0), pixel_size=number_in(general, "rlnPixelSize") or 1.0,
         fsc=_numbers(shells, "rlnGoldStandardFsc"), tau2=_numbers(shells, "rlnReferenceTau2"), noise=noise[:8], ssnr=_numbers(shells, "rlnSsnrMap"),
     )  # fmt: skip
 
@@ -166,19 +170,20 @@ def _numbers(table: Table, label: str) -> list[Number]:
     return [float(value) if np.isfinite(value) else None for value in np.asarray(table.columns.get(label, ()), dtype=float)]
 
 
-def _number(table: Table, label: str) -> Number:
+def number_in(table: Table, label: str) -> Number:
+    """First value of a column, None where it is absent, no number or not finite."""
     value = table.value(label)
     return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
 
 
 def _known(table: Table, label: str) -> Number:
     """RELION writes 999 for what it has not estimated yet."""
-    value = _number(table, label)
+    value = number_in(table, label)
     return None if value is None or value >= 999 or value < 0 else value
 
 
 _MODELS: FileCache[ModelSummary] = FileCache(_read_model, 400)
-_LISTS: FileCache[Table] = FileCache(_read_list, 800)
+_LISTS: FileCache[Table] = FileCache(star.single_values, 800)
 
 
 def crossing(model: ModelSummary, threshold: float) -> Number:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aurefine.reporting.history import Iteration, ModelSummary, Number, crossing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito, as in figures.py
 FORMATS = {"png": "image/png", "pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
 
 

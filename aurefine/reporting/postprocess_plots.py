@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from aurefine import star
+from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aurefine.errors import InputError
 from aurefine.reporting.history import Number
-from aurefine.reporting.plots import BLUE, GREEN, GREY, ORANGE, PINK, Plot, Series
+from aurefine.reporting.plots import Plot, Series
 from aurefine.star import Table
 
 FILE = "postprocess.star"

@@ -89,7 +89,7 @@ def measure(one: np.ndarray, two: np.ndarray, half_angle: float = 20.0, step: fl
     n, grid = len(one), cells(step)
     sums = np.zeros((4, n // 2 + 1, len(grid)))
     _bin(fourier.transform_map(one), fourier.transform_map(two), grid.step, grid.start, grid.count, sums)
-    whole = _correlation(sums.sum(axis=2))
+    whole = fsc.of_sums(sums.sum(axis=2))
     whole[0] = 1.0
     flat, limit = sums.reshape(-1, len(grid)), math.cos(math.radians(half_angle))
     curves = np.empty((len(grid), n // 2 + 1))
@@ -97,7 +97,7 @@ def measure(one: np.ndarray, two: np.ndarray, half_angle: float = 20.0, step: fl
         part = slice(start, start + _AT_A_TIME)
         inside = (np.abs(grid.directions @ grid.directions[part].T) >= limit).astype(np.float64)
         cone = (flat @ inside).reshape(4, n // 2 + 1, -1)
-        curves[part] = np.where(cone[3] < FEWEST, whole[:, None], _correlation(cone)).T
+        curves[part] = np.where(cone[3] < FEWEST, whole[:, None], fsc.of_sums(cone)).T
     return ConicalFsc(grid, half_angle, curves, whole)
 
 
@@ -110,12 +110,6 @@ def sphericity(points: np.ndarray) -> float:
     area = 0.5 * np.linalg.norm(normal, axis=1).sum()
     volume = np.abs(np.einsum("ij,ij->i", corners[:, 0], normal)).sum() / 6
     return float(np.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / max(area, 1e-30))
-
-
-def _correlation(sums: np.ndarray) -> np.ndarray:
-    """FSC of sums [3 or more, ...]: cross term and both powers; 0 where there is no power."""
-    norm = np.sqrt(sums[1] * sums[2])
-    return np.divide(sums[0], norm, out=np.zeros_like(norm), where=norm > 0)
 
 
 @njit(cache=True)

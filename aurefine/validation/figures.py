@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aurefine.figures import BLUE, GREEN, GREY, ORANGE, PINK, label_resolutions, mollweide, tidy
+from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
+from aurefine.figures import label_resolutions, mollweide, new_figure, tidy
 from aurefine.validation.result import Validation
 from aurefine.validation.sphere import Cells
 
@@ -20,11 +21,7 @@ _PER_COLUMN = 8  # rows of the table in the picture
 
 def draw(found: Validation, *paths: Path) -> None:
     """Write the picture to every path (PNG, PDF by its ending)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13.5, 9.4), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13.5, 9.4)
     grid = figure.add_gridspec(3, 4, left=0.05, right=0.985, top=0.9, bottom=0.02, hspace=0.42, wspace=0.28, height_ratios=[1, 1, 0.72])
     figure.text(0.05, 0.955, f"Validation of {found.notes.get('Run', '')}", fontsize=15, fontweight="bold")
     facts = [f"{name.lower()}: {found.notes[name]}" for name in ("Particles", "Symmetry", "Half maps", "Mask") if name in found.notes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
 from aurefine.postprocessing.inputs import HalfMaps, read_half_maps, read_mask
 from aurefine.postprocessing.options import PostprocessOptions
-from aurefine.run_report import find_root
+from aurefine.reporting.history import find_root, number_in
 from aurefine.validation.options import ValidateOptions
 
 _ENDS = ("_data.star", "_optimiser.star", "_model.star", "_sampling.star", "_half1_class001_unfil.mrc", "_half2_class001_unfil.mrc", "_class001.mrc")
@@ -70,9 +69,9 @@ def find(options: ValidateOptions) -> RunFiles:
     if not half1 and not data:
         raise InputError(f"{options.run}: neither {root.name}_half1_class001_unfil.mrc nor {root.name}_data.star is there; give the directory of a "
                          "finished refinement, or one of its two unfiltered half maps")  # fmt: skip
-    optimiser, sampling = _list(root, "_optimiser.star"), _list(root, "_sampling.star")
-    symmetry, diameter = str(sampling.get("rlnSymmetryGroup", "")), _number(optimiser.get("rlnParticleDiameter"))
-    return RunFiles("/".join(root.parts[-3:]), half1, half2, data, symmetry, diameter, bool(optimiser.get("rlnDoCorrectCtf", True)))
+    optimiser, sampling = (star.single_values(root.with_name(f"{root.name}{end}")) for end in ("_optimiser.star", "_sampling.star"))
+    symmetry, diameter = str(sampling.value("rlnSymmetryGroup", "")), number_in(optimiser, "rlnParticleDiameter") or 0.0
+    return RunFiles("/".join(root.parts[-3:]), half1, half2, data, symmetry, diameter, bool(optimiser.value("rlnDoCorrectCtf", True)))
 
 
 def _root(path: Path) -> Path:
@@ -97,17 +96,6 @@ def _root(path: Path) -> Path:
 def _existing(root: Path, end: str) -> str:
     path = root.with_name(f"{root.name}{end}")
     return str(path) if path.is_file() else ""
-
-
-def _list(root: Path, end: str) -> Mapping[str, object]:
-    """First values of all list tables of one of the run's STAR files; nothing where it is not there."""
-    name = _existing(root, end)
-    tables = star.read(name).values() if name else ()
-    return {label: table.value(label) for table in tables if table.is_list for label in table.columns}
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else 0.0
 
 
 def read(options: ValidateOptions) -> Given:

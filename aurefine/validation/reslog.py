@@ -121,7 +121,7 @@ def add(found: Validation, given: Given, options: ValidateOptions, control: JobC
     halves = tuple(np.flatnonzero(particles.random_subset == number) for number in (1, 2))
     if min(map(len, halves)) < 4 * _FEWEST:
         return missing(f"{given.files.data}: 100 particles of each half (rlnRandomSubset) were expected, {min(map(len, halves))} are there")
-    finest = fsc.resolution_at(fsc.of_maps(*given.masked), 0.143, given.halves.box, given.halves.pixel_size)
+    finest = found.value("fsc_masked") or 0.0
     curve = measure((halves[0], halves[1]), _maker(particles, given, 0.85 * finest), given.mask, given.halves.pixel_size,
                     options.random_seed, control.check)  # fmt: skip
     _keep(found, curve, fit(curve))

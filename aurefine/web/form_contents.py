@@ -10,6 +10,7 @@ from pathlib import Path
 from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.jobs.form import YES
+from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.symmetry import point_group
 
 _HEAD_BYTES = 1 << 18  # of a STAR file: all labels and the optics groups lie there
@@ -69,10 +70,11 @@ def half_maps(job: str, path: Path | None) -> Iterator[Problem]:
     """Of a post-processing: a map that is none of two halves, or whose other half is missing."""
     if job != "PostProcess" or path is None:
         return
-    if "half1" not in path.name and "half2" not in path.name:
+    try:
+        other = Path(PostprocessOptions(half1=str(path)).second_half)
+    except InputError:
         yield Problem("fn_in", "error", "This is no half map: expected one with half1 or half2 in its name, such as run_half1_class001_unfil.mrc.")
         return
-    other = path.with_name(path.name.replace("half1", "half2") if "half1" in path.name else path.name.replace("half2", "half1"))
     if not other.is_file():
         yield Problem("fn_in", "error", f"The other half, {other.name}, is not beside it.")
 

@@ -138,7 +138,7 @@ def _shown(folder: Folder, directory: Path, suffixes: tuple[str, ...]) -> list[d
 def _pictures(folder: Folder, directory: Path) -> list[dict[str, str]]:
     """Pictures that a job has made; the plots of a post-processing are drawn from their numbers instead."""
     drawn = ("_fsc.png", "_guinier.png") if (directory / POSTPROCESS).is_file() else ()
-    return [each for each in _shown(folder, directory, (".png",)) if not each["name"].endswith(drawn or ("\0",))]
+    return [each for each in _shown(folder, directory, (".png",)) if not each["name"].endswith(drawn)]
 
 
 def _start_log(directory: Path, status: str) -> str:
