@@ -7,7 +7,7 @@ and no symmetry besides the one asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,10 @@ class Molecule:
         """Diameter (Angstrom) of the sphere about the origin that holds all of it."""
         return float(2 * np.linalg.norm(self.positions, axis=1).max())
 
+    def moved(self, rotation: np.ndarray, shift: np.ndarray) -> Molecule:
+        """Turned by `rotation` [3, 3] (a mirror image is one, too), then moved by `shift` [3] Angstrom."""
+        return replace(self, positions=self.positions @ np.asarray(rotation, float).T + np.asarray(shift, float))
+
     def envelope(self, frequency2: np.ndarray, b_factor: float) -> np.ndarray:
         """Factor on the points' transform at squared frequencies (1/Angstrom^2): atoms' width, B-factor and displaced ice."""
         solvent = 1 - SOLVENT_SHARE * np.exp(-SOLVENT_B * frequency2 / 4)
@@ -73,15 +77,15 @@ class Molecule:
         return nufft.to_map(transform * self.envelope(frequency2, b_factor)).astype(np.float32)
 
 
-def from_model(path: str | Path) -> Molecule:
+def from_model(path: str | Path, centred: bool = True) -> Molecule:
     """An atomic model (mmCIF or PDB; needs the optional package gemmi), every atom weighted by its atomic number.
 
-    The mean position of all atoms becomes the origin; the axes stay those of the file.
+    The mean position of all atoms becomes the origin, unless `centred` is false; the axes stay those of the file.
     """
     try:
         import gemmi
     except ImportError:
-        raise InputError(f"{path}: reading atomic models needs the package gemmi; install it with `pip install aurefine[models]`.") from None
+        raise InputError(f"{path}: reading atomic models needs the package gemmi; install it with `pip install aurefine[model]`.") from None
     try:
         structure = gemmi.read_structure(str(path))
     except (RuntimeError, ValueError, OSError) as error:
@@ -92,7 +96,7 @@ def from_model(path: str | Path) -> Molecule:
         raise InputError(f"{path}: holds no atoms; give an atomic model with coordinates.")
     positions = np.array([atom.pos.tolist() for atom in atoms])
     weights = np.array([atom.element.atomic_number * atom.occ for atom in atoms])
-    return Molecule(positions - positions.mean(axis=0), weights, blur=15.0)
+    return Molecule(positions - positions.mean(axis=0) if centred else positions, weights, blur=15.0)
 
 
 def generate(point_group: str = "D2", seed: int = 0, shape: Shape | None = None) -> Molecule:

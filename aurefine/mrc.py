@@ -21,6 +21,7 @@ __all__ = ["Header", "Stack", "StackWriter", "all_finite", "read_header", "read_
 _HEADER_BYTES = 1024
 _KINDS = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _MODE_FLOAT32, _MODE_FLOAT16 = 2, 12
+_FARTHEST = 1e6  # Angstrom: an origin beyond is not one
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Header:
     states_pixel_size: bool
     axes: tuple[int, int, int]  # MAPC, MAPR, MAPS: 1, 2, 3 for x, y, z
     space_group: int
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # Angstrom (x, y, z) of the first voxel, where programs for models place it
 
     @property
     def section_bytes(self) -> int:
@@ -232,7 +234,22 @@ def _parse(path: str, raw: bytes) -> Header:
         states_pixel_size=bool(stated),
         axes=(axes[0], axes[1], axes[2]),
         space_group=int(whole[22]),
+        origin=_origin(whole, real, axes),
     )
+
+
+def _origin(whole: np.ndarray, real: np.ndarray, axes: tuple[int, ...]) -> tuple[float, float, float]:
+    """ORIGIN where one is stated, else NXSTART and its sisters (in file order) in voxels of their axis; zero where neither makes sense."""
+    stated = real[49:52].astype(float)
+    if np.isfinite(stated).all() and stated.any() and np.abs(stated).max() < _FARTHEST:
+        return (float(stated[0]), float(stated[1]), float(stated[2]))
+    found = [0.0, 0.0, 0.0]
+    for place, axis in enumerate(axes):
+        sampling, cell = int(whole[6 + axis]), float(real[9 + axis])
+        step = cell / sampling if sampling > 0 and np.isfinite(cell) else 0.0
+        start = int(whole[4 + place]) * step
+        found[axis - 1] = start if abs(start) < _FARTHEST else 0.0
+    return (found[0], found[1], found[2])
 
 
 def _read_sections(header: Header, first: int, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The validation job: resolution, anisotropy and orientation sampling of a refinement, in one table and picture."""
+"""The validation job: resolution, model, hand, anisotropy and orientation sampling of a refinement, in one table and picture."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ OPTIONS = (
     _option("--i2", "half2", "Other half map", "I/O", "file", "The other half map, where its name is not that of --i with half1 for half2"),
     _option("--data", "data", "Particles", "I/O", "file", "Refined particles (_data.star), where they do not lie beside the half maps"),
     _option("--mask", "mask", "Solvent mask", "I/O", "file", "Solvent mask; without one a sphere of the particle's diameter"),
+    _option("--model", "model", "Atomic model", "I/O", "file", "Atomic model (mmCIF or PDB): map-model FSC and hand"),
+    _option("--reference_map", "reference_map", "Reference map", "I/O", "file", "Map of the same molecule with a hand that is known, for the hand"),
     OVERWRITE,
     _option("--angpix", "pixel_size", "Pixel size", "Measures", "float", "Calibrated pixel size; negative: that of the header", "A"),
     _option("--sym", "symmetry", "Point group", "Measures", "text", "Point group; empty: that of the refinement"),
     _option("--cone", "cone", "Cone", "Measures", "float", "Half-angle of the cones of the directional FSC", "deg"),
     _option("--fourier_radius", "fourier_radius", "Fourier radius", "Measures", "int", "Shell on which the sampling by the views is counted"),
     _option("--skip_reslog", "skip_reslog", "Skip ResLog", "Measures", "switch", "No reconstructions of subsets of the particles"),
+    _option("--fit_model", "fit_model", "Fit the model", "Measures", "switch", "Move the model to where it fits before its FSC is taken"),
+    _option("--skip_hand", "skip_hand", "Skip the hand", "Measures", "switch", "No search with both hands of the model or reference map"),
     _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of random phases and random subsets"),
     _option("--j", "threads", "Threads", "Running", "int", "Threads; 0: all cores"),
     Option("pipeline_control", "--pipeline_control", "Job directory", "Running", "", "text", "Directory where the job says how it ended"),

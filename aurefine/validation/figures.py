@@ -27,7 +27,7 @@ def draw(found: Validation, *paths: Path) -> None:
     facts = [f"{name.lower()}: {found.notes[name]}" for name in ("Particles", "Symmetry", "Half maps", "Mask") if name in found.notes]
     figure.text(0.05, 0.93, ", ".join(facts), fontsize=10, color="#333333")
     panels = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in range(4)]
-    draws = (draw_fsc, draw_cones, draw_directions, draw_sampling, draw_efficiency, draw_reslog)
+    draws = (draw_fsc, draw_cones, draw_directions, draw_model, draw_sampling, draw_efficiency, draw_reslog)
     for axes, panel in zip(panels, draws, strict=False):
         panel(axes, found)
     for axes in panels[len(draws) :]:
@@ -43,6 +43,13 @@ def draw_fsc(axes: Axes, found: Validation) -> None:
     lines = (("unmasked", GREEN, "--", "unmasked"), ("masked", ORANGE, "--", "masked"), ("randomised", PINK, ":", "phases randomised"),
              ("corrected", BLUE, "-", "corrected"))  # fmt: skip
     _curves(axes, found, "fsc", lines, 0.143, "Half maps", "fsc_unmasked")
+
+
+def draw_model(axes: Axes, found: Validation) -> None:
+    """The map and both half maps against the atomic model, and what the half maps lead to expect."""
+    lines = (("model_half1", GREEN, "--", "half map 1"), ("model_half2", PINK, ":", "half map 2"), ("expected", GREY, "-", "expected of half maps"),
+             ("model", BLUE, "-", "map"))  # fmt: skip
+    _curves(axes, found, "model_fsc", lines, 0.5, "Against the model", "model_fsc")
 
 
 def draw_cones(axes: Axes, found: Validation) -> None:
@@ -161,8 +168,8 @@ def _absent(axes: Axes, found: Validation, title: str, key: str) -> None:
     """An empty panel with the reason."""
     import textwrap
 
-    reason = next((each.text for each in found.measures if each.key == key), "not computed")
-    words = "\n".join(textwrap.wrap(f"not computed: {reason}", 34))
+    reason = next((f"not computed: {each.text}" for each in found.measures if each.key == key), "not asked for")
+    words = "\n".join(textwrap.wrap(reason, 34))
     axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color=GREY, transform=axes.transAxes)
     axes.set_title(title, fontsize=10)
     axes.set_axis_off()

@@ -24,6 +24,10 @@ class ValidateOptions:
     cone: float = 20.0  # half-angle
     fourier_radius: int = 50  # shell on which orientations are counted
     skip_reslog: bool = False
+    model: str = ""  # mmCIF or PDB
+    fit_model: bool = False  # moved to where it fits, instead of as it stands
+    reference_map: str = ""  # of the same molecule, for its hand
+    skip_hand: bool = False
     random_seed: int = 0
     threads: int = 0  # 0: all cores
     overwrite: bool = False
