@@ -16,7 +16,6 @@ from aurefine.mrc import Stack
 _THREADS = 8  # enough to keep a disk or a network file system busy; decoding is cheap
 _IMAGES_AT_A_TIME = 512  # so that one large stack is read in parallel too
 _MOST_DIGITS = 18  # of an image's number: a 64-bit integer holds it
-_FAR_OFF = 1e4  # an image whose spread differs from the others' by this factor was scaled by mistake
 
 
 @dataclass(frozen=True)
@@ -97,23 +96,6 @@ def open_images(names: np.ndarray, star_path: str | Path, label: str, rows: np.n
             f"({len(beyond)} rows ask for images beyond their stack); the STAR file and the stacks do not belong together"
         )
     return ImageSource(stacks, stack_index, image_index)
-
-
-def find_bad_images(images: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Images [n, y, x] that would poison a refinement: mask [n] of bad ones and a reason for each image ('' for good ones).
-
-    Bad are images with values not finite, images that are constant, and images whose spread is far from the others' (factor 1e4).
-    """
-    flat = images.reshape(len(images), -1)
-    finite = np.isfinite(flat).all(axis=1)
-    spread = np.zeros(len(flat))
-    spread[finite] = flat[finite].std(axis=1, dtype=np.float64)
-    constant = finite & (np.ptp(np.where(finite[:, None], flat, 0), axis=1) == 0)
-    good = finite & ~constant
-    typical = float(np.median(spread[good])) if good.any() else 1.0
-    far_off = good & ((spread > _FAR_OFF * typical) | (spread * _FAR_OFF < typical))
-    reasons = np.select([~finite, constant, far_off], ["values that are not finite", "blank", "scaled unlike the other images"], "")
-    return ~good | far_off, [str(reason) for reason in reasons]
 
 
 def normalisation_warning(images: np.ndarray, radius: float, names: Sequence[str] | np.ndarray = ()) -> str | None:

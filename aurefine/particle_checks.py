@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aurefine.errors import InputError
-from aurefine.image_source import ImageSource, find_bad_images
+from aurefine.image_source import ImageSource
 from aurefine.optics import OpticsGroup
 from aurefine.star import Table
 
@@ -70,17 +70,3 @@ def pixel_size_warnings(groups: tuple[OpticsGroup, ...], optics_index: np.ndarra
         if abs(ratio - 1) > 0.005:
             warnings.append(f"{text}; the value of the STAR file is used")
     return tuple(warnings)
-
-
-def refuse_bad_images(images: np.ndarray, path: str, rows: np.ndarray, names: np.ndarray) -> None:
-    """InputError when an image [n, y, x] has NaN, infinite or constant values, or a scale of its own: its likelihood would poison every sum.
-
-    `rows` [n] and `names` [n] are the particles' rows in the STAR file `path` and their rlnImageName.
-    """
-    bad, reasons = find_bad_images(images)
-    if bad.any():
-        listed = [f"row {rows[place]} ({names[place]}): {reasons[place]}" for place in np.flatnonzero(bad)[:3]]
-        raise InputError(
-            f"{path}: {int(bad.sum())} of {len(images)} images cannot be used: {'; '.join(listed)}{' ...' if bad.sum() > 3 else ''}. "
-            "Remove these rows from the STAR file, or extract the particles again."
-        )

@@ -12,11 +12,11 @@ import numpy as np
 from aurefine import cryosparc, star
 from aurefine import optics as optics_room
 from aurefine.errors import InputError
-from aurefine.image_source import ImageSource, find_bad_images, normalisation_warning, open_images
+from aurefine.image_source import ImageSource, normalisation_warning, open_images
 from aurefine.optics import OpticsGroup
 from aurefine.particle_checks import Columns, check_boxes, pixel_size_warnings
 
-__all__ = ["CtfTable", "ImageSource", "OpticsGroup", "ParticleSet", "find_bad_images", "load", "normalisation_warning", "without_job_prefix"]
+__all__ = ["CtfTable", "ImageSource", "OpticsGroup", "ParticleSet", "load", "normalisation_warning", "without_job_prefix"]
 
 _JOB_PREFIX = re.compile(r"^(?:.*/)?[A-Za-z0-9_]+/job\d{3,}/")  # MotionCorr/job002/ and the like
 _SUBSET_ADVICE = "remove the column to get new random half-sets, or give every particle 1 or 2"

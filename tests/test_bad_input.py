@@ -65,9 +65,10 @@ def put(label: str, value) -> Callable[[dict], dict]:
     return lambda columns: {**columns, label: np.full(len(next(iter(columns.values()))), value)}
 
 
-def spoil_image(values) -> None:
+def spoil_images(values, count: int = 3) -> None:
+    """More than are set aside as accidents, unless `count` is smaller."""
     images = mrc.Stack(STACK).read(np.arange(12))
-    images[4] = values
+    images[4 : 4 + count] = values
     mrc.write_stack(STACK, images, PIXEL_SIZE)
 
 
@@ -120,8 +121,8 @@ CASES: dict[str, tuple[Callable[[], object], dict[str, str | None], str]] = {
     "no image names": (lambda: edit("particles", drop("rlnImageName")), {}, "particles.star: no table of particles"),
     "wrong box": (lambda: edit("optics", put("rlnImageSize", 64)), {}, "row 1: .*holds images of 32 x 32 pixels, but rlnImageSize .* is 64"),
     "wrong pixel size": (lambda: edit("optics", put("rlnImagePixelSize", 4.0)), {}, "has 4 Angstrom per pixel, but .* says 8"),
-    "an image is NaN": (lambda: spoil_image(np.nan), {}, r"000005@Particles/micrograph_0001.mrcs"),
-    "an image is blank": (lambda: spoil_image(0), {}, r"000005@Particles/micrograph_0001.mrcs"),
+    "many images are NaN": (lambda: spoil_images(np.nan), {}, r"3 of 24 images cannot be used: row 5 \(000005@Particles/.*\): not_finite"),
+    "many images are blank": (lambda: spoil_images(0), {}, r"3 of 24 images cannot be used: row 5 .*: constant.* Extract the particles"),
     "truncated stack": (lambda: truncate(STACK, 10000), {}, f"{STACK}: truncated"),
     "stack shorter than the STAR file": (
         lambda: mrc.write_stack(STACK, mrc.Stack(STACK).read(np.arange(9)), PIXEL_SIZE), {}, "that stack holds only 9 images",
@@ -206,7 +207,7 @@ def run_program(line: list[str], **further) -> subprocess.CompletedProcess:
 
 
 def test_the_program_itself_ends_with_code_2_and_says_so_to_the_pipeliner(project):
-    spoil_image(np.nan)
+    spoil_images(np.nan)
     done = run_program([*arguments(), "--pipeline_control", "out/"])
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert [path.name for path in (project / "out").iterdir()] == ["RELION_JOB_EXIT_FAILURE"]

@@ -7,7 +7,6 @@ import pytest
 
 from aurefine import mrc, particles, star
 from aurefine.errors import InputError
-from aurefine.particle_checks import refuse_bad_images
 
 OPTICS = {
     "rlnOpticsGroup": [1, 2],
@@ -273,27 +272,6 @@ def test_images_of_two_sizes_are_not_read_together(project, tmp_path):
         particle_set.read_images(np.array([0, 3]))
 
 
-def test_images_that_would_poison_a_refinement_are_found():
-    images = np.random.default_rng(0).normal(size=(6, 8, 8)).astype(np.float32)
-    images[1, 2, 3] = np.nan
-    images[2] = 5.0
-    images[3, 0, 0] = -np.inf
-    images[4] *= 1e6
-    mask, reasons = particles.find_bad_images(images)
-    assert mask.tolist() == [False, True, True, True, True, False]
-    assert reasons == ["", "values that are not finite", "blank", "values that are not finite", "scaled unlike the other images", ""]
-    assert particles.find_bad_images(np.zeros((2, 4, 4)))[0].all()
-
-
-def test_bad_images_are_named_by_row_and_image():
-    images = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
-    rows, names = np.array([4, 7, 9]), np.array(["1@a.mrcs", "2@a.mrcs", "3@a.mrcs"], object)
-    refuse_bad_images(images, "p.star", rows, names)
-    images[1] = 3
-    with pytest.raises(InputError, match=r"p.star: 1 of 3 images cannot be used: row 7 \(2@a.mrcs\): blank"):
-        refuse_bad_images(images, "p.star", rows, names)
-
-
 def test_an_unnormalised_background_is_told():
     images = np.random.default_rng(0).normal(size=(4, 32, 32))
     assert particles.normalisation_warning(images, 12) is None
@@ -329,7 +307,7 @@ def test_real_particles_have_the_groups_and_images_that_relion_saw(shared_data):
     groups = star.read(shared_data / "relion5_betagal_run" / "run_it001_half1_model.star")["model_groups"]
     assert list(particle_set.group_names) == groups["rlnGroupName"].tolist()
     images = particle_set.read_images(np.arange(0, particle_set.count, 100))
-    assert not particles.find_bad_images(images)[0].any() and particles.normalisation_warning(images, 28.2) is None
+    assert particles.normalisation_warning(images, 28.2) is None
 
 
 def test_names_of_images_found_beside_the_star_file_lead_from_the_current_folder(project, tmp_path, monkeypatch):

@@ -11,9 +11,9 @@ import torch
 from aurefine import ctf, mask
 from aurefine.fourier import PixelList, frequencies, round_half_away
 from aurefine.optics import OpticsGroup
-from aurefine.particle_checks import refuse_bad_images
 from aurefine.particles import ParticleSet
 from aurefine.refine import image_passes
+from aurefine.refine.examination import Examination
 from aurefine.refine.options import RefineOptions
 
 _READ_CHUNK = 512
@@ -21,27 +21,35 @@ _PIXELS_TOGETHER = 4_000_000  # of whole images that are transformed at a time (
 
 
 class ImageCache:
-    """All images of a particle set in memory, float16 where their range allows it; box sizes may differ between optics groups."""
+    """All images of a particle set in memory, float16 where their range allows it; box sizes may differ between optics groups.
 
-    def __init__(self, particles: ParticleSet) -> None:
+    `examination` looks at each image on its way; what it finds unusable is blank here, and `keep` then leaves it out.
+    """
+
+    def __init__(self, particles: ParticleSet, examination: Examination | None = None) -> None:
         self.row = np.empty(particles.count, np.int64)
         self.stacks: list[torch.Tensor] = []
         for group in range(len(particles.optics)):
             members = np.flatnonzero(particles.optics_index == group)
             self.row[members] = np.arange(len(members))
-            self.stacks.append(self._load(particles, members, particles.optics[group].box))
+            self.stacks.append(self._load(particles, members, particles.optics[group].box, examination))
 
     @staticmethod
-    def _load(particles: ParticleSet, members: np.ndarray, box: int) -> torch.Tensor:
+    def _load(particles: ParticleSet, members: np.ndarray, box: int, examination: Examination | None) -> torch.Tensor:
         stack = torch.empty((len(members), box, box), dtype=torch.float16)
         for start in range(0, len(members), _READ_CHUNK):
             rows = members[start : start + _READ_CHUNK]
             images = particles.read_images(rows)
-            refuse_bad_images(images, particles.path, particles.source_row[rows], particles.table["rlnImageName"][rows])
+            if examination is not None:
+                images[examination.look(rows, images)] = 0
             if stack.dtype == torch.float16 and np.abs(images).max() > 1e4:
                 stack = stack.to(torch.float32)  # far off the usual unit variance: keep all digits
             stack[start : start + len(rows)] = torch.from_numpy(images)
         return stack
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Serve particles `rows` alone, numbered anew from 0."""
+        self.row = self.row[rows]
 
     def read(self, group: int, indices: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         """float32 [k, box, box] images of particles `indices`, all of optics group `group`; they travel as they are stored."""

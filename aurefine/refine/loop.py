@@ -17,8 +17,9 @@ from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, schedule, transforms, writer
+from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, rejection, schedule, transforms, writer
 from aurefine.refine.console import Console
+from aurefine.refine.examination import Examination
 from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
 from aurefine.refine.maximisation import Masks, Maximised, maximise
@@ -195,7 +196,11 @@ def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None
     devices.of_halves(options)  # a GPU that is not there is told before images are read
     if missing := devices.missing(options):
         console.warn(missing)
-    cache = ImageCache(particles)
+    seen = Examination(particles, options.particle_diameter)
+    cache = ImageCache(particles, seen)
+    particles, begin, rejected = rejection.set_aside(particles, cache, begin, seen, options, console.warn)
+    if options.output:
+        rejection.write(options.output, particles.optics_table, rejected)
     state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, options, console)
     memory.give_back()
     subset, seed = state.random_subset, options.random_seed

@@ -1,0 +1,133 @@
+"""Particles that cannot be used are set aside, and named with the reason in `<root>_rejected.star`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aurefine import star
+from aurefine.errors import InputError
+from aurefine.particles import ParticleSet
+from aurefine.refine import examination
+from aurefine.refine.examination import Examination
+from aurefine.refine.inputs import Inputs
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.state import Poses, State
+from aurefine.star import Table
+
+if TYPE_CHECKING:
+    from aurefine.refine.images import ImageCache
+
+REASON = "aurefineRejectionReason"
+LIKELIHOOD = "likelihood"  # how the reason of an outlier begins, which is judged anew in every iteration
+MOST_REJECTED = 0.10  # share of the particles; when more are bad the file is
+_NAMED = 3
+
+
+def set_aside(
+    particles: ParticleSet, cache: ImageCache, begin: Inputs | State, seen: Examination, options: RefineOptions, warn: Callable[[str], None]
+) -> tuple[ParticleSet, Inputs | State, Table | None]:
+    """Leave out what `seen` holds to be unusable: (the other particles, inputs or state of those alone, the table of what was left out).
+
+    A continued run keeps all images that can be used at all: its first start has compared them. Particles that were set aside then are still
+    in the table. Raises InputError where so many are bad that it is no accident.
+    """
+    continued = isinstance(begin, State)
+    reasons = seen.reasons(compare=not continued)
+    bad = np.flatnonzero(reasons != "")
+    _refuse_many(particles, reasons, bad)
+    before = _earlier(options)
+    if not continued and (again := seen.duplicates()) > examination.MOST_DUPLICATES * particles.count:
+        warn(f"{particles.path}: {again} of {particles.count} particles have the image of an earlier row, too many to be set aside as a mistake. "
+             "Unless all copies of an image are in one half-set (rlnRandomSubset), the FSC is far too good.")  # fmt: skip
+    if not len(bad):
+        return particles, begin, before
+    for line in _lines(particles, reasons, bad, options.output):
+        warn(line)
+    rejected = _joined([before, particles.table.select(bad).with_columns({REASON: reasons[bad]})])
+    kept = np.flatnonzero(reasons == "")
+    cache.keep(kept)
+    particles, groups = _regrouped(particles.subset(kept))
+    return particles, _selected(begin, kept, groups, particles.path), rejected
+
+
+def write(root: str, optics: Table, rejected: Table | None) -> None:
+    """Write `<root>_rejected.star` with the optics table and all columns of the particles; without any, an old file is removed."""
+    path = Path(f"{root}_rejected.star")
+    if rejected is None or not rejected.count:
+        path.unlink(missing_ok=True)
+        return
+    star.write(path, [optics, rejected])
+
+
+def _refuse_many(particles: ParticleSet, reasons: np.ndarray, bad: np.ndarray) -> None:
+    if len(bad) <= MOST_REJECTED * particles.count:
+        return
+    listed = "; ".join(f"{_place(particles, row)}: {reasons[row]}" for row in bad[:_NAMED])
+    raise InputError(
+        f"{particles.path}: {len(bad)} of {particles.count} images cannot be used: {listed}{' ...' if len(bad) > _NAMED else ''}. "
+        f"Up to {100 * MOST_REJECTED:.0f} % would be set aside; so many are no accident. Extract the particles again, or remove these rows."
+    )
+
+
+def _place(particles: ParticleSet, row: int) -> str:
+    return f"row {particles.source_row[row]} ({particles.table['rlnImageName'][row]})"
+
+
+def _lines(particles: ParticleSet, reasons: np.ndarray, bad: np.ndarray, root: str) -> list[str]:
+    """One line a kind."""
+    lines = []
+    for kind, text in examination.KINDS.items():
+        rows = [row for row in bad if reasons[row].startswith(kind)]
+        if rows:
+            listed = f"; listed in {root}_rejected.star" if root else ""
+            lines.append(f"{len(rows)} of {particles.count} particles set aside: {text}, {_place(particles, rows[0])}"
+                         f"{' and others' if len(rows) > 1 else ''}{listed}")  # fmt: skip
+    return lines
+
+
+def _earlier(options: RefineOptions) -> Table | None:
+    """What the run that is continued had set aside for good: particles that are not in its `_data.star`."""
+    if not options.continue_from:
+        return None
+    path = Path(re.sub(r"(_it\d+)?_optimiser\.star$", "_rejected.star", options.continue_from))
+    if path == Path(options.continue_from) or not path.is_file():
+        return None
+    table = star.read_table(path, "particles")
+    for_good = np.array([not str(reason).startswith(LIKELIHOOD) for reason in table[REASON]], bool)
+    return table.select(for_good) if for_good.any() else None
+
+
+def _joined(tables: list[Table | None]) -> Table:
+    """Rows of all tables, with the columns that all have."""
+    parts = [table for table in tables if table is not None]
+    labels = [label for label in parts[0].columns if all(label in part for part in parts)]
+    return Table("particles", {label: np.concatenate([part[label] for part in parts]) for label in labels})
+
+
+def _regrouped(particles: ParticleSet) -> tuple[ParticleSet, np.ndarray]:
+    """Groups numbered as when the remaining particles are read from a file, and the old number of each."""
+    numbers, first = np.unique(particles.group_index, return_index=True)
+    old = numbers[np.argsort(first, kind="stable")]
+    new = np.zeros(len(particles.group_names), np.int64)
+    new[old] = np.arange(len(old))
+    names = tuple(particles.group_names[number] for number in old)
+    return replace(particles, group_names=names, group_index=new[particles.group_index]), old
+
+
+def _selected(begin: Inputs | State, kept: np.ndarray, groups: np.ndarray, path: str) -> Inputs | State:
+    """The same for the kept particles alone; `groups` are the old numbers of their groups."""
+    subset = begin.random_subset[kept]
+    for half in (1, 2):
+        if not (subset == half).any():
+            raise InputError(f"{path}: all particles of half-set {half} had to be set aside (rlnRandomSubset). Extract them again.")
+    if isinstance(begin, Inputs):
+        return replace(begin, random_subset=subset)
+    poses = Poses(*(getattr(begin.poses, name)[kept] for name in Poses.__dataclass_fields__))
+    halves = tuple(replace(model, group_scale=model.group_scale[groups]) for model in begin.halves)
+    return replace(begin, random_subset=subset, poses=poses, halves=halves)
