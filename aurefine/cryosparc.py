@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from aurefine import euler
 from aurefine.errors import InputError
@@ -225,7 +224,7 @@ def _poses(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def pose_matrices(pose: np.ndarray) -> np.ndarray:
     """RELION's matrices A [n, 3, 3] of cryoSPARC's rotation vectors [n, 3] in radians."""
-    return Rotation.from_rotvec(-np.asarray(pose, dtype=np.float64)).as_matrix()
+    return euler.from_rotation_vector(-np.asarray(pose, dtype=np.float64))
 
 
 def _alignments(fields: dict[str, np.ndarray]) -> list[str]:

@@ -55,6 +55,19 @@ def from_matrix(matrix: ArrayLike) -> np.ndarray:
     return np.rad2deg(angles)
 
 
+def from_rotation_vector(vector: ArrayLike) -> np.ndarray:
+    """Rotation matrices `[..., 3, 3]` that turn by `|vector|` radians about `vector [..., 3]`, counter-clockwise (Rodrigues' formula)."""
+    v = np.asarray(vector, dtype=np.float64)
+    square = (v**2).sum(axis=-1)[..., None, None]
+    angle = np.sqrt(square)
+    across = np.zeros((*v.shape, 3))  # across @ p = v x p
+    across[..., 0, 1], across[..., 0, 2], across[..., 1, 2] = -v[..., 2], v[..., 1], -v[..., 0]
+    across -= np.swapaxes(across, -1, -2)
+    half_sinc = np.sinc(angle / (2 * np.pi))  # sin(angle/2) / (angle/2)
+    along = v[..., :, None] * v[..., None, :]
+    return np.cos(angle) * np.eye(3) + np.sinc(angle / np.pi) * across + 0.5 * half_sinc**2 * along
+
+
 def view_direction(rot: ArrayLike, tilt: ArrayLike) -> np.ndarray:
     """Unit vectors `[..., 3]` of the viewing directions (degrees): the third row of the rotation matrix."""
     a, b = np.deg2rad(np.asarray(rot, dtype=np.float64)), np.deg2rad(np.asarray(tilt, dtype=np.float64))

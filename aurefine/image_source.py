@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,6 +58,8 @@ class ImageSource:
             if len(rows):
                 fill(0, len(rows))
         else:
+            from concurrent.futures import ThreadPoolExecutor  # slow to import
+
             with ThreadPoolExecutor(min(_THREADS, len(edges) - 1)) as pool:
                 list(pool.map(fill, edges[:-1].tolist(), edges[1:].tolist()))
         if self.sign is not None:
@@ -85,6 +86,8 @@ def open_images(names: np.ndarray, star_path: str | Path, label: str, rows: np.n
         stack_index[place] = files.setdefault(file, len(files))
         image_index[place] = int(number) - 1
     found = _Finder(star_path).find(list(files), label, rows[_first_places(stack_index, len(files))])
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and some who import this module open no stacks
+
     with ThreadPoolExecutor(_THREADS) as pool:
         stacks = tuple(pool.map(Stack, found))
     counts = np.array([stack.count for stack in stacks])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
+
+from aurefine.threads import in_parts, use_threads
 
 _SLAB_BYTES = 1 << 19  # of distances worked on at a time: they stay in the second-level cache
 
@@ -24,9 +26,10 @@ def squared_distances(binary: np.ndarray, reach: float, threads: int = 1) -> np.
     if box is None:
         return result
     inner = np.where(binary[box], kind(0), far)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with use_threads(threads):
         for axis in (2, 1, 0):
-            list(pool.map(lambda slab, axis=axis: _nearer(slab, axis, steps), _slabs(inner, 0 if axis else 1)))
+            slabs = list(_slabs(inner, 0 if axis else 1))
+            in_parts(partial(_all_nearer, slabs, axis, steps), len(slabs))
     result[box] = inner
     return result
 
@@ -47,6 +50,11 @@ def _slabs(values: np.ndarray, axis: int) -> Iterator[np.ndarray]:
     planes = max(1, _SLAB_BYTES // max(1, values.nbytes // values.shape[axis]))
     for start in range(0, values.shape[axis], planes):
         yield values[start : start + planes] if axis == 0 else values[:, start : start + planes]
+
+
+def _all_nearer(slabs: Sequence[np.ndarray], axis: int, steps: int, part: slice) -> None:
+    for slab in slabs[part]:
+        _nearer(slab, axis, steps)
 
 
 def _nearer(slab: np.ndarray, axis: int, steps: int) -> None:

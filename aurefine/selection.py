@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from aurefine.errors import InputError
-from aurefine.image_source import ImageSource
+
+if TYPE_CHECKING:
+    from aurefine.image_source import ImageSource
 
 _IMAGES_AT_A_TIME = 256
+_SQUARES = 1 << 20  # along each axis of a micrograph at most
 
 
 def in_range(column: np.ndarray, smallest: float, largest: float) -> np.ndarray:
@@ -81,19 +84,36 @@ def duplicates(micrograph: np.ndarray, positions: np.ndarray, distance: float) -
 
     `micrograph` [n] numbers, `positions` [n, 2] in the unit of `distance`. A chain of near rows leaves its last row only.
     """
-    removed = np.zeros(len(positions), dtype=bool)
-    order = np.lexsort((np.arange(len(positions)), positions[:, 1], positions[:, 0], micrograph))
-    keys = np.column_stack([micrograph, positions])[order]
-    removed[order[:-1]] = (keys[1:] == keys[:-1]).all(axis=1)  # of rows at one and the same place only the last can stay
-    rows = np.flatnonzero(~removed)
-    rows = rows[np.argsort(micrograph[rows], kind="stable")]
-    edges = np.flatnonzero(np.diff(micrograph[rows], prepend=-1, append=-1))
-    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        here = rows[start:stop]
-        pairs = cKDTree(positions[here]).query_pairs(distance, output_type="ndarray")
-        if len(pairs):
-            removed[here[pairs.min(axis=1)]] = True
-    return removed
+    if not len(positions):
+        return np.zeros(0, dtype=bool)
+    half = positions / 2  # whose differences do not overflow
+    half = half - half.min(axis=0)
+    size = max(distance / 2, float(half.max()) / (_SQUARES - 4)) or 1.0
+    square = (half / size).astype(np.int64) + 1  # the margin of 1 parts micrographs and lines
+    number = np.unique(micrograph, return_inverse=True)[1].reshape(-1)
+    with np.errstate(over="ignore"):
+        return _near_later((number * _SQUARES + square[:, 0]) * _SQUARES + square[:, 1], positions, distance)
+
+
+def _near_later(square: np.ndarray, positions: np.ndarray, distance: float) -> np.ndarray:
+    """Mask of rows with a later one within `distance` in the nine squares, no smaller than that, around each."""
+    order = np.argsort(square, kind="stable")  # by square, then as they follow in the file
+    occupied, first = np.unique(square[order], return_index=True)
+    last = np.append(first[1:], len(order))
+    keys = np.repeat(np.arange(len(occupied)), last - first) * len(order) + order
+    found = np.zeros(len(positions), dtype=bool)
+    for step in (0, 1, -1, _SQUARES, -_SQUARES, _SQUARES + 1, _SQUARES - 1, 1 - _SQUARES, -_SQUARES - 1):
+        rows = order[~found[order]]  # sorted keys are found quicker
+        place = np.searchsorted(occupied, square[rows] + step).clip(max=len(occupied) - 1)
+        rows, place = (values[occupied[place] == square[rows] + step] for values in (rows, place))
+        other, stop = np.searchsorted(keys, place * len(order) + rows + 1), last[place]
+        while len(rows):  # one candidate of each row after the other: most rows have few, or find one at once
+            left = other < stop
+            rows, other, stop = rows[left], other[left], stop[left]
+            near = np.hypot(*(positions[rows] - positions[order[other]]).T) <= distance
+            found[rows[near]] = True
+            rows, other, stop = rows[~near], other[~near] + 1, stop[~near]
+    return found
 
 
 def split(count: int, parts: int, size: int, order: np.ndarray | None = None) -> list[np.ndarray]:

@@ -83,6 +83,18 @@ def known_label(label: str) -> str:
     return name
 
 
+def named_file(name: str, beside: str | Path) -> str:
+    """A file that a STAR file names: relative to the current folder, or else beside that STAR file under the same last name.
+
+    Raises InputError when it is in neither place.
+    """
+    folder = Path(beside).parent
+    for candidate in (Path(name), folder / Path(name).name):
+        if candidate.is_file():
+            return str(candidate)
+    raise InputError(f"{beside} names {name}, which is neither there (seen from {Path.cwd()}) nor in {folder}: put that file back.")
+
+
 def load(path: str | Path, table: str = "", convert: bool = True) -> Document:
     """Read a STAR file, or a .cs file of cryoSPARC; `table` names the main table, else it is found.
 

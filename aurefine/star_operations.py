@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from aurefine import euler, optics
 from aurefine.errors import InputError
@@ -111,6 +110,8 @@ def compare(first: Document, second: Document, labels: Sequence[str], distance: 
 def _within(points: np.ndarray, others: np.ndarray, distance: float) -> np.ndarray:
     if not len(others):
         return np.zeros(len(points), dtype=bool)
+    from scipy.spatial import cKDTree  # takes as long to load as all the rest
+
     return cKDTree(others).query(points)[0] <= distance
 
 

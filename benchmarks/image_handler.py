@@ -2,8 +2,7 @@
 
     python benchmarks/image_handler.py --box 256 --output benchmarks/results/image_handler.json
 
-Each command is a fresh process, its start included. Wall time is the best of the repeats; CPU time, of all its threads, is more telling
-where others use the machine too. The outputs are compared on the way.
+Each command is a fresh process, its start included. Times are medians of the turns (paired.py). The outputs are compared on the way.
 """
 
 from __future__ import annotations
@@ -11,13 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from paired import AUREFINE, conditions, in_turns
 
 from aurefine import mrc
 from aurefine.image_operations import bandpass_gain, filter_radial
@@ -58,28 +55,12 @@ def make_stack(path: Path, box: int, count: int) -> None:
             stack.append(rng.standard_normal((1, box, box), dtype=np.float32))
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Wall and CPU seconds of a command."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return wall, usage.ru_utime + usage.ru_stime
-
-
 def measure(program: str, flags: list[str], source: Path, repeats: int) -> dict[str, float]:
-    """Both programs in turns: best wall and CPU seconds, ratios, and the largest difference of their outputs."""
-    best: dict[str, list[float]] = {}
+    """Both programs in turns: medians of wall and CPU seconds, ratios, and the largest difference of their outputs."""
     outputs = {name: source.with_name(f"{name}{source.suffix}") for name in ("aurefine", "relion")}
-    for _ in range(repeats):
-        for name, start in (("aurefine", [sys.executable, "-m", "aurefine", program]), ("relion", [f"relion_{program}"])):
-            outputs[name].unlink(missing_ok=True)
-            result = timed([*start, "--i", str(source), "--o", str(outputs[name]), *flags])
-            best[name] = [min(pair) for pair in zip(result, best.get(name, result))]
-    found = {f"{name}_{what}": round(value, 3) for name, values in best.items() for what, value in zip(("wall", "cpu"), values)}
-    found |= {f"{what}_ratio": round(best["relion"][place] / best["aurefine"][place], 2) for place, what in enumerate(("wall", "cpu"))}
+    starts = {"aurefine": [*AUREFINE, program], "relion": [f"relion_{program}"]}
+    commands = {name: [*start, "--i", str(source), "--o", str(outputs[name]), *flags] for name, start in starts.items()}
+    found = in_turns(commands, repeats, before=lambda name: outputs[name].unlink(missing_ok=True))
     if outputs["relion"].exists():
         ours, theirs = (mrc.read_map(path)[0] for path in (outputs["aurefine"], outputs["relion"]))
         found["difference"] = float(f"{np.abs(ours - theirs).max() / np.ptp(theirs):.2g}")
@@ -91,14 +72,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--box", type=int, nargs="+", default=[256])
     parser.add_argument("--stack", type=int, default=0, help="measure a stack of so many images instead of a map")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="", help="operations whose name holds this text")
     parser.add_argument("--skip", default="nothing", help="operations whose name holds this text (RELION takes minutes for a mask of 512 px)")
     parser.add_argument("--output", type=Path, help="JSON file; what it holds of other boxes is kept")
     given = parser.parse_args()
     results: dict[str, object] = json.loads(given.output.read_text()) if given.output and given.output.exists() else {}
-    results |= {"cores": os.cpu_count(), "repeats": given.repeats}
+    results |= conditions()
     with tempfile.TemporaryDirectory() as folder:
         for box in given.box:
             source = Path(folder) / ("stack.mrcs" if given.stack else "map.mrc")

@@ -1,22 +1,19 @@
 """Time of `aurefine postprocess` against `relion_postprocess` on the same half maps, in turns on the same machine.
 
 python benchmarks/postprocess.py [--boxes 64,128,256,360] [--local 64,128] [--output benchmarks/results/postprocess.json]
+
+What the output file holds of other boxes is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from paired import AUREFINE, conditions, in_turns
 
 from aurefine import fourier, mask, mrc
 
@@ -39,28 +36,15 @@ def make(folder: Path, box: int) -> list[str]:
     return ["--i", str(folder / f"half1_{box}.mrc"), "--mask", str(folder / f"mask_{box}.mrc")]
 
 
-def run(command: list[str]) -> dict[str, float]:
-    """Wall-clock and processor seconds of a command."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": round(time.perf_counter() - start, 2), "cpu_seconds": round(cpu, 2)}
-
-
-def compare(folder: Path, box: int, flags: list[str], times: int) -> dict[str, dict[str, float]]:
-    """The quickest of several turns of each program."""
+def compare(folder: Path, box: int, flags: list[str], times: int) -> dict[str, float]:
+    """Medians of several turns of each program."""
     inputs = make(folder, box)
-    programs = {"aurefine": [sys.executable, "-m", "aurefine", "postprocess", "--overwrite"], "relion": ["relion_postprocess"]}
-    best: dict[str, dict[str, float]] = {}
-    for _ in range(times):
-        for name, start in programs.items():
-            if shutil.which(start[0]):
-                (folder / name).mkdir(exist_ok=True)
-                found = run([*start, *inputs, "--o", str(folder / name / "post"), *flags])
-                best[name] = {key: min(value, best.get(name, found)[key]) for key, value in found.items()}
-    print(box, flags, best, flush=True)
-    return best
+    programs = {"aurefine": [*AUREFINE, "postprocess", "--overwrite"], "relion": ["relion_postprocess"]}
+    for name in programs:
+        (folder / name).mkdir(exist_ok=True)
+    found = in_turns({name: [*start, *inputs, "--o", str(folder / name / "post"), *flags] for name, start in programs.items()}, times)
+    print(box, flags, found, flush=True)
+    return found
 
 
 def main() -> None:
@@ -68,16 +52,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--boxes", default="64,128,256,360")
     parser.add_argument("--local", default="64,128")
-    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--times", type=int, default=7)
     parser.add_argument("--output", default="benchmarks/results/postprocess.json")
     given = parser.parse_args()
-    result: dict[str, object] = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    target = Path(given.output)
+    result: dict[str, object] = (json.loads(target.read_text()) if target.exists() else {}) | conditions()
     with tempfile.TemporaryDirectory() as folder:
         for box in (int(word) for word in given.boxes.split(",") if word):
             result[f"sharpening, {box} px"] = compare(Path(folder), box, ["--auto_bfac"], given.times)
         for box in (int(word) for word in given.local.split(",") if word):
-            result[f"local resolution, {box} px"] = compare(Path(folder), box, ["--locres"], 1)
-    Path(given.output).write_text(json.dumps(result, indent=1) + "\n")
+            result[f"local resolution, {box} px"] = compare(Path(folder), box, ["--locres"], 0)
+    target.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def relion_command(flags: list[str]) -> tuple[list[str], str] | None:
 def measure(command: list[str], folder: Path, log: Path) -> dict[str, Any]:
     """Run a command in `folder`: wall and CPU seconds of it and its children, memory of the largest process, exit status."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"} if command[0] == "mpirun" else dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as after an installation
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[1]), environment.get("PYTHONPATH", "")])
     load = os.getloadavg()[0]
     start = time.perf_counter()

@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from paired import AUREFINE, conditions, in_turns
 
 from aurefine import star
 
@@ -51,31 +46,22 @@ def make(path: Path, rows: int) -> None:
     star.write(path, [star.Table.from_rows("optics", list(optics), [list(optics.values())]), star.Table("particles", columns)])
 
 
-def run(command: list[str]) -> dict[str, float]:
-    """Wall-clock and processor seconds of a command."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": round(time.perf_counter() - start, 2), "cpu_seconds": round(cpu, 2)}
-
-
 def main() -> None:
     """Write the file, run each chore with both programs in turns, print and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--output", default="benchmarks/results/star_files.json")
     given = parser.parse_args()
-    result: dict[str, object] = {"rows": given.rows, "cores": os.cpu_count(), "chores": {}}
+    result: dict[str, object] = {"rows": given.rows, "chores": {}} | conditions()
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "particles.star", Path(folder) / "out.star"
         make(source, given.rows)
         result["megabytes"] = round(source.stat().st_size / 1e6)
         for chore, flags in CHORES.items():
             arguments = ["--i", str(source), "--o", str(target), *flags]
-            figures = {"aurefine": run([sys.executable, "-m", "aurefine", "star", "--overwrite", *arguments])}
-            if shutil.which("relion_star_handler"):
-                figures["relion"] = run(["relion_star_handler", *arguments])
+            commands = {"aurefine": [*AUREFINE, "star", "--overwrite", *arguments], "relion": ["relion_star_handler", *arguments]}
+            figures = in_turns(commands, given.times)
             print(chore, figures, flush=True)
             result["chores"][chore] = figures  # type: ignore[index]
     Path(given.output).write_text(json.dumps(result, indent=1) + "\n")

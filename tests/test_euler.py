@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from aurefine import euler
 from aurefine.symmetry import point_group, rotation_about
@@ -33,6 +35,13 @@ def test_matrix_is_the_product_of_three_axis_rotations():
 def test_poles_put_everything_into_psi():
     np.testing.assert_allclose(euler.from_matrix(euler.to_matrix([30.0, 0.0, 25.0])), [0, 0, 55], atol=1e-9)
     np.testing.assert_allclose(euler.from_matrix(euler.to_matrix([30.0, 180.0, 25.0])), [0, 180, -5], atol=1e-9)
+
+
+def test_rotation_vectors_turn_about_themselves():
+    vectors = np.random.default_rng(4).normal(size=(60, 3)) * np.repeat([1e-12, 1e-4, 1, 10], 15)[:, None]
+    vectors[0] = 0
+    np.testing.assert_allclose(euler.from_rotation_vector(vectors), Rotation.from_rotvec(vectors).as_matrix(), atol=1e-13)
+    assert euler.from_rotation_vector([0.0, 0, 0.1])[1, 0] == pytest.approx(np.sin(0.1))
 
 
 def test_view_direction_is_the_third_row():

@@ -8,16 +8,18 @@ import sys
 import time
 from pathlib import Path
 
+import extraction_project
 import numpy as np
 import pytest
 import scipy.fft
+import star_samples as samples
 
-from aurefine import fft
+from aurefine import fft, mrc
 from aurefine.threads import at_once
 
 SHAPES = [(6, 8, 10), (5, 7, 9), (3, 4, 5)]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fft.__file__).parents[1])}  # this copy, whatever is installed
-HEAVY = ("torch", "numba", "matplotlib", "scipy.fft", "aurefine.refine")
+HEAVY = ("torch", "numba", "matplotlib", "scipy.fft", "scipy.spatial", "aurefine.refine.options")
 
 
 @pytest.fixture(params=["compiled part", "public functions"])
@@ -84,10 +86,13 @@ def test_only_one_thread_loads_the_transforms(monkeypatch):
 
 @pytest.mark.parametrize("command", ["image_handler --i map.mrc --lowpass 5 --rescale_angpix 2 --o out.mrc",
                                      "mask_create --i map.mrc --lowpass 5 --width_soft_edge 2 --o mask.mrc",
-                                     "postprocess --i half1.mrc --o post --auto_bfac --autob_lowres 6"])  # fmt: skip
+                                     "postprocess --i half1.mrc --o post --auto_bfac --autob_lowres 6",
+                                     "extract --i ctf.star --coord_list autopick.star --extract_size 64 --scale 32 --norm --bg_radius 12",
+                                     "select --i particles.star --o chosen.star --remove_duplicates 20",
+                                     "star --i particles.star --o more.star --operate rlnAngleRot --add_to 1"])  # fmt: skip
 def test_short_jobs_start_without_what_they_do_not_need(command, tmp_path):
-    from aurefine import mrc
-
+    extraction_project.make_project(tmp_path)
+    samples.write(tmp_path / "particles.star", samples.optics(["g"]), samples.particle_rows(9, [1], "A", seed=1))
     rng = np.random.default_rng(2)
     for name in ("map", "half1", "half2"):
         mrc.write_map(tmp_path / f"{name}.mrc", rng.standard_normal((16, 16, 16)), 1.0)

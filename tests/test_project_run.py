@@ -165,6 +165,26 @@ def test_a_job_that_is_stopped_is_shown_as_aborted(new_project: Project, monkeyp
     assert Path("Select/job001/RELION_JOB_EXIT_ABORTED").exists()
 
 
+def _is_gone(pid: int) -> bool:
+    """Whether a process has ended; it may take a moment to be taken away."""
+    for _ in range(200):
+        if ProcessRecord.of(pid).alive() is False:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("end, how", [("exit 3", labels.FAILED), ("kill -9 $$", labels.FAILED), ("kill -TERM $PPID; sleep 600", labels.ABORTED),
+                                      ("touch Select/job001/RELION_JOB_ABORT_NOW; sleep 600", labels.ABORTED)])  # fmt: skip
+def test_no_process_outlives_a_job_that_ends_early(new_project: Project, monkeypatch: pytest.MonkeyPatch, end: str, how: str) -> None:
+    monkeypatch.setattr(watch, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(watch, "_GRACE_SECONDS", 0.3)
+    program(Path(), monkeypatch, f"trap '' INT\nsh -c 'sleep 600 & echo $! > child; wait' &\nwhile [ ! -s child ]; do sleep 0.02; done\n{end}")
+    assert run(*SELECT) != 0
+    assert _is_gone(int(Path("child").read_text()))
+    assert statuses(new_project) == {"Select/job001/": how}
+
+
 def test_two_jobs_that_start_at_once_get_two_numbers(new_project: Project) -> None:
     command = [sys.executable, "-m", "aurefine", "run", *SELECT]
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]

@@ -35,6 +35,13 @@ def test_many_particles_at_one_place_leave_one():
     assert removed.sum() == 99_999 and not removed[-1]
 
 
+def test_a_crowd_within_reach_of_each_other_takes_no_memory_for_its_pairs():
+    places = np.random.default_rng(5).uniform(0, 4000, (60_000, 2))
+    assert selection.duplicates(np.zeros(60_000, int), places, 1e5).sum() == 59_999
+    assert selection.duplicates(np.zeros(60_000, int), places, 1e300).sum() == 59_999
+    assert not selection.duplicates(np.zeros(60_000, int), places, 1e-300).any()
+
+
 def test_duplicates_are_those_found_by_looking_at_every_pair():
     rng = np.random.default_rng(3)
     micrograph, places = rng.integers(0, 4, 300), np.round(rng.uniform(0, 60, (300, 2)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from aurefine.extraction.options import ExtractOptions, validate
 from aurefine.extraction.worker import Worker
 from aurefine.job_control import JobControl
 from aurefine.refine.console import Console
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _POLL = 0.5  # seconds between looks for the request to stop
 
@@ -133,13 +136,14 @@ def _run(worker: Worker, finished: dict[str, star.Table], control: JobControl, c
     if finished:
         console.line(f" Skipping {len(finished)} micrographs that were finished before ...")
     threads = max(1, min(worker.options.workers, len(todo)))
-    with console.progress(f" Extracting particles from {len(todo)} micrographs ...", len(todo)) as bar, ThreadPoolExecutor(threads) as pool:
-        futures = {pool.submit(_one, worker, micrographs[place]): place for place in todo}
-        try:
-            _gather(futures, outcomes, control, lambda: bar.advance())
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    with console.progress(f" Extracting particles from {len(todo)} micrographs ...", len(todo)) as bar:
+        if threads > 1:
+            _side_by_side(worker, todo, outcomes, threads, control, bar.advance)
+        else:
+            for place in todo:
+                control.check()
+                outcomes[place] = _one(worker, micrographs[place])
+                bar.advance()
     for outcome in outcomes:
         if outcome.failure:
             console.warn(outcome.failure)
@@ -149,7 +153,23 @@ def _run(worker: Worker, finished: dict[str, star.Table], control: JobControl, c
     return outcomes
 
 
+def _side_by_side(
+    worker: Worker, todo: Sequence[int], outcomes: list[Outcome], threads: int, control: JobControl, advance: Callable[[], None]
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and a single micrograph does not need it
+
+    with ThreadPoolExecutor(threads) as pool:
+        futures = {pool.submit(_one, worker, worker.micrographs.micrographs[place]): place for place in todo}
+        try:
+            _gather(futures, outcomes, control, advance)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
 def _gather(futures: dict[Future[Outcome], int], outcomes: list[Outcome], control: JobControl, advance: Callable[[], None]) -> None:
+    from concurrent.futures import FIRST_COMPLETED, wait
+
     pending = set(futures)
     while pending:
         control.check()

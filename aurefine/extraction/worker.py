@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from aurefine import ctf, fft, maps, mrc, star
+from aurefine import fft, maps, mrc, star
 from aurefine.errors import InputError
 from aurefine.extraction import tables, windows
 from aurefine.extraction.coordinates import X, Y
@@ -148,6 +148,8 @@ class Task:
 
     def _ctf(self, rows: np.ndarray, box: int) -> np.ndarray:
         """float32 [k, box, box/2+1]."""
+        from aurefine import ctf  # numba takes a third of a second to load, which other extractions need not wait for
+
         assert self.ctf is not None and self.microscopes is not None
         flip, intact = self.options.phase_flip, self.options.ctf_intact_first_peak
         values = np.empty((len(rows), box, box // 2 + 1), dtype=np.float32)

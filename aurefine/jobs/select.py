@@ -71,7 +71,6 @@ def _output(name: str, document: Document) -> Path:
 def _load(path: str) -> tuple[Document, dict[str, Table]]:
     """The particles, and the model's tables where the run that made them has one (of an `_optimiser.star`, or beside a `_data.star`)."""
     from aurefine import star, star_document
-    from aurefine.refine.model_reader import find
 
     if not path.endswith("_optimiser.star"):
         beside = Path(path.removesuffix("_data.star") + "_model.star")
@@ -81,7 +80,7 @@ def _load(path: str) -> tuple[Document, dict[str, Table]]:
     data, model = (str(optimiser.value(label, "")) for label in ("rlnExperimentalDataStarFile", "rlnModelStarFile"))
     if not data or not model:
         raise InputError(f"{path}: it names no particles (rlnExperimentalDataStarFile) or no model (rlnModelStarFile)")
-    return star_document.load(find(data, path)), star.read(find(model, path))
+    return star_document.load(star_document.named_file(data, path)), star.read(star_document.named_file(model, path))
 
 
 def _by_class(document: Document, model: Mapping[str, Table], given: Mapping[str, Any]) -> Document:

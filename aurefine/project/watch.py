@@ -18,11 +18,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from aurefine.job_control import ABORT_NOW
 from aurefine.project.job_directory import ERR, OUT
 from aurefine.project.process_record import ProcessRecord
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 60.0  # for a job that was asked to stop
+_PATIENCE_SECONDS = 120.0  # for a job to take note of RELION_JOB_ABORT_NOW, between two of the moments at which it looks
 
 
 @dataclass(frozen=True)
@@ -34,38 +36,56 @@ class Result:
 
 
 class _Stopped(Exception):
-    """SIGTERM came."""
+    """SIGTERM came, or the job takes no note of the request to stop."""
 
 
 def run(command: Sequence[str], root: Path, folder: Path) -> Result:
-    """Run `aurefine <command>` in `root` until it ends, showing what it prints; Ctrl-C and SIGTERM are passed on to it as a Ctrl-C."""
+    """Run `aurefine <command>` in `root` until it ends, showing what it prints; Ctrl-C and SIGTERM are passed on to it as a Ctrl-C.
+
+    So is RELION_JOB_ABORT_NOW in its `folder`, if the job itself leaves it there. However the job ends early, no process that it
+    started outlives it.
+    """
     shown = [_Tail(folder / OUT, sys.stdout), _Tail(folder / ERR, sys.stderr)]
     stopped = False
     with open(folder / OUT, "ab") as out, open(folder / ERR, "ab") as err, _terminations_raise():
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         job = subprocess.Popen(
             [sys.executable, "-m", "aurefine", *command], cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
-            start_new_session=True,  # a Ctrl-C comes once, from here
+            start_new_session=True,  # a Ctrl-C comes once, from here; and what it starts can be ended with it
         )  # fmt: skip
         try:
             ProcessRecord.of(job.pid).save(folder)
-            _show_until_end(job, shown)
+            _show_until_end(job, shown, folder / ABORT_NOW)
         except (KeyboardInterrupt, _Stopped):
             stopped = True
             _stop(job, shown)
         except BaseException:
-            job.kill()  # nobody would know of it any more
-            job.wait()
+            _kill(job)  # nobody would know of it any more
             raise
     code = job.returncode
+    if code:
+        _kill(job)
     return Result(128 - code if code < 0 else code, stopped)
 
 
-def _show_until_end(job: subprocess.Popen[bytes], shown: Sequence[_Tail]) -> None:
+def _kill(job: subprocess.Popen[bytes]) -> None:
+    """End the job, if it runs, and whatever it has started and left."""
+    with suppress(ProcessLookupError, PermissionError):  # nothing is left; on a Mac, only what is about to end
+        os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+
+
+def _show_until_end(job: subprocess.Popen[bytes], shown: Sequence[_Tail], request: Path) -> None:
+    """Until the job has ended; _Stopped when the request to stop stays where it is, for a job takes it away when it sees it."""
+    patience = _PATIENCE_SECONDS
     while job.poll() is None:
         for tail in shown:
             tail.show()
         time.sleep(_POLL_SECONDS)
+        patience = patience - _POLL_SECONDS if request.exists() else _PATIENCE_SECONDS
+        if patience < 0:
+            request.unlink(missing_ok=True)
+            raise _Stopped
     for tail in shown:
         tail.show()
 
@@ -78,9 +98,7 @@ def _stop(job: subprocess.Popen[bytes], shown: Sequence[_Tail]) -> None:
         end = time.monotonic() + _GRACE_SECONDS
         while job.poll() is None and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
-    if job.poll() is None:
-        job.kill()
-    job.wait()
+    _kill(job)
     for tail in shown:
         tail.show()
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aurefine.refine.options import RefineOptions
+if TYPE_CHECKING:
+    from aurefine.refine.options import RefineOptions
 
 __all__ = ["RefineOptions"]
 
@@ -20,6 +21,15 @@ class _Callable(ModuleType):
         from aurefine.refine.loop import refine  # torch and Numba are only loaded for a real run
 
         return refine(particles, reference, options, **further)
+
+
+def __getattr__(name: str) -> Any:
+    """The options are loaded when they are asked for: other jobs use this room's console, and start without them."""
+    if name == "RefineOptions":
+        from aurefine.refine.options import RefineOptions
+
+        return RefineOptions
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -13,10 +13,11 @@ import numpy as np
 from aurefine import sampling as grids
 from aurefine import star
 from aurefine.errors import InputError
-from aurefine.refine.model_reader import block, find, need, number, poses_of, read_model, read_particle_table, read_sampling
+from aurefine.refine.model_reader import block, need, number, poses_of, read_model, read_particle_table, read_sampling
 from aurefine.refine.options import RefineOptions, validate
 from aurefine.refine.state import Progress, State
 from aurefine.star import Table
+from aurefine.star_document import named_file
 
 CommandLineReader = Callable[[list[str]], Mapping[str, Any]]
 
@@ -89,10 +90,10 @@ def load(path: str | Path, read_command_line: CommandLineReader | None = None) -
     path = str(path)
     table = block(star.read(path), "optimiser_general", path)
     _check_kind(table, path)
-    data_path = find(str(need(table, "rlnExperimentalDataStarFile", path)), path)
+    data_path = named_file(str(need(table, "rlnExperimentalDataStarFile", path)), path)
     particles = read_particle_table(data_path)
-    models = [read_model(find(str(need(table, label, path)), path), particles) for label in ("rlnModelStarFile", "rlnModelStarFile2")]
-    sampling_path = find(str(need(table, "rlnOrientSamplingStarFile", path)), path)
+    models = [read_model(named_file(str(need(table, label, path)), path), particles) for label in ("rlnModelStarFile", "rlnModelStarFile2")]
+    sampling_path = named_file(str(need(table, "rlnOrientSamplingStarFile", path)), path)
     sampling = read_sampling(sampling_path, int(need(table, "rlnAdaptiveOversampleOrder", path)), models[0][1])
     state = State(
         halves=tuple(model for model, _ in models),
@@ -169,7 +170,7 @@ def _stored_options(table: Table, general: Table, state: State, path: str) -> di
     stored: dict[str, Any] = {name: kind(table.value(label)) for name, (label, kind) in _STORED.items() if label in table}
     for name, label in _FILES.items():
         value = str(table.value(label, "None"))
-        stored[name] = "" if value in ("None", "") else find(value, path)
+        stored[name] = "" if value in ("None", "") else named_file(value, path)
     model, sampling = state.halves[0], state.sampling
     stored["padding"] = number(general, "rlnPaddingFactor", 2.0)
     if int(number(general, "rlnFourierSpaceInterpolator", 1)) == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,9 @@ from aurefine.errors import InputError
 from aurefine.refine.state import Model, Poses, SamplingState
 from aurefine.sampling import angular_step
 from aurefine.star import Table
+from aurefine.star_document import named_file
 
 Tables = Mapping[str, Table]
-
-
-def find(name: str, beside: str | Path) -> str:
-    """A file that a STAR file names: relative to the current folder, or else beside that STAR file under the same last name.
-
-    Raises InputError when it is in neither place.
-    """
-    folder = Path(beside).parent
-    for candidate in (Path(name), folder / Path(name).name):
-        if candidate.is_file():
-            return str(candidate)
-    raise InputError(f"{beside} names {name}, which is neither there (seen from {Path.cwd()}) nor in {folder}: put that file back.")
 
 
 def need(table: Table, label: str, path: str) -> Any:
@@ -53,7 +41,7 @@ def read_model(path: str, particles: Table | None) -> tuple[Model, Table]:
     tables = star.read(path)
     general, classes = block(tables, "model_general", path), block(tables, "model_classes", path)
     shells, groups = block(tables, "model_class_1", path), block(tables, "model_groups", path)
-    volume, _ = mrc.read_map(find(str(need(classes, "rlnReferenceImage", path)), path))
+    volume, _ = mrc.read_map(named_file(str(need(classes, "rlnReferenceImage", path)), path))
     count = int(need(general, "rlnOriginalImageSize", path)) // 2 + 1
     if volume.shape[0] != 2 * (count - 1) or shells.count != count:
         raise InputError(f"{path}: the map's box of {volume.shape[0]} and {shells.count} shells do not go with a box of {2 * (count - 1)}.")
