@@ -18,6 +18,7 @@ from aurefine.imaging import Camera, Imaging  # noqa: E402
 from aurefine.kernels import cuda  # noqa: E402
 from aurefine.refine import devices, expectation, fine_torch, loop, select_torch  # noqa: E402
 from aurefine.refine.console import Console  # noqa: E402
+from aurefine.refine.lanes import lanes_of  # noqa: E402
 from aurefine.refine.options import RefineOptions  # noqa: E402
 from aurefine.refine.plan import Grid  # noqa: E402
 from aurefine.refine.state import Poses  # noqa: E402
@@ -35,7 +36,7 @@ def prepared(tmp_path_factory):
     )  # fmt: skip
     table, console = particles.load(str(folder / "particles.star")), Console(verbosity=0)
     options = loop._complete(options, options.reference, table)
-    state, data = loop._start(table, options, None, console, 1)
+    state, data = loop._start(table, options, None, console, lanes_of(1))
     return state, data, options, console
 
 
@@ -43,7 +44,7 @@ def _run(plan, volume, state, data, options, device):
     grid = Grid(plan.sampling)
     new = Poses(*(np.array(getattr(state.poses, name)) for name in Poses.__dataclass_fields__))
     work = expectation.Expectation(plan, grid, state.halves[0], volume.to(device), data.particles, data.cache, options, 1)
-    return work, lambda: (work.run(data.order[0], state.poses, new, lambda count: None), new)
+    return work, lambda: (work.run([data.order[0]], state.poses, new, lambda count: None), new)
 
 
 @pytest.mark.parametrize("kind", ["global", "local", "correlation"])

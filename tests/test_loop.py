@@ -10,13 +10,14 @@ from refinement_states import small_options, small_state
 
 from aurefine.refine import loop
 from aurefine.refine.console import Console
+from aurefine.refine.lanes import lanes_of
 
 
 def conclude(accuracy: float) -> Console:
     state = small_state()
     halves = tuple(replace(model, accuracy_rotation=accuracy) for model in state.halves)
     console = Console(io.StringIO(), io.StringIO())
-    loop._conclude(replace(state, halves=halves), small_options(), console)
+    loop._conclude(replace(state, halves=halves), small_options(), console, lanes_of(1))
     return console
 
 

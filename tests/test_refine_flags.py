@@ -203,7 +203,7 @@ def test_relaxing_a_symmetry_searches_all_directions(refine):
 def test_the_grid_lines_tell_one_particles_local_orientations(refine):
     result = refine(sigma_angle=10.0)
     grid = Grid(result.state.sampling)
-    data = loop.Data(None, None, (np.array([3, 0]), np.array([1, 2])), None, 1)  # type: ignore[arg-type]
+    data = loop.Data(None, None, (np.array([3, 0]), np.array([1, 2])), None, None)  # type: ignore[arg-type]
     count = loop._orientations(grid, result.poses, data)
     assert count == len(grid.near(result.poses.angles[[3]]).coarse_index) < grid.coarse_count / 5
     assert loop._orientations(Grid(replace(result.state.sampling, local=False)), result.poses, data) == grid.coarse_count

@@ -124,27 +124,41 @@ def _symmetrised(source, h, radius, operators):
     return data, total
 
 
-def join_low_resolution(first: BackProjection, second: BackProjection, shell: int) -> None:
-    """Replace, in place, both halves' sums within `shell` unpadded shells by their mean (ALGORITHM.md 3.5)."""
-    radius = int(first.padding * shell + 0.5)
-    _join(first.values, first.weight.numpy(), second.values, second.weight.numpy(), radius)
+@dataclass(frozen=True, eq=False)
+class Centre:
+    """The sums near the origin: data float32 [2r+1, 2r+1, r+1, 2] and weight float32 [2r+1, 2r+1, r+1]."""
+
+    data: np.ndarray
+    weight: np.ndarray
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _join(data, weight, other_data, other_weight, radius):
-    size, width = weight.shape[0], weight.shape[2]
-    h = width - 1
-    for iz in prange(max(0, h - radius), min(size, h + radius + 1)):
-        for iy in range(max(0, h - radius), min(size, h + radius + 1)):
-            for ix in range(min(width, radius + 1)):
-                if (iz - h) ** 2 + (iy - h) ** 2 + ix * ix > radius * radius:
-                    break
-                for part in range(2):
-                    data[iz, iy, ix, part] = other_data[iz, iy, ix, part] = (data[iz, iy, ix, part] + other_data[iz, iy, ix, part]) / 2
-                weight[iz, iy, ix] = other_weight[iz, iy, ix] = (weight[iz, iy, ix] + other_weight[iz, iy, ix]) / 2
+def _central(half: BackProjection, shell: int) -> tuple[slice, slice, slice]:
+    h, r = half.h, min(half.h, int(half.padding * shell + 0.5))
+    return slice(h - r, h + r + 1), slice(h - r, h + r + 1), slice(0, r + 1)
 
 
-def _downsampled(half: BackProjection) -> np.ndarray:
+def low_resolution(half: BackProjection, shell: int) -> Centre:
+    """A half's sums within `shell` unpadded shells, and some around them."""
+    where = _central(half, shell)
+    return Centre(half.values[where].copy(), half.weight.numpy()[where].copy())
+
+
+def mean(first: Centre, second: Centre) -> Centre:
+    """What both halves share at low resolution (ALGORITHM.md 3.5)."""
+    return Centre((first.data + second.data) / 2, (first.weight + second.weight) / 2)
+
+
+def join_low_resolution(half: BackProjection, shared: Centre, shell: int) -> None:
+    """Replace, in place, a half's sums within `shell` unpadded shells by the mean of both halves' (ALGORITHM.md 3.5)."""
+    where, r = _central(half, shell), shared.weight.shape[2] - 1
+    axis = np.arange(-r, r + 1)
+    squared = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, r:] ** 2
+    inside = squared <= int(half.padding * shell + 0.5) ** 2
+    half.values[where][inside] = shared.data[inside]
+    half.weight.numpy()[where][inside] = shared.weight[inside]
+
+
+def downsampled(half: BackProjection) -> np.ndarray:
     """Unpadded voxel averages sum(data) / sum(weight) over the padded voxels that round to each: complex64 [2q+1, 2q+1, q+1], q = r_max + 1."""
     q = half.r_max + 1
     axis = np.arange(-half.h, half.h + 1)
@@ -176,15 +190,14 @@ def _averages(data, weight, radius, nearest, first):
     return out
 
 
-def gold_standard_fsc(first: BackProjection, second: BackProjection) -> np.ndarray:
-    """FSC of two halves' voxel averages, float64 [box/2+1]; 1 at shell 0, 0 beyond r_max (ALGORITHM.md 3.6)."""
-    one, other = _downsampled(first), _downsampled(second)
+def gold_standard_fsc(one: np.ndarray, other: np.ndarray, r_max: int, box: int) -> np.ndarray:
+    """FSC of two halves' voxel averages (`downsampled`), float64 [box/2+1]; 1 at shell 0, 0 beyond r_max (ALGORITHM.md 3.6)."""
     q = one.shape[2] - 1
     axis = np.arange(-q, q + 1, dtype=np.float32) ** 2
     shell = (np.sqrt(axis[:, None, None] + axis[None, :, None] + axis[None, None, q:]) + np.float32(0.5)).astype(np.int32)
-    shell[shell > first.r_max] = first.box
-    out = np.zeros(first.box // 2 + 1)
-    n = min(first.r_max + 1, len(out))
+    shell[shell > r_max] = box
+    out = np.zeros(box // 2 + 1)
+    n = min(r_max + 1, len(out))
     out[:n] = correlate(one, other, shell, n)
     out[0] = 1.0
     return out

@@ -7,17 +7,18 @@ orientation is right finds it again in the other half's map, and one whose orien
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from aurefine import euler, kernels
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
+from aurefine.refine.crew import Crew
 from aurefine.refine.expectation import Expectation
 from aurefine.refine.images import ImageCache
-from aurefine.refine.lanes import Lanes
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, image_sizes
 from aurefine.refine.state import Model, Poses, SamplingState
@@ -46,12 +47,12 @@ class CrossCheck:
 
 
 def check(
-    plan: Plan, halves: Sequence[Model], volumes: Sequence[Volume], members: Sequence[np.ndarray], particles: ParticleSet, cache: ImageCache,
-    poses: Poses, options: RefineOptions, both: Lanes,
+    plan: Plan, halves: Sequence[Model], projector: Callable[[int], Volume], members: Sequence[np.ndarray], particles: ParticleSet, cache: ImageCache,
+    poses: Poses, options: RefineOptions, crew: Crew,
 ) -> CrossCheck:  # fmt: skip
     """Search some particles of both half-sets globally against the other half's projector.
 
-    Args: plan: of the iteration about to run, whose image size is used; volumes: projectors of both halves; members: particles of each.
+    Args: plan: of the iteration about to run, whose image size is used; projector: of a half's map, by its number from 0; members: particles of each.
     """
     search = _global_plan(plan, halves[0], options)
     grid = Grid(search.sampling)
@@ -59,15 +60,16 @@ def check(
     flat = np.full(len(grid.directions), 1 / len(grid.directions))
     chosen = [mine[:: max(1, len(mine) // _PARTICLES)][:_PARTICLES] for mine in members]
 
-    def half(mine: np.ndarray, other: int) -> None:
+    def half(mine: np.ndarray, other: int) -> np.ndarray:
         model = replace(halves[other], pdf_direction=flat)
-        work = Expectation(search, grid, model, volumes[other], particles, cache, options, both.threads_each)
-        work.run(np.sort(mine), poses, found, lambda count: both.check())
+        work = Expectation(search, grid, model, projector(other), particles, cache, options, crew.threads_each)
+        work.run([np.sort(mine)], poses, found, lambda count: crew.check())
+        return found.angles[mine]
 
-    with kernels.product_precision(volumes[0].data.device, search.reduced_precision):
-        both.map(half, chosen, (1, 0))
+    with kernels.product_precision(torch.device("cpu"), search.reduced_precision):
+        angles = np.concatenate(crew.everywhere(crew.map(half, chosen, (1, 0))))
     rows = np.concatenate(chosen)
-    before, after = euler.to_matrix(poses.angles[rows]), euler.to_matrix(found.angles[rows])
+    before, after = euler.to_matrix(poses.angles[rows]), euler.to_matrix(angles)
     difference = euler.angular_difference(before, after, point_group(plan.sampling.symmetry).operators)
     return CrossCheck(float((difference < _SAME).mean()), float(np.median(difference)), len(rows))
 

@@ -7,6 +7,7 @@ Then all significant samples are sorted by orientation, their images summed into
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,16 +72,17 @@ class Expectation:
             np.zeros(groups), np.zeros(groups), np.zeros(groups), np.zeros(len(grid.directions)),
         )  # fmt: skip
 
-    def run(self, members: np.ndarray, poses: Poses, updates: Poses, progress) -> HalfSums:
-        """Process particles `members`; old values come from `poses`, new ones are written into the arrays of `updates`."""
-        for group, optics in enumerate(self.particles.optics):
-            mine = members[self.particles.optics_index[members] == group]
-            if not len(mine):
-                continue
-            work = _GroupPass(self, group, optics)
-            chunk = max(64, self.room * _CHUNK_PIXELS // len(work.pixels))
-            for start in range(0, len(mine), chunk):
-                work.chunk(mine[start : start + chunk], poses, updates, progress)
+    def run(self, pieces: Iterable[np.ndarray], poses: Poses, updates: Poses, progress) -> HalfSums:
+        """Process particles, piece by piece; old values come from `poses`, new ones are written into the arrays of `updates`."""
+        work: _GroupPass | None = None
+        for members in pieces:
+            for group in np.unique(self.particles.optics_index[members]):
+                mine = members[self.particles.optics_index[members] == group]
+                if work is None or work.group != group:
+                    work = _GroupPass(self, int(group), self.particles.optics[group])
+                chunk = max(64, self.room * _CHUNK_PIXELS // len(work.pixels))
+                for start in range(0, len(mine), chunk):
+                    work.chunk(mine[start : start + chunk], poses, updates, progress)
         accumulator = self.sums.accumulator
         accumulator.data = accumulator.combined()[None].cpu()  # one copy, where the M-step runs
         return self.sums

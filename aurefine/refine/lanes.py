@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numba
+import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from aurefine.refine.crew import HalfWork
+    from aurefine.refine.expectation import HalfSums
+    from aurefine.refine.state import Poses
 
 Result = TypeVar("Result")
 
@@ -35,7 +41,9 @@ def _numba_serves_two_threads() -> bool:
 
 
 class Lanes:
-    """Runs work on both half-sets side by side, in half of the `threads` each; one after the other where that cannot be."""
+    """The crew of one process: runs work on both half-sets side by side, in half of the `threads` each; one after the other where that cannot be."""
+
+    leads = True
 
     def __init__(self, threads: int) -> None:
         self.count = 2 if threads > 1 and _numba_serves_two_threads() else 1
@@ -68,6 +76,27 @@ class Lanes:
         for error in sorted(errors, key=lambda error: isinstance(error, _Stopped)):
             raise error
         return [each.result() for each in running]
+
+    def everywhere(self, values: Sequence[Result]) -> list[Result]:
+        """The values themselves: there is one process."""
+        return list(values)
+
+    def together(self, work: Callable[..., Result], values: Sequence[Any]) -> Result:
+        """work(value of half-set 1, value of half-set 2)."""
+        return work(*values)
+
+    def once(self, work: Callable[[], Result]) -> Result:
+        """work()."""
+        return work()
+
+    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool) -> tuple[HalfSums, HalfSums]:
+        """The E-step: each half-set in one piece."""
+        first, second = self.map(work, range(2), [[mine] for mine in members], apart=apart)
+        return first, second
+
+    def finished(self, count: int) -> int:
+        """The same count: nobody else does any."""
+        return count
 
     def check(self) -> None:
         """Called by the work, batch by batch: leaves it when the other half has failed."""

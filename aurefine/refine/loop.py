@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numba
@@ -19,6 +21,7 @@ from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
 from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, rejection, schedule, transforms, writer
 from aurefine.refine.console import Console
+from aurefine.refine.crew import Crew
 from aurefine.refine.examination import Examination
 from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
@@ -33,13 +36,13 @@ _LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interp
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What stays the same through a run: particles, their images, the order of each half, masks."""
+    """What stays the same through a run: particles, their images, the order of each half, masks, who does the work."""
 
     particles: ParticleSet
     cache: ImageCache
     order: tuple[np.ndarray, np.ndarray]
     masks: Masks
-    threads: int
+    crew: Crew
 
 
 @dataclass(eq=False)
@@ -94,16 +97,18 @@ def refine(
     state: State | None = None,
     control: JobControl | None = None,
     console: Console | None = None,
+    crew: Crew | None = None,
 ) -> Result:
     """Refine to convergence; the whole algorithm on one screen.
 
     Args: particles: a ParticleSet or the name of its STAR file; reference: name of the starting map (None with `state`); options: see
-        RefineOptions, its `output` the root of the files to write ("" writes none); state: go on from here instead of starting.
+        RefineOptions, its `output` the root of the files to write ("" writes none); state: go on from here instead of starting; crew: who does
+        the work (None: the threads of this process).
     Raises InputError for a user's mistake, JobAborted when the job is told to stop.
     """
     validate_values(options)
     control, console = control or JobControl(), console or Console(verbosity=options.verbosity)
-    threads = use_threads(options.threads)
+    crew = crew or lanes.lanes_of(use_threads(options.threads))
     if not isinstance(particles, ParticleSet):
         particles = particles_room.load(particles, need_ctf=options.ctf_correction)
     options = _complete(options, str(reference or options.reference), particles)
@@ -114,7 +119,7 @@ def refine(
             f"--auto_iter_max {options.max_iterations}: {state.progress.iteration} iterations are done already (they are counted from the "
             "very first). Give a larger number."
         )
-    state, data = _start(particles, options, state, console, threads)
+    state, data = _start(particles, options, state, console, crew)
     result = Result(state, output=options.output)
     while state.progress.iteration < options.max_iterations:
         started = time.perf_counter()
@@ -127,7 +132,7 @@ def refine(
         result.state = state
         _write(state, plan, data, options)
         if plan.final:
-            _conclude(state, options, console)
+            _conclude(state, options, console, crew)
             break
     result.warnings = list(console.warnings)
     return result
@@ -140,14 +145,14 @@ def _complete(options: RefineOptions, reference: str, particles: ParticleSet) ->
     return replace(options.seeded(), reference=reference, particle_diameter=diameter)
 
 
-def _conclude(state: State, options: RefineOptions, console: Console) -> None:
+def _conclude(state: State, options: RefineOptions, console: Console, crew: Crew) -> None:
     console.lines(messages.final_lines(
         options.output, state.progress.current_resolution, state.halves[0].accuracy_rotation,
         tau2_fudge=options.tau2_fudge_used, solvent_fsc=options.solvent_correct_fsc,
     ))  # fmt: skip
     for reason in doubts(state, options):
         console.warn(reason)
-    if options.output:
+    if options.output and crew.leads:
         writer.write_warnings(options.output, console.warnings)
 
 
@@ -173,24 +178,27 @@ def doubts(state: State, options: RefineOptions) -> list[str]:
     return reasons
 
 
-def use_threads(asked: int) -> int:
-    """Threads for torch and Numba: those asked for, or all cores when --j is left at 1 (one process stands for all of RELION's)."""
+def use_threads(asked: int, sharing: int = 1) -> int:
+    """Threads for torch and Numba: those asked for, or all cores when --j is left at 1 (one process stands for all of RELION's).
+
+    `sharing` processes have these cores together: each takes its part of them.
+    """
     cores = min(thread_count(0), numba.config.NUMBA_NUM_THREADS)
-    threads = max(1, min(asked, cores)) if asked > 1 else cores
+    threads = max(1, min(asked, cores) if asked > 1 else cores // sharing)
     memory.keep_freed()
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
     return threads
 
 
-def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None, console: Console, threads: int) -> tuple[State, Data]:
+def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None, console: Console, crew: Crew) -> tuple[State, Data]:
     """Check all that is cheap to check, read all images; a new run also estimates its noise and writes its iteration 0."""
     for warning in particles.warnings:
         console.warn(warning)
     begin = inputs.read_inputs(particles, options, console.warn) if earlier is None else earlier
     grid = begin.halves[0] if isinstance(begin, State) else begin
     masks = inputs.read_masks(options, grid.box, grid.pixel_size)
-    if options.output:
+    if options.output and crew.leads:
         writer.make_output_folder(options.output)
         inputs.check_room(options.output, grid.box, particles.count)
     devices.of_halves(options)  # a GPU that is not there is told before images are read
@@ -199,13 +207,13 @@ def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None
     seen = Examination(particles, options.particle_diameter)
     cache = ImageCache(particles, seen)
     particles, begin, rejected = rejection.set_aside(particles, cache, begin, seen, options, console.warn)
-    if options.output:
+    if options.output and crew.leads:
         rejection.write(options.output, particles.optics_table, rejected)
-    state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, options, console)
+    state = begin if isinstance(begin, State) else crew.once(partial(_first_state, particles, cache, begin, options, console))
     memory.give_back()
     subset, seed = state.random_subset, options.random_seed
     order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
-    return state, Data(particles, cache, order, masks, threads)
+    return state, Data(particles, cache, order, masks, crew)
 
 
 def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console) -> State:
@@ -226,10 +234,16 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
     correlation = options.first_iteration_cc and iteration == 1
     sampling = state.sampling
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
-    estimate, volume = None, None
+    estimate: accuracy.Accuracy | None = None
+    volume: Volume | None = None
     if not correlation:
-        (volume,) = projectors(state.halves[:1], plan, options)
-        estimate = accuracy.estimate(plan, model, volume, data.particles, state.poses, data.order[0], options)
+
+        def examine() -> accuracy.Accuracy:
+            nonlocal volume
+            (volume,) = projectors(state.halves[:1], plan, options)
+            return accuracy.estimate(plan, model, volume, data.particles, state.poses, data.order[0], options)
+
+        estimate = data.crew.once(examine)
         progress = replace(progress, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation)
     if iteration > 1:
         # the verdict must hold by the last two accuracies (the first of a run is of a low-passed map), and the accuracy must have come to rest
@@ -267,14 +281,14 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
         plan = plan.oversampled(*schedule.oversampling(sampling, progress))
     if plan.final:
         plan = plan.comparing(shells_with_signal(halves))
-    progress = replace(progress, current_size=plan.current_size)
+    progress, plan = data.crew.once(lambda: (replace(progress, current_size=plan.current_size), plan))
     return replace(state, progress=progress), plan, None if plan.final else volume
 
 
 def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
     """Before the halves are joined: are orientations found again in the other half's map?"""
-    volumes = projectors(state.halves, plan, options)
-    found = crosscheck.check(plan, state.halves, volumes, data.order, data.particles, data.cache, state.poses, options, lanes.lanes_of(data.threads))
+    projector = lambda half: projectors((state.halves[half],), plan, options)[0]  # noqa: E731
+    found = crosscheck.check(plan, state.halves, projector, data.order, data.particles, data.cache, state.poses, options, data.crew)
     console.line(found.line())
     return replace(progress, orientations_kept=found.share_kept)
 
@@ -292,7 +306,7 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
 
 
 def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
-    """Padded transforms of both halves' maps at the plan's size."""
+    """Padded transforms of the halves' maps at the plan's size."""
     left_out = shells_left_out(options, halves[0].box * halves[0].pixel_size, plan.reference_size)
     return tuple(transforms.projector(model.map, plan.reference_size // 2, options.padding, left_out) for model in halves)
 
@@ -306,30 +320,30 @@ def _expectation(
     console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
     old = state.poses
     new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
-    both, locations = lanes.lanes_of(data.threads), devices.of_halves(options)
+    crew, locations = data.crew, devices.of_halves(options)
     known: list[Volume | None] = [first, None]
     del first
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
         turn = threading.Lock()
 
         def advance(count: int) -> None:
-            both.check()
+            crew.check()
             with turn:
-                bar.advance(count)
+                bar.advance(crew.finished(count))
                 control.check()
 
-        def half(number: int, model: Model, members: np.ndarray, device: torch.device) -> HalfSums:
+        def half(number: int, pieces: Iterable[np.ndarray]) -> HalfSums:
             volume, known[number] = known[number], None
             if volume is None or volume.r_max != plan.reference_size // 2:
-                (volume,) = projectors((model,), plan, options)
+                (volume,) = projectors((state.halves[number],), plan, options)
             memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
-            volume = devices.use(volume, device)
-            work = Expectation(plan, grid, model, volume, data.particles, data.cache, options, both.threads_each)
-            return work.run(members, old, new, advance)
+            volume = devices.use(volume, locations[number])
+            work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each)
+            return work.run(pieces, old, new, advance)
 
         with kernels.product_precision(locations[0], plan.reduced_precision):
-            sums = both.map(half, range(2), state.halves, data.order, locations, apart=devices.apart(locations))
-    return tuple(sums), new
+            sums = crew.share_out(half, data.order, new, devices.apart(locations))
+    return sums, new
 
 
 def _orientations(grid: Grid, poses: Poses, data: Data) -> int:
@@ -346,7 +360,7 @@ def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOpt
         console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
     console.line(messages.fsc_line())
     with console.progress(messages.maximisation_title(), 1) as bar:
-        maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options, lanes.lanes_of(data.threads))
+        maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options, data.crew)
         bar.advance(1)
     return maximised
 
@@ -374,7 +388,7 @@ def _record(state: State, seconds: float) -> dict:
 
 
 def _write(state: State, plan: Plan, data: Data, options: RefineOptions) -> None:
-    if not options.output:
+    if not options.output or not data.crew.leads:
         return
     if plan.final:
         writer.write_final(options.output, state, data.particles, options)

@@ -12,8 +12,8 @@ from aurefine import fourier, mask
 from aurefine import fsc as fsc_room
 from aurefine.refine import backprojection, memory, reconstruct
 from aurefine.refine.backprojection import BackProjection
+from aurefine.refine.crew import Crew
 from aurefine.refine.expectation import HalfSums
-from aurefine.refine.lanes import Lanes
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan
 from aurefine.refine.state import Model
@@ -39,40 +39,45 @@ class Maximised:
 
 
 def maximise(
-    models: tuple[Model, ...], sums: Sequence[HalfSums], plan: Plan, masks: Masks, resolution: float, options: RefineOptions, both: Lanes
+    models: tuple[Model, ...], sums: Sequence[HalfSums], plan: Plan, masks: Masks, resolution: float, options: RefineOptions, crew: Crew
 ) -> Maximised:
     """New models from old ones and the half-sets' sums; `resolution` is the current one in 1/Angstrom."""
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
     if plan.final:
         memory.give_back()
-    first, second = halves = both.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums)
-    apart = lambda: tuple(both.map(lambda half: _unregularised(half, options), halves))  # noqa: E731
+    halves = crew.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums)
+    apart = lambda: tuple(crew.everywhere(crew.map(lambda half: _unregularised(half, options), halves)))  # noqa: E731
     separate = apart() if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
         limit = max(options.join_halves_resolution, 1 / resolution)
-        backprojection.join_low_resolution(first, second, math.ceil(box * pixel_size / limit - 1e-9))
+        shell = math.ceil(box * pixel_size / limit - 1e-9)
+        shared = crew.together(backprojection.mean, crew.map(lambda half: backprojection.low_resolution(half, shell), halves))
+        crew.map(lambda half: backprojection.join_low_resolution(half, shared, shell), halves)
     unfiltered: tuple[np.ndarray, ...] = ()
     masked = None
     if options.solvent_correct_fsc and masks.solvent is not None:
-        unfiltered = one, two = apart()
-        masked = fsc_room.mask_corrected(one, two, masks.solvent, seed=abs(options.random_seed) + plan.iteration)
+        unfiltered, solvent, seed = apart(), masks.solvent, abs(options.random_seed) + plan.iteration
+        masked = crew.once(lambda: fsc_room.mask_corrected(unfiltered[0], unfiltered[1], solvent, seed=seed))
         fsc = np.where(np.arange(box // 2 + 1) <= plan.current_size // 2, masked.corrected, 0.0)
     else:
-        fsc = backprojection.gold_standard_fsc(*halves)
+        compare = lambda one, other: backprojection.gold_standard_fsc(one, other, plan.current_size // 2, box)  # noqa: E731
+        fsc = crew.together(compare, crew.map(backprojection.downsampled, halves))
     updated = [update_parameters(model, s, plan, options) for model, s in zip(models, sums, strict=True)]
     if plan.final:
-        joined = _joined(halves)
-        new = _with_map(updated[0], joined, fsc, plan, options, joined=True)
+        new = crew.together(lambda *both: _with_map(updated[0], _joined(*both), fsc, plan, options, joined=True), halves)
         return Maximised((new,), separate, masked)
-    shared = options.join_random_halves
-    used = [_joined(halves)] * len(halves) if shared else halves
 
-    def half_model(model: Model, half: BackProjection) -> Model:
-        model = _with_map(model, half, fsc, plan, options, joined=shared)
+    def half_model(model: Model, half: BackProjection, joined: bool = False) -> Model:
+        model = _with_map(model, half, fsc, plan, options, joined)
         return replace(model, map=flatten(model.map, pixel_size, masks, options))
 
-    return Maximised(tuple(both.map(half_model, updated, used)), unfiltered, masked)
+    def alike(*both: BackProjection) -> tuple[Model, ...]:
+        joined = _joined(*both)
+        return tuple(half_model(model, joined, joined=True) for model in updated)
+
+    new_models = crew.together(alike, halves) if options.join_random_halves else tuple(crew.everywhere(crew.map(half_model, updated, halves)))
+    return Maximised(new_models, unfiltered, masked)
 
 
 def _gridding(options: RefineOptions) -> int:
@@ -85,9 +90,8 @@ def _unregularised(half: BackProjection, options: RefineOptions) -> np.ndarray:
     return reconstruct.reconstruct(half, None, 1.0, 0, _gridding(options))
 
 
-def _joined(halves: list[BackProjection]) -> BackProjection:
+def _joined(first: BackProjection, second: BackProjection) -> BackProjection:
     """The sum of both halves, put in the place of the first: nothing needs them apart any more."""
-    first, second = halves
     first.data += second.data
     first.weight += second.weight
     return first

@@ -62,9 +62,9 @@ def ours(run: Path, n: int, as_relion: bool) -> Iteration:
         flat = np.full(directions, 1 / directions)
         state = replace(state, halves=tuple(replace(half, pdf_direction=flat) for half in state.halves))
     order = np.flatnonzero(state.random_subset == 1), np.flatnonzero(state.random_subset == 2)
-    data = loop.Data(loaded, ImageCache(loaded), order, Masks(), loop.use_threads(2))
+    data = loop.Data(loaded, ImageCache(loaded), order, Masks(), lanes_of(loop.use_threads(2)))
     sums, poses = loop._expectation(state, plan, data, options, Console(verbosity=0), JobControl())
-    maximised = maximise(state.halves, sums, plan, Masks(), progress.current_resolution, options, lanes_of(data.threads))
+    maximised = maximise(state.halves, sums, plan, Masks(), progress.current_resolution, options, data.crew)
     return Iteration(plan, maximised, poses, state.random_subset)
 
 

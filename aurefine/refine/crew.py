@@ -1,0 +1,65 @@
+"""Who does the work of both half-sets: the threads of one process (lanes.py), or many processes (aurefine/distributed).
+
+The loop is the same for all: each of its steps says which part of it belongs to a half-set, which needs both, and which is decided once. With
+many processes every one of them runs the loop. What steers it is decided by the first and told to the others, so that all take the same turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from aurefine.refine.expectation import HalfSums
+    from aurefine.refine.state import Poses
+
+Result = TypeVar("Result")
+HalfWork = Callable[[int, Iterable[np.ndarray]], "HalfSums"]  # (number of the half-set from 0, its particles piece by piece) -> its sums
+
+
+class Crew(Protocol):
+    """Those who work on a refinement, as one of its processes sees them."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files: one of all does."""
+        ...
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of whoever works on a half-set."""
+        ...
+
+    def map(self, work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
+        """[work(a, b, ...) of each half's arguments]. Of half-sets that are another process's the result is None, here."""
+        ...
+
+    def everywhere(self, values: Sequence[Result]) -> list[Result]:
+        """What `map` returned, of both half-sets in every process."""
+        ...
+
+    def together(self, work: Callable[..., Result], values: Sequence[Any]) -> Result:
+        """work(value of half-set 1, value of half-set 2), of what `map` returned: done once, its result known to all."""
+        ...
+
+    def once(self, work: Callable[[], Result]) -> Result:
+        """work(), done once, its result known to all."""
+        ...
+
+    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool) -> tuple[HalfSums, HalfSums]:
+        """The E-step of both half-sets: `work` over their `members`, piece by piece where several processes help.
+
+        The accumulators are whole where `map` works on that half-set, all other sums and the arrays of `updates` are whole everywhere.
+        Where the half-sets are not to be `apart` (both on one GPU) a process works on one after the other.
+        """
+        ...
+
+    def finished(self, count: int) -> int:
+        """Told by the work that `count` more particles are done; returns how many more are done by all, to be shown by a progress bar."""
+        ...
+
+    def check(self) -> None:
+        """Called by the work, batch by batch: leaves it when somebody else has failed."""
+        ...
