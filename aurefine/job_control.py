@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from aurefine.atomic import write_bytes
@@ -17,12 +22,82 @@ class JobAborted(InputError):
     """The user asked for the job to stop (the GUI wrote RELION_JOB_ABORT_NOW)."""
 
 
+class JobTerminated(KeyboardInterrupt):
+    """SIGTERM came, which batch systems send before they kill: the job stops as it does for Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Somebody wants the process to end: since when (time.monotonic), the error that was raised in the main thread, the exit code."""
+
+    since: float
+    error: BaseException
+    code: int
+
+
+_pending: list[BaseException] = []  # to be raised in the main thread
+_stopping: list[Stopping] = []
+_heeding: list[int] = []  # signals that are handled here
+
+
+def stopping() -> Stopping | None:
+    """Whether the process has been asked to end, inside of `stopped_by_signals`."""
+    return _stopping[0] if _stopping else None
+
+
+def interrupt_main(error: BaseException) -> bool:
+    """Raise an error in the main thread, from another one, as a signal does; False where signals are not handled here."""
+    if signal.SIGTERM not in _heeding:
+        return False
+    if not _stopping:
+        _pending.append(error)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    return True
+
+
+def _stop(number: int, frame: object) -> None:
+    if _pending:
+        _stopping.append(Stopping(time.monotonic(), _pending.pop(), 2))
+    elif _stopping:
+        os._exit(128 + number)  # asked again
+    else:
+        _stopping.append(Stopping(time.monotonic(), JobTerminated() if number == signal.SIGTERM else KeyboardInterrupt(), 128 + number))
+    raise _stopping[0].error
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM raises JobTerminated in the main thread; a second one, or a second Ctrl-C, ends the process at once.
+
+    All files are whole or absent at any moment, so that nothing is lost by that. Does nothing outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]  # nohup and shells ignore some
+    before = {number: signal.signal(number, _stop) for number in heeded}
+    _heeding.extend(heeded)
+    try:
+        yield
+    finally:
+        _heeding.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _pending.clear()
+        _stopping.clear()
+
+
 class JobControl:
     """Polls for the request to stop; without a job directory it never comes."""
 
     def __init__(self, directory: str = "", advice: str = "") -> None:
         self._directory = Path(directory) if directory else None
+        self._failure: BaseException | None = None
         self._advice = advice or "go on with --continue and the last _optimiser.star."
+
+    def fail(self, error: BaseException) -> None:
+        """Have the next `check` raise this error."""
+        self._failure = error
 
     @property
     def in_project(self) -> bool:
@@ -31,9 +106,21 @@ class JobControl:
 
     def check(self) -> None:
         """Raise JobAborted when the job is to stop; cheap enough for every batch."""
-        if self._directory is not None and (self._directory / ABORT_NOW).exists():
-            (self._directory / ABORT_NOW).unlink(missing_ok=True)
+        if self._failure is not None:
+            raise self._failure
+        if self._directory is not None and _taken(self._directory / ABORT_NOW):
             raise JobAborted(f"the job was stopped: {ABORT_NOW} appeared in {self._directory}. What is finished is kept: {self._advice}")
+
+
+def _taken(path: Path) -> bool:
+    """Whether the file was there; it is removed, so that one of several threads that look finds it."""
+    if not path.exists():
+        return False
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

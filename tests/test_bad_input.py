@@ -20,6 +20,7 @@ from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.refine import inputs
 from aurefine.refine.options import RefineOptions
+from aurefine.refine.run_status import read_status
 
 BOX, PIXEL_SIZE, COUNT = 32, 8.0, 24
 STACK = "Particles/micrograph_0001.mrcs"
@@ -158,7 +159,10 @@ def test_a_bad_input_is_one_message_and_leaves_nothing_behind(case, project, cap
     errors = capsys.readouterr().err.strip()
     assert re.search(message, errors), f"{message!r} was expected in {errors!r}"
     assert errors.startswith("aurefine") and "\n" not in errors and "Traceback" not in errors
-    assert {path.name for path in project.iterdir()} <= before | {"out"} and not list(project.glob("out/*"))
+    assert {path.name for path in project.iterdir()} <= before | {"out"} and {path.name for path in project.glob("out/*")} <= {"status.json"}
+    if (project / "out" / "status.json").exists():
+        status = read_status(project / "out")
+        assert status.verdict() == "failed" and re.search(message, status.message)
 
 
 def test_a_reference_of_another_box_and_pixel_size_is_resampled(project):
@@ -210,7 +214,7 @@ def test_the_program_itself_ends_with_code_2_and_says_so_to_the_pipeliner(projec
     spoil_images(np.nan)
     done = run_program([*arguments(), "--pipeline_control", "out/"])
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert [path.name for path in (project / "out").iterdir()] == ["RELION_JOB_EXIT_FAILURE"]
+    assert sorted(path.name for path in (project / "out").iterdir()) == ["RELION_JOB_EXIT_FAILURE", "status.json"]
 
 
 def test_a_file_size_limit_of_the_system_is_one_message(project):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from aurefine import star
 from aurefine.errors import InputError
+from aurefine.process_record import ProcessRecord
 from aurefine.project import labels, pipeline
 from aurefine.project.lock import DIRECTORY, FILE, project_lock
 from aurefine.project.pipeline import Pipeline, Process
-from aurefine.project.process_record import ProcessRecord
 from aurefine.project.project import Project
 
 RELION_31 = """

@@ -15,10 +15,10 @@ import pytest
 
 from aurefine import job_control, star
 from aurefine.cli.main import main
+from aurefine.process_record import FILE as RECORD
+from aurefine.process_record import ProcessRecord
 from aurefine.project import job_star, labels, watch
 from aurefine.project.pipeline import Pipeline
-from aurefine.project.process_record import FILE as RECORD
-from aurefine.project.process_record import ProcessRecord
 from aurefine.project.project import Project
 
 SELECT = ["Select", "--i", "in/particles.star", "--select", "rlnDefocusU", "--minval", "15000", "--maxval", "25000"]

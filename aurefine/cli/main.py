@@ -11,6 +11,7 @@ from types import ModuleType
 
 import aurefine
 from aurefine.errors import InputError
+from aurefine.job_control import JobTerminated, job_control
 
 # job -> (module with SUMMARY, OPTIONS and run, what it does); imported only when asked for, so that help is quick
 JOBS = {
@@ -33,7 +34,7 @@ JOBS = {
 # Their matrix products are small; OpenBLAS would start a thread for each core when numpy is imported, which takes longer than a small map.
 _ONE_THREAD_OF_BLAS = ("extract", "image_handler", "jobs", "mask_create", "postprocess", "select", "star")
 _CONTROL = "--pipeline_control"
-EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except InputError as error:
         return _fail(str(error), EXIT_INPUT_ERROR, debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted. A refinement goes on with --continue and its last _optimiser.star.", EXIT_INTERRUPTED, debug)
+    except KeyboardInterrupt as stop:
+        code = EXIT_TERMINATED if isinstance(stop, JobTerminated) else EXIT_INTERRUPTED
+        return _fail(str(stop) or "interrupted.", code, debug)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return _fail(f"{str(error.filename)[:100]}...: {error.strerror}; is it a name of a file?", EXIT_INPUT_ERROR, debug)
@@ -87,7 +89,6 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(name: str, job: ModuleType, arguments: list[str]) -> int:
-    from aurefine.job_control import job_control
     from aurefine.jobs.options import help_text, parse
 
     if hasattr(job, "command_line"):  # its words are not only flags

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option, help_text, parse
+from aurefine.process_record import ProcessRecord
 from aurefine.project import job_directory, labels
 from aurefine.project.pipeline import Process
-from aurefine.project.process_record import ProcessRecord
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
 

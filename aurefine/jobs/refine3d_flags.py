@@ -94,6 +94,9 @@ COMPUTE: tuple[Row, ...] = (
     ("--j", "threads", "", "Threads; 1 means all cores, for one process does the work of all of RELION's"),
     ("--gpu", "gpu", "", "Use GPUs: their numbers such as 0:1, or nothing for all; the CPU where there is none"),
     ("--verb", "verbosity", "", "0: silent"),
+    ("--resume", "resume", "", "Go on from what an earlier run of this command line has finished; start where there is nothing"),
+    ("--checkpoint", "checkpoint_minutes", "min", "Time between two checkpoints within an iteration; 0: only whole iterations are kept"),
+    ("--watchdog", "watchdog_minutes", "min", "End the run when it has made no progress for so long, and tell where it hangs; 0: never"),
     ("--pipeline_control", "pipeline_control", "", "Directory of the files that tell RELION's pipeliner how the job ended"),
 )
 NEGATIONS = (  # flag, field, what it stores, help, tab

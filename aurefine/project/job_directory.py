@@ -7,12 +7,12 @@ from pathlib import Path
 
 from aurefine import job_control, star
 from aurefine.errors import InputError
+from aurefine.process_record import FILE as RECORD
+from aurefine.process_record import ProcessRecord
 from aurefine.project import job_star, labels
 from aurefine.project.job_star import JobStar
 from aurefine.project.pipeline import FILE as PIPELINE
 from aurefine.project.pipeline import Pipeline
-from aurefine.project.process_record import FILE as RECORD
-from aurefine.project.process_record import ProcessRecord
 
 JOB, GRAPH, NOTE, OUT, ERR = "job.star", "job_pipeline.star", "note.txt", "run.out", "run.err"
 OUTPUT_NODES = "RELION_OUTPUT_NODES.star"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aurefine.errors import InputError
-from aurefine.project.process_record import ProcessRecord
+from aurefine.process_record import ProcessRecord
 
 DIRECTORY = ".relion_lock"
 FILE = "lock_default_pipeline.star"

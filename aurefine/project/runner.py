@@ -9,10 +9,10 @@ from pathlib import Path
 
 from aurefine.errors import InputError
 from aurefine.jobs.form import FILE_LABELS, JobType, flags
+from aurefine.process_record import ProcessRecord
 from aurefine.project import job_directory, labels, watch
 from aurefine.project.job_star import JobStar
 from aurefine.project.pipeline import Pipeline, Process
-from aurefine.project.process_record import ProcessRecord
 from aurefine.project.project import Project, check_alias
 from aurefine.project.status import refresh
 

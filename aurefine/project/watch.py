@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Any, TextIO
 
 from aurefine.job_control import ABORT_NOW
+from aurefine.process_record import ProcessRecord
 from aurefine.project.job_directory import ERR, OUT
-from aurefine.project.process_record import ProcessRecord
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 60.0  # for a job that was asked to stop

@@ -27,15 +27,18 @@ RE_READ = frozenset("""
     particle_diameter max_significant join_random_halves oversampling local_healpix_order sigma_angle sigma_offset perturbation_factor
     scale_correction norm_correction relax_symmetry solvent_correct_fsc max_iterations random_seed
     ignore_angle_changes sampling_from_resolution force_converge
-    threads gpu verbosity pipeline_control command_line check_norm accuracy_current_size minimum_angular_sampling maximum_angular_sampling
+    threads gpu verbosity pipeline_control command_line resume checkpoint_minutes watchdog_minutes
+    check_norm accuracy_current_size minimum_angular_sampling maximum_angular_sampling
     skip_gridding gridding_iterations minimum_map_shells min_sigma2_offset
     adaptive_fraction max_expectation_resolution min_expectation_resolution coarse_size use_all_data sigma2_fudge fix_sigma_noise fix_sigma_offset
     """.split())  # fmt: skip
 # Plain switches of the new command line: off unless they are given again.
 GIVEN_AGAIN = ("ignore_angle_changes", "sampling_from_resolution", "force_converge", "join_random_halves")
 # Belong to the process, not to the refinement.
-_OF_THE_PROCESS = ("output", "continue_from", "threads", "gpu", "verbosity", "pipeline_control", "command_line", "solvent_mask", "solvent_mask2",
-                   "lowpass_mask", "initial_tau2_spectrum", "initial_noise_spectrum")  # fmt: skip
+OF_THE_PROCESS = frozenset("""
+    output continue_from threads gpu verbosity pipeline_control command_line resume checkpoint_minutes watchdog_minutes
+    """.split())  # fmt: skip
+_NEVER_STORED = OF_THE_PROCESS | {"solvent_mask", "solvent_mask2", "lowpass_mask", "initial_tau2_spectrum", "initial_noise_spectrum"}
 
 _STORED: dict[str, tuple[str, type]] = {
     "join_halves_resolution": ("rlnJoinHalvesUntilThisResolution", float),
@@ -102,7 +105,7 @@ def load(path: str | Path, read_command_line: CommandLineReader | None = None) -
         progress=_progress(table, models[0][1], path),
         random_subset=_subsets(particles, data_path),
     )
-    stored = _stored_command_line(path, read_command_line) | _stored_options(table, models[0][1], state, path)
+    stored = stored_command_line(path, read_command_line) | _stored_options(table, models[0][1], state, path)
     state = replace(state, progress=_with_first_resolution(state, float(stored.get("initial_lowpass", -1.0))))
     return Checkpoint(path, stored, state, data_path, str(need(table, "rlnOutputRootName", path)))
 
@@ -189,8 +192,8 @@ def _stored_options(table: Table, general: Table, state: State, path: str) -> di
     return stored
 
 
-def _stored_command_line(path: str, read: CommandLineReader | None) -> dict[str, Any]:
-    """What the first run was told that the tables do not hold, from the second comment line; nothing where it cannot be read."""
+def stored_command_line(path: str, read: CommandLineReader | None) -> dict[str, Any]:
+    """What the run was told, files and the process apart, from the second comment line; nothing where it cannot be read."""
     comments = star.leading_comments(path)
     if read is None or len(comments) < 2:
         return {}
@@ -198,7 +201,7 @@ def _stored_command_line(path: str, read: CommandLineReader | None) -> dict[str,
         values = read(shlex.split(comments[1]))
     except (InputError, ValueError):  # options of another version: the tables hold all that matters
         return {}
-    names = {field.name for field in fields(RefineOptions)} - set(_OF_THE_PROCESS)
+    names = {field.name for field in fields(RefineOptions)} - _NEVER_STORED
     return {name: value for name, value in values.items() if name in names}
 
 

@@ -7,7 +7,7 @@ Then all significant samples are sorted by orientation, their images summed into
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +72,13 @@ class Expectation:
             np.zeros(groups), np.zeros(groups), np.zeros(groups), np.zeros(len(grid.directions)),
         )  # fmt: skip
 
-    def run(self, pieces: Iterable[np.ndarray], poses: Poses, updates: Poses, progress) -> HalfSums:
-        """Process particles, piece by piece; old values come from `poses`, new ones are written into the arrays of `updates`."""
+    def run(
+        self, pieces: Iterable[np.ndarray], poses: Poses, updates: Poses, progress, keep: Callable[[int], None] = lambda count: None
+    ) -> HalfSums:
+        """Process particles, piece by piece; old values come from `poses`, new ones are written into the arrays of `updates`.
+
+        `keep` is told when so many more of them, in their order by optics group, are in the sums.
+        """
         work: _GroupPass | None = None
         for members in pieces:
             for group in np.unique(self.particles.optics_index[members]):
@@ -83,6 +88,7 @@ class Expectation:
                 chunk = max(64, self.room * _CHUNK_PIXELS // len(work.pixels))
                 for start in range(0, len(mine), chunk):
                     work.chunk(mine[start : start + chunk], poses, updates, progress)
+                    keep(len(mine[start : start + chunk]))
         accumulator = self.sums.accumulator
         accumulator.data = accumulator.combined()[None].cpu()  # one copy, where the M-step runs
         return self.sums

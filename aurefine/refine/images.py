@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,19 +24,24 @@ _PIXELS_TOGETHER = 4_000_000  # of whole images that are transformed at a time (
 class ImageCache:
     """All images of a particle set in memory, float16 where their range allows it; box sizes may differ between optics groups.
 
-    `examination` looks at each image on its way; what it finds unusable is blank here, and `keep` then leaves it out.
+    `examination` looks at each image on its way; what it finds unusable is blank here, and `keep` then leaves it out. `progress` is told how
+    many more images are read.
     """
 
-    def __init__(self, particles: ParticleSet, examination: Examination | None = None) -> None:
+    def __init__(
+        self, particles: ParticleSet, examination: Examination | None = None, progress: Callable[[int], None] = lambda count: None
+    ) -> None:
         self.row = np.empty(particles.count, np.int64)
         self.stacks: list[torch.Tensor] = []
         for group in range(len(particles.optics)):
             members = np.flatnonzero(particles.optics_index == group)
             self.row[members] = np.arange(len(members))
-            self.stacks.append(self._load(particles, members, particles.optics[group].box, examination))
+            self.stacks.append(self._load(particles, members, particles.optics[group].box, examination, progress))
 
     @staticmethod
-    def _load(particles: ParticleSet, members: np.ndarray, box: int, examination: Examination | None) -> torch.Tensor:
+    def _load(
+        particles: ParticleSet, members: np.ndarray, box: int, examination: Examination | None, progress: Callable[[int], None]
+    ) -> torch.Tensor:
         stack = torch.empty((len(members), box, box), dtype=torch.float16)
         for start in range(0, len(members), _READ_CHUNK):
             rows = members[start : start + _READ_CHUNK]
@@ -45,6 +51,7 @@ class ImageCache:
             if stack.dtype == torch.float16 and np.abs(images).max() > 1e4:
                 stack = stack.to(torch.float32)  # far off the usual unit variance: keep all digits
             stack[start : start + len(rows)] = torch.from_numpy(images)
+            progress(len(rows))
         return stack
 
     def keep(self, rows: np.ndarray) -> None:

@@ -27,7 +27,9 @@ from aurefine.refine.expectation import Expectation, HalfSums
 from aurefine.refine.images import ImageCache
 from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.options import RefineOptions, validate_values
+from aurefine.refine.partial import Keeper
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out, shells_with_signal
+from aurefine.refine.run_monitor import RunMonitor
 from aurefine.refine.state import Model, Poses, Progress, State
 from aurefine.threads import thread_count
 
@@ -36,13 +38,15 @@ _LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interp
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What stays the same through a run: particles, their images, the order of each half, masks, who does the work."""
+    """What stays the same through a run: particles, their images, the order of each half, masks, who works, watches and keeps checkpoints."""
 
     particles: ParticleSet
     cache: ImageCache
     order: tuple[np.ndarray, np.ndarray]
     masks: Masks
     crew: Crew
+    monitor: RunMonitor = field(default_factory=RunMonitor)
+    keeper: Keeper = field(default_factory=Keeper)
 
 
 @dataclass(eq=False)
@@ -119,20 +123,30 @@ def refine(
             f"--auto_iter_max {options.max_iterations}: {state.progress.iteration} iterations are done already (they are counted from the "
             "very first). Give a larger number."
         )
-    state, data = _start(particles, options, state, console, crew)
-    result = Result(state, output=options.output)
+    with RunMonitor(options, control, writes=crew.leads) as monitor:
+        return _iterate(*_start(particles, options, state, console, crew, monitor), options, console, control)
+
+
+def _iterate(state: State, data: Data, options: RefineOptions, console: Console, control: JobControl) -> Result:
+    """One iteration after the other, to the last."""
+    result, monitor, keeper = Result(state, output=options.output), data.monitor, data.keeper
+    begun = keeper.begun(state, data.order) if options.resume else None
     while state.progress.iteration < options.max_iterations:
         started = time.perf_counter()
-        state, plan, volume = _plan(state, data, options, console)
+        monitor.phase("planning", state.progress.iteration + 1)
+        state, plan, volume = (*begun, None) if begun else _plan(state, data, options, console)
+        begun = None
         sums, poses = _expectation(state, plan, data, options, console, control, volume)
         del volume  # large, and the M-step has its own
         maximised = _maximisation(state, plan, sums, data, options, console)
         state = _judge(state, plan, maximised, poses, options)
         result.history.append(_record(state, time.perf_counter() - started))
         result.state = state
+        monitor.phase("writing")
         _write(state, plan, data, options)
+        keeper.forget()
         if plan.final:
-            _conclude(state, options, console, crew)
+            _conclude(state, options, console, data.crew)
             break
     result.warnings = list(console.warnings)
     return result
@@ -191,8 +205,11 @@ def use_threads(asked: int, sharing: int = 1) -> int:
     return threads
 
 
-def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None, console: Console, crew: Crew) -> tuple[State, Data]:
+def _start(
+    particles: ParticleSet, options: RefineOptions, earlier: State | None, console: Console, crew: Crew, monitor: RunMonitor | None = None
+) -> tuple[State, Data]:
     """Check all that is cheap to check, read all images; a new run also estimates its noise and writes its iteration 0."""
+    monitor = monitor or RunMonitor()
     for warning in particles.warnings:
         console.warn(warning)
     begin = inputs.read_inputs(particles, options, console.warn) if earlier is None else earlier
@@ -200,20 +217,24 @@ def _start(particles: ParticleSet, options: RefineOptions, earlier: State | None
     masks = inputs.read_masks(options, grid.box, grid.pixel_size)
     if options.output and crew.leads:
         writer.make_output_folder(options.output)
+        monitor.open()
         inputs.check_room(options.output, grid.box, particles.count)
     devices.of_halves(options)  # a GPU that is not there is told before images are read
     if missing := devices.missing(options):
         console.warn(missing)
+    monitor.phase("reading images", particles=particles.count)
     seen = Examination(particles, options.particle_diameter)
-    cache = ImageCache(particles, seen)
+    cache = ImageCache(particles, seen, monitor.advance)
     particles, begin, rejected = rejection.set_aside(particles, cache, begin, seen, options, console.warn)
-    if options.output and crew.leads:
+    if options.output and crew.leads and not (options.resume and earlier):  # a resumed run goes on without those rejected at its start
         rejection.write(options.output, particles.optics_table, rejected)
+    monitor.phase("first noise spectra")
     state = begin if isinstance(begin, State) else crew.once(partial(_first_state, particles, cache, begin, options, console))
     memory.give_back()
     subset, seed = state.random_subset, options.random_seed
     order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
-    return state, Data(particles, cache, order, masks, crew)
+    keeper = Keeper(options, console.warn) if isinstance(crew, lanes.Lanes) else Keeper()  # many processes share the particles out anew each time
+    return state, Data(particles, cache, order, masks, crew, monitor, keeper)
 
 
 def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console) -> State:
@@ -227,7 +248,7 @@ def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs
     return state
 
 
-def _plan(state: State, data: Data, options: RefineOptions, console: Console):
+def _plan(state: State, data: Data, options: RefineOptions, console: Console) -> tuple[State, Plan, Volume | None]:
     """Decide sizes, sampling and whether this is the last iteration; returns (state, plan, projector of half 1 where it was made)."""
     progress = replace(state.progress, iteration=state.progress.iteration + 1)
     iteration, model = progress.iteration, state.halves[0]
@@ -287,6 +308,7 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console):
 
 def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
     """Before the halves are joined: are orientations found again in the other half's map?"""
+    data.monitor.phase("alignment check")
     projector = lambda half: projectors((state.halves[half],), plan, options)[0]  # noqa: E731
     found = crosscheck.check(plan, state.halves, projector, data.order, data.particles, data.cache, state.poses, options, data.crew)
     console.line(found.line())
@@ -315,6 +337,8 @@ def _expectation(
     state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl, first: Volume | None = None
 ) -> tuple[tuple[HalfSums, ...], Poses]:
     """Both halves' E-step; returns (their sums, new poses). `first` is half 1's projector where there is one already."""
+    data.monitor.phase("expectation", particles=data.particles.count)
+    data.keeper.start(state, plan, data.order)
     grid = plan.grid
     console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
     console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
@@ -328,6 +352,7 @@ def _expectation(
 
         def advance(count: int) -> None:
             crew.check()
+            data.monitor.advance(count)
             with turn:
                 bar.advance(crew.finished(count))
                 control.check()
@@ -339,7 +364,12 @@ def _expectation(
             memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
             volume = devices.use(volume, locations[number])
             work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each)
-            return work.run(pieces, old, new, advance)
+            part = data.keeper.half(number)
+            done = part.restore(data.order[number], work.sums, new)
+            with turn:
+                bar.advance(done)
+                data.monitor.advance(done, skipped=True)
+            return work.run(part.rest(pieces), old, new, advance, part.keep)
 
         with kernels.product_precision(locations[0], plan.reduced_precision):
             sums = crew.share_out(half, data.order, new, devices.apart(locations))
@@ -356,6 +386,7 @@ def _orientations(grid: Grid, poses: Poses, data: Data) -> int:
 
 def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOptions, console: Console) -> Maximised:
     """Both halves' M-step, with RELION's messages."""
+    data.monitor.phase("maximisation")
     if options.join_halves_resolution > 0:
         console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
     console.line(messages.fsc_line())

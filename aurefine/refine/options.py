@@ -88,6 +88,10 @@ class RefineOptions:
     random_seed: int = -1  # -1: from the clock
     force_converge: bool = False  # with continue_from: the next iteration is the last
     join_random_halves: bool = False  # with continue_from: both halves share one map from now on
+    # durability
+    resume: bool = False  # go on from what an earlier run of the same command line has finished
+    checkpoint_minutes: float = 30.0  # between two checkpoints within an iteration; 0: none
+    watchdog_minutes: float = 120.0  # without any progress, after which the run is ended; 0: never
     # projector
     padding: float = 2.0
     skip_gridding: bool = True
@@ -131,6 +135,8 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("mask_edge_pixels", "--maskedge", 0, 1000, "number of pixels"),
     ("sigma2_fudge", "--sigma2_fudge", 1e-9, 1e9, "factor"),
     ("minimum_map_shells", "--minres_map", 0, 100000, "shell number"),
+    ("checkpoint_minutes", "--checkpoint", 0.0, 1e6, "number of minutes"),
+    ("watchdog_minutes", "--watchdog", 0.0, 1e6, "number of minutes"),
     ("gridding_iterations", "--gridding_iter", 1, 1000, "number of iterations"),
 )
 

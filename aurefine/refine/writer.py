@@ -55,12 +55,13 @@ def iteration_root(root: str, iteration: int) -> str:
 
 
 def write_iteration(root: str, iteration: int, state: State, particles: Particles, options: RefineOptions) -> str:
-    """Write all files of one iteration and return the name of its optimiser file, which comes last: where it is, all are.
+    """Write all files of one iteration and return the name of its optimiser file, which comes last and goes first: where it is, all are.
 
     `state.halves` holds two models; `state.half_maps_unfiltered` is written with a solvent-corrected FSC only, as RELION does.
     Raises InputError (from the atomic writes) when a file cannot be written.
     """
     base = iteration_root(root, iteration)
+    Path(f"{base}_optimiser.star").unlink(missing_ok=True)  # of an earlier run: its files are about to be replaced
     names = {"root": root, "data": f"{base}_data.star", "sampling": f"{base}_sampling.star"}
     for half, model in enumerate(state.halves, 1):
         write_model(f"{base}_half{half}", model, state, particles, options, half)
@@ -82,6 +83,7 @@ def write_final(root: str, state: State, particles: Particles, options: RefineOp
     if len(state.halves) != 1 or len(state.half_maps_unfiltered) != 2:
         found = len(state.halves), len(state.half_maps_unfiltered)
         raise ValueError(f"one joined model and two unfiltered half-maps were expected, not {found}")
+    Path(f"{root}_optimiser.star").unlink(missing_ok=True)
     _write_unfiltered(root, state)
     write_model(root, state.halves[0], state, particles, options, half=None)
     names = {"root": root, "model": f"{root}_model.star", "data": f"{root}_data.star", "sampling": f"{root}_sampling.star"}

@@ -1,0 +1,239 @@
+"""Checkpoints within an iteration: what the E-step has summed so far, for runs whose iterations take hours.
+
+Each half-set keeps its own sums, at the end of a chunk of particles; the state and the plan of the iteration are kept beside them with all their
+digits, so that the particles still to come meet exactly the references that those before them met.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import secrets
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from aurefine.atomic import atomic_file
+from aurefine.errors import InputError
+from aurefine.refine.checkpoint import OF_THE_PROCESS
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.plan import Geometry, Plan
+from aurefine.refine.state import Model, Poses, Progress, SamplingState, State
+
+if TYPE_CHECKING:
+    from aurefine.refine.expectation import HalfSums
+
+_NOT_OF_THE_RUN = OF_THE_PROCESS | {"particles", "reference", "max_iterations", "initial_noise_spectrum", "initial_tau2_spectrum"}
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError)
+_SIZES = ("sigma2", "optics_weight", "scale_cross", "scale_power", "group_count", "direction")
+_NUMBERS = ("weight", "norm", "offset", "pmax", "log_likelihood")
+
+
+class Keeper:
+    """The checkpoints of one run (nothing is kept of one without output): `begun` at its start, `start` before each E-step, `forget` after
+    each iteration."""
+
+    def __init__(self, options: RefineOptions | None = None, warn: Callable[[str], None] = print) -> None:
+        options = options or RefineOptions()
+        self.root, self.seconds, self.warn = options.output, 60 * options.checkpoint_minutes, warn
+        self.began = 0.0
+        self.options = _digest({name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_OF_THE_RUN})
+        self.begin: State | None = None  # what is written with the first half's sums
+        self.turn = threading.Lock()
+        self.token = ""
+        if self.root and not options.resume:
+            _remove(self.root)
+
+    def _name(self, iteration: int, part: str) -> Path:
+        return Path(f"{self.root}_it{iteration:03d}_{part}_checkpoint.npz")
+
+    def begun(self, state: State, order: Sequence[np.ndarray]) -> tuple[State, Plan] | None:
+        """State and plan of an iteration that was begun after `state`, the one whose particles are partly done; None where there is none."""
+        path = self._name(state.progress.iteration + 1, "plan")
+        found = self._read_begun(path, order) if self.root and path.exists() else None
+        if found is None and self.root:
+            _remove(self.root)
+        return found
+
+    def _read_begun(self, path: Path, order: Sequence[np.ndarray]) -> tuple[State, Plan] | None:
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                head = json.loads(str(stored["head"]))
+                if head["options"] != self.options or head["order"] != _order_digest(order):
+                    self.warn(f"{path}: this checkpoint is of a run with other options or particles; its iteration is started again")
+                    return None
+                begun, plan = _read_state(stored, head), _read_plan(head["plan"])
+        except _UNREADABLE as error:
+            self.warn(f"{path}: this checkpoint cannot be read ({error}); its iteration is started again")
+            return None
+        self.token = head["token"]
+        return begun, plan
+
+    def start(self, state: State, plan: Plan, order: Sequence[np.ndarray]) -> None:
+        """The E-step of `plan` starts, anew or where `begun` found it."""
+        self.plan, self.began = plan, time.monotonic()
+        self.order = order
+        if not self.token:
+            self.token = secrets.token_hex(8)
+            self.begin = state
+
+    def half(self, number: int) -> HalfKeeper:
+        """The checkpoints of half-set `number` (0, 1)."""
+        return HalfKeeper(self, number)
+
+    def forget(self) -> None:
+        """The iteration is complete: its checkpoints are not needed any more."""
+        self.token, self.begin = "", None
+        if self.root:
+            _remove(self.root)
+
+    def save_begin(self) -> None:
+        """Write state and plan, once an iteration."""
+        with self.turn:  # both halves come here
+            if self.begin is None:
+                return
+            arrays, head = _written_state(self.begin)
+            head |= {"plan": _written_plan(self.plan), "token": self.token, "options": self.options, "order": _order_digest(self.order)}
+            _save(self._name(self.plan.iteration, "plan"), arrays, head)
+            self.begin = None
+
+    def half_file(self, number: int) -> Path:
+        """Where a half's sums are."""
+        return self._name(self.plan.iteration, f"half{number + 1}")
+
+
+class HalfKeeper:
+    """One half-set's part."""
+
+    def __init__(self, keeper: Keeper, number: int) -> None:
+        self.keeper, self.path, self.last = keeper, keeper.half_file(number), keeper.began
+
+    def restore(self, members: np.ndarray, sums: HalfSums, updates: Poses) -> int:
+        """Fill `sums` and `updates` with what is done; returns how many of `members` (all of the half-set), from the first on, that are.
+
+        What `keep` keeps are those, too.
+        """
+        self.members, self.sums, self.updates = members, sums, updates
+        self.done = self._restored() if self.path.exists() else 0
+        return self.done
+
+    def rest(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The members still to be done, of all of them piece by piece."""
+        skipped = self.done
+        for piece in pieces:
+            yield piece[skipped:]
+            skipped = max(0, skipped - len(piece))
+
+    def _restored(self) -> int:
+        members, sums, updates = self.members, self.sums, self.updates
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                head = json.loads(str(stored["head"]))
+                if head["token"] != self.keeper.token:
+                    return 0
+                content = {name: stored[name] for name in stored.files if name != "head"}
+            accumulator = torch.from_numpy(content["accumulator"])
+            if accumulator.shape != sums.accumulator.data.shape[1:]:
+                return 0
+        except _UNREADABLE as error:
+            self.keeper.warn(f"{self.path}: this checkpoint cannot be read ({error}); its half-set is started again")
+            return 0
+        sums.accumulator.data[0] = accumulator.to(sums.accumulator.data.device)
+        for name in _SIZES:
+            getattr(sums, name)[...] = content[name]
+        for name in _NUMBERS:
+            setattr(sums, name, head[name])
+        rows = members[: head["done"]]
+        for name in Poses.__dataclass_fields__:
+            getattr(updates, name)[rows] = content[f"poses_{name}"]
+        return int(head["done"])
+
+    def keep(self, count: int) -> None:
+        """So many more particles are summed: keep that, if it is time to. A disk that is full costs a warning."""
+        self.done += count
+        members, done, sums, updates = self.members, self.done, self.sums, self.updates
+        waits = (self.keeper.root and self.keeper.seconds) or math.inf
+        if time.monotonic() - self.last < waits or done == len(members):
+            return
+        arrays = {name: getattr(sums, name) for name in _SIZES}
+        arrays |= {f"poses_{name}": getattr(updates, name)[members[:done]] for name in Poses.__dataclass_fields__}
+        arrays["accumulator"] = sums.accumulator.combined().cpu().numpy()
+        head = {name: float(getattr(sums, name)) for name in _NUMBERS} | {"token": self.keeper.token, "done": done}
+        try:
+            self.keeper.save_begin()
+            _save(self.path, arrays, head)
+        except InputError as error:
+            self.keeper.warn(f"no checkpoint within this iteration: {error}. The run goes on")
+        self.last = time.monotonic()
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray], head: dict[str, Any]) -> None:
+    with atomic_file(path) as handle:
+        np.savez(handle, **{"head": np.array(json.dumps(head)), **arrays})  # type: ignore[arg-type]
+
+
+def _remove(root: str) -> None:
+    """Remove every checkpoint of that root: there is one iteration at a time."""
+    pattern = re.compile(re.escape(Path(root).name) + r"_it\d{3,}_(plan|half\d)_checkpoint\.npz")
+    for path in Path(root).parent.glob("*_checkpoint.npz"):
+        if pattern.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """The same for the same options, but for the rounding of those that are read from a STAR file."""
+    rounded = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    return hashlib.sha256(json.dumps(rounded, sort_keys=True).encode()).hexdigest()
+
+
+def _order_digest(order: Sequence[np.ndarray]) -> str:
+    return hashlib.sha256(b"".join(np.asarray(members, np.int64).tobytes() + b"|" for members in order)).hexdigest()
+
+
+def _written_state(state: State) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays, what else there is) of a state."""
+    arrays = {f"poses_{name}": getattr(state.poses, name) for name in Poses.__dataclass_fields__} | {"random_subset": state.random_subset}
+    models = []
+    for number, model in enumerate(state.halves):
+        values = {name: getattr(model, name) for name in Model.__dataclass_fields__}
+        arrays |= {f"half{number}_{name}": value for name, value in values.items() if isinstance(value, np.ndarray)}
+        models.append({name: float(value) for name, value in values.items() if not isinstance(value, np.ndarray)})
+    return arrays, {"models": models, "sampling": _plain(state.sampling), "progress": _plain(state.progress)}
+
+
+def _read_state(stored: Any, head: dict[str, Any]) -> State:
+    models = []
+    for number, values in enumerate(head["models"]):
+        prefix = f"half{number}_"
+        arrays = {name[len(prefix) :]: stored[name] for name in stored.files if name.startswith(prefix)}
+        models.append(Model(**arrays, **values))
+    poses = Poses(*(stored[f"poses_{name}"] for name in Poses.__dataclass_fields__))
+    return State(tuple(models), poses, SamplingState(**head["sampling"]), Progress(**head["progress"]), stored["random_subset"])
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, numbers as JSON takes them."""
+    fields = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return {name: item.item() if isinstance(item, np.generic) else item for name, item in fields.items()}
+
+
+def _written_plan(plan: Plan) -> dict[str, Any]:
+    geometry = [_plain(each) | {"magnification": np.asarray(each.magnification).tolist()} for each in plan.geometry]
+    sizes = [[int(size) for size in group] for group in plan.image_sizes]
+    return _plain(plan) | {"sampling": _plain(plan.sampling), "geometry": geometry, "image_sizes": sizes}
+
+
+def _read_plan(head: dict[str, Any]) -> Plan:
+    geometry = tuple(Geometry(**{**each, "magnification": np.array(each["magnification"])}) for each in head["geometry"])
+    oversampling = tuple(head["oversampling"]) if head["oversampling"] else None
+    sizes = tuple(tuple(group) for group in head["image_sizes"])
+    return Plan(**{**head, "sampling": SamplingState(**head["sampling"]), "geometry": geometry, "image_sizes": sizes, "oversampling": oversampling})

@@ -1,0 +1,93 @@
+"""`status.json` beside a run's files: where it stands, written every few seconds, and what a reader may believe of it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from aurefine.atomic import without_waiting_for_the_disk, write_bytes
+from aurefine.errors import InputError
+from aurefine.process_record import ProcessRecord
+
+NAME = "status.json"
+RUNNING, FINISHED, FAILED, ABORTED, INTERRUPTED = "running", "finished", "failed", "aborted", "interrupted"
+DIED, SILENT = "died", "silent"  # what `verdict` makes of "running"
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where a run stands.
+
+    Attributes: state: running, finished, failed, aborted (by RELION_JOB_ABORT_NOW) or interrupted (by a signal); phase: what it is doing;
+    iteration: the one it works on; output: root of its files; particles_done, particles: of the phase, 0 where it does not count any; rate:
+    particles a second, 0 where it is not known; seconds_left: until the phase ends, -1 where it is not known; memory_mb, peak_memory_mb: of
+    the process; started, heartbeat: seconds since 1970; interval: seconds between two heartbeats; message: why it ended; process: which
+    process of which machine it is.
+    """
+
+    state: str
+    phase: str
+    iteration: int
+    output: str
+    particles_done: int
+    particles: int
+    rate: float
+    seconds_left: float
+    memory_mb: int
+    peak_memory_mb: int
+    started: float
+    heartbeat: float
+    interval: float
+    message: str
+    version: str
+    process: ProcessRecord
+
+    def verdict(self, now: float | None = None) -> str:
+        """The state as a reader may believe it.
+
+        A run that says "running" has `died` when its process is gone (it was killed, or the machine went down), and is `silent` when its heart
+        has not beaten for six intervals: it is stopped, its machine hangs or has gone, or it runs where this cannot be looked up and has died.
+        """
+        if self.state != RUNNING:
+            return self.state
+        if self.process.alive() is False:
+            return DIED
+        age = (time.time() if now is None else now) - self.heartbeat
+        return SILENT if age > 6 * self.interval else RUNNING
+
+
+def write_status(path: str | Path, status: RunStatus) -> None:
+    """Replace the file as a whole; it is not flushed to the disk, as it is written again in a few seconds. Raises InputError."""
+    with without_waiting_for_the_disk():
+        write_bytes(path, (json.dumps(asdict(status), indent=1) + "\n").encode())
+
+
+def read_status(path: str | Path) -> RunStatus:
+    """The status in a file, or in a job's directory. Raises InputError where there is none that can be read.
+
+    `status.verdict()` says whether a run that claims to be running is.
+    """
+    file = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    try:
+        values = json.loads(file.read_text())
+        process = ProcessRecord(**values.pop("process"))
+        return RunStatus(**{field.name: values[field.name] for field in fields(RunStatus) if field.name != "process"}, process=process)
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; the status of a run was expected there") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: this is no status of a run ({error})") from error
+
+
+def memory_in_use() -> tuple[int, int]:
+    """(memory, its peak) of this process in bytes, what is resident; the first is 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        found = {name: 1024 * int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines) if name in ("VmRSS", "VmHWM")}
+        return found["VmRSS"], found["VmHWM"]
+    except (OSError, KeyError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return 0, peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,183 @@
+"""`status.json` is true however a run ends; the request to stop is heeded in any phase; a run that hangs is ended and says where."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import aurefine
+from aurefine import molecule, simulate
+from aurefine.errors import InputError
+from aurefine.imaging import Camera, Imaging
+from aurefine.job_control import JobAborted, JobControl
+from aurefine.process_record import ProcessRecord
+from aurefine.refine import run_monitor
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.run_monitor import RunMonitor
+from aurefine.refine.run_status import read_status, write_status
+
+# A refinement in a process of its own, one of whose functions never returns.
+HANGING = """
+import sys, time
+from dataclasses import replace
+from aurefine.cli.main import main
+from aurefine.refine import lanes, loop, run_monitor
+
+real = loop._maximisation
+
+def maximisation(state, plan, sums, data, options, console):
+    data.monitor.options = replace(options, watchdog_minutes=options.watchdog_minutes / 3000)  # only here, however slow the machine is
+    return real(state, plan, sums, data, options, console)
+
+def sleeping(*given):
+    print("hanging", flush=True)
+    lanes.lanes_of(2).map(lambda half: time.sleep(1000), (1, 2)) if {in_lanes} else time.sleep(1000)
+
+run_monitor._GRACE = 1.0
+loop._maximisation, loop.maximise = maximisation, sleeping
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    simulate.simulate(molecule.generate("D2", seed=1), folder, Imaging(particles=40, cameras=(Camera(8.0, 32),)))
+    return folder
+
+
+def start_hanging(project: Path, root: str, *more: str, in_lanes: bool = False) -> subprocess.Popen:
+    line = ["refine", "--i", "particles.star", "--ref", "reference.mrc", "--o", f"{root}/run", "--sym", "D2", "--ini_high", "50", "--ctf",
+            "--zero_mask", "--particle_diameter", "200", "--healpix_order", "1", "--random_seed", "1", "--j", "2",
+            "--pipeline_control", f"{root}/", *more]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(Path(aurefine.__file__).parents[1])}
+    command = [sys.executable, "-c", HANGING.format(in_lanes=in_lanes), *line]
+    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def until_hanging(run: subprocess.Popen) -> None:
+    assert run.stdout is not None and any("hanging" in line for line in run.stdout)
+
+
+def test_a_run_that_makes_no_progress_is_ended_and_says_where_it_hangs(project):
+    run = start_hanging(project, "hangs", "--watchdog", "100")
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert "no progress for 0.0333333 minutes (--watchdog) in this phase: maximisation of iteration 1" in errors
+    assert "Iteration 0 is kept (hangs/run_it000_optimiser.star)" in errors and "in sleeping" in errors
+    status = read_status(project / "hangs")
+    assert status.verdict() == "failed" and status.phase == "maximisation" and "no progress" in status.message
+    assert (project / "hangs" / "RELION_JOB_EXIT_FAILURE").exists()
+
+
+@pytest.mark.parametrize("in_lanes", [False, True])  # in the main thread, which a signal wakes, and in others, which nothing does
+def test_the_request_to_stop_is_heeded_in_any_phase(project, in_lanes):
+    root = f"aborted{in_lanes}"
+    run = start_hanging(project, root, in_lanes=in_lanes)
+    until_hanging(run)
+    (project / root / "RELION_JOB_ABORT_NOW").touch()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2 and "the job was stopped by RELION_JOB_ABORT_NOW. Iteration 0 is kept" in errors and "Traceback" not in errors
+    assert read_status(project / root).verdict() == "aborted" and (project / root / "RELION_JOB_EXIT_ABORTED").exists()
+
+
+def test_sigterm_ends_a_run_whose_threads_do_not_look(project):
+    run = start_hanging(project, "terminated", in_lanes=True)
+    until_hanging(run)
+    run.terminate()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 143 and "Iteration 0 is kept (terminated/run_it000_optimiser.star)" in errors
+    assert read_status(project / "terminated").verdict() == "interrupted" and (project / "terminated" / "RELION_JOB_EXIT_ABORTED").exists()
+
+
+def test_a_killed_run_is_recognised(project):
+    run = start_hanging(project, "killed")
+    until_hanging(run)
+    status = read_status(project / "killed")
+    assert status.verdict() == "running" and status.phase == "maximisation" and status.iteration == 1 and status.memory_mb > 0
+    assert status.process.pid == run.pid
+    run.send_signal(signal.SIGSTOP)
+    assert read_status(project / "killed").verdict(time.time() + 60) == "silent"
+    run.kill()
+    run.wait()
+    assert read_status(project / "killed").verdict() == "died"
+
+
+def monitor_in(folder: Path, **changed) -> RunMonitor:
+    monitor = RunMonitor(RefineOptions(output=str(folder / "run"), **changed), JobControl())
+    monitor.open()
+    return monitor
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(None, "finished"), (JobAborted("stop"), "aborted"), (KeyboardInterrupt(), "interrupted"), (InputError("no mask"), "failed"),
+     (ValueError(), "failed")],
+)
+def test_the_state_says_how_the_run_ended(tmp_path, error, state):
+    with pytest.raises(type(error)) if error else nullcontext(), monitor_in(tmp_path):
+        assert read_status(tmp_path).verdict() == "running"
+        if error:
+            raise error
+    assert read_status(tmp_path / "status.json").verdict() == state
+
+
+def test_the_rate_counts_what_this_run_has_done(tmp_path):
+    monitor = monitor_in(tmp_path)
+    monitor.phase("expectation", 4, particles=100)
+    monitor._phase_began -= 10
+    monitor.advance(60, skipped=True)
+    monitor.advance(20)
+    status = monitor.status("running")
+    assert (status.particles_done, status.particles, status.iteration) == (80, 100, 4)
+    assert status.rate == pytest.approx(2, rel=0.05) and status.seconds_left == pytest.approx(10, rel=0.05)
+
+
+def test_time_for_which_the_process_was_stopped_is_no_hang(tmp_path, monkeypatch):
+    ended = []
+    monitor = monitor_in(tmp_path, watchdog_minutes=1.0)
+    monkeypatch.setattr(monitor, "_end_hanging_run", lambda: ended.append(1))
+    ticks = iter([0.0, 1.0, 2.0, 5000.0, 5001.0])  # stopped after two seconds
+    monkeypatch.setattr(run_monitor.time, "monotonic", lambda: next(ticks))
+    waits = iter([False, False, False, False, True])
+    monkeypatch.setattr(monitor._ended, "wait", lambda seconds: next(waits))
+    monkeypatch.setattr(monitor, "_write", lambda state: None)
+    monitor._watch()
+    assert ended == [] and monitor._idle == pytest.approx(6.0)
+
+
+def test_a_folder_that_vanishes_ends_the_run(tmp_path, monkeypatch):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    monitor = monitor_in(folder)
+    monitor._look_for_folder(time.monotonic())
+    (folder / "status.json").unlink()
+    folder.rmdir()
+    monitor._look_for_folder(time.monotonic() + 30)
+    monitor.control.check()  # a lapse
+    monitor._look_for_folder(time.monotonic() + 90)
+    with pytest.raises(InputError, match="the output folder has vanished"):
+        monitor.control.check()
+
+
+def test_a_status_is_read_back_and_a_broken_one_is_told(tmp_path):
+    status = replace(monitor_in(tmp_path).status("finished"), process=ProcessRecord("elsewhere", "", 1, ""))
+    write_status(tmp_path / "status.json", status)
+    assert read_status(tmp_path) == status
+    assert replace(status, state="running").verdict(status.heartbeat + 10) == "running"
+    assert replace(status, state="running").verdict(status.heartbeat + 100) == "silent"
+    for text in ("", "{}", "[]", json.dumps({"process": 3})):
+        (tmp_path / "status.json").write_text(text)
+        with pytest.raises(InputError, match="no status of a run"):
+            read_status(tmp_path)
+    with pytest.raises(InputError, match="No such file"):
+        read_status(tmp_path / "none.json")
