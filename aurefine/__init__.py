@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["InputError", "RefineOptions", "__version__", "refine"]
 __version__ = "0.1.0"
+
+# torch asks for pages of 2 MB instead of 4 kB for its large blocks; it looks at this once, when it is loaded. Volumes are made anew in every
+# iteration: three quarters of the page faults of a run of 128 px go, and with them half of its system time.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from aurefine.job_control import JobControl
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
 from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, rejection, schedule, transforms, writer
+from aurefine.refine.background import Background
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
 from aurefine.refine.examination import Examination
@@ -131,23 +132,25 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
     """One iteration after the other, to the last."""
     result, monitor, keeper = Result(state, output=options.output), data.monitor, data.keeper
     begun = keeper.begun(state, data.order) if options.resume else None
-    while state.progress.iteration < options.max_iterations:
-        started = time.perf_counter()
-        monitor.phase("planning", state.progress.iteration + 1)
-        state, plan, volume = (*begun, None) if begun else _plan(state, data, options, console)
-        begun = None
-        sums, poses = _expectation(state, plan, data, options, console, control, volume)
-        del volume  # large, and the M-step has its own
-        maximised = _maximisation(state, plan, sums, data, options, console)
-        state = _judge(state, plan, maximised, poses, options)
-        result.history.append(_record(state, time.perf_counter() - started))
-        result.state = state
-        monitor.phase("writing")
-        _write(state, plan, data, options)
-        keeper.forget()
-        if plan.final:
-            _conclude(state, options, console, data.crew)
-            break
+    with Background() as background:
+        while state.progress.iteration < options.max_iterations:
+            started = time.perf_counter()
+            monitor.phase("planning", state.progress.iteration + 1)
+            state, plan, volume = (*begun, None) if begun else _plan(state, data, options, console)
+            begun = None
+            background.finish()  # an iteration is on the disk before another one's long part begins
+            sums, poses = _expectation(state, plan, data, options, console, control, volume)
+            del volume  # large, and the M-step has its own
+            maximised = _maximisation(state, plan, sums, data, options, console)
+            state = _judge(state, plan, maximised, poses, options)
+            result.history.append(_record(state, time.perf_counter() - started))
+            result.state = state
+            background.submit(_write, state, plan, data, options)
+            if plan.final:
+                monitor.phase("writing")
+                background.finish()
+                _conclude(state, options, console, data.crew)
+                break
     result.warnings = list(console.warnings)
     return result
 
@@ -419,9 +422,10 @@ def _record(state: State, seconds: float) -> dict:
 
 
 def _write(state: State, plan: Plan, data: Data, options: RefineOptions) -> None:
-    if not options.output or not data.crew.leads:
-        return
-    if plan.final:
-        writer.write_final(options.output, state, data.particles, options)
-    else:
-        writer.write_iteration(options.output, plan.iteration, state, data.particles, options)
+    """The files of a complete iteration; then what was kept within it is not needed any more."""
+    if options.output and data.crew.leads:
+        if plan.final:
+            writer.write_final(options.output, state, data.particles, options)
+        else:
+            writer.write_iteration(options.output, plan.iteration, state, data.particles, options)
+    data.keeper.forget()
