@@ -51,3 +51,8 @@ def test_power_is_summed_by_shell():
     place, shell = RANDOM.permutation(full[0].numel())[:30], RANDOM.integers(0, 5, 30)
     expected = [np.bincount(shell, np.abs(row[place].numpy()) ** 2, 6) for row in full.flatten(1)]
     np.testing.assert_allclose(image_passes.shell_power(full, place, shell, 6), expected, rtol=1e-5)
+
+
+def test_squares_are_those_of_absolute_values():
+    values = torch.randn((3, 50), dtype=torch.complex64)
+    assert torch.allclose(image_passes.squares(values), values.abs().square(), rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -34,11 +35,13 @@ JOBS = {
 # Their matrix products are small; OpenBLAS would start a thread for each core when numpy is imported, which takes longer than a small map.
 _ONE_THREAD_OF_BLAS = ("extract", "image_handler", "jobs", "mask_create", "postprocess", "select", "star")
 _CONTROL = "--pipeline_control"
+_OBJECTS_BEFORE_A_COLLECTION = 100_000  # Python's 700 make it search for cycles hundreds of times while torch and Numba are loaded
 EXIT_FAILURE, EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 a mistake in the input (one message), 1 anything else."""
+    gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

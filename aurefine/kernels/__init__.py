@@ -75,7 +75,10 @@ class Accumulator:
     def empty(cls, r_max: int, padding: float, copies: int, device: torch.device | str = "cpu") -> Accumulator:
         """A zero accumulator for frequencies up to r_max shells of a map padded by `padding`."""
         h = int(padding * r_max + 0.5) + 1
-        return cls(torch.zeros((copies, 2 * h + 1, 2 * h + 1, h + 1, 4), device=device), r_max, padding)
+        shape = (copies, 2 * h + 1, 2 * h + 1, h + 1, 4)
+        if torch.device(device).type == "cpu":  # fresh pages are zero already; torch.zeros would clear them once more
+            return cls(torch.from_numpy(np.zeros(shape, np.float32)), r_max, padding)
+        return cls(torch.zeros(shape, device=device), r_max, padding)
 
     def combined(self) -> torch.Tensor:
         """float32 [2h+1, 2h+1, h+1, 4]: the sum over all copies."""

@@ -21,7 +21,7 @@ from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
 from aurefine.refine import fine, fine_torch, select, select_torch, thinning
 from aurefine.refine.coarse import DENSE_SCORES, Coarse, CoarsePass, batches, rows_of
-from aurefine.refine.images import ImageCache, Prepared, prepare
+from aurefine.refine.images import ImageCache, Prepared, prepare, squares
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.select import Significant
@@ -177,9 +177,10 @@ class _GroupPass:
         owner.sums.weight += float(weight.sum())
         direction = np.repeat(pairs.rotation // grid.n_psi, grid.rotation_children)
         owner.sums.direction += np.bincount(direction, slice_weight, len(grid.directions))
-        self._sum_noise(part, weight, sums)
+        squared = squares(part.masked)
+        self._sum_noise(part, squared, weight, sums)
         self._sum_scales(part, sums, scale[batch])
-        self._update(part, coarse, chosen, weight, sums, poses, updates)
+        self._update(part, squared, coarse, chosen, weight, sums, poses, updates)
 
     def _fine_scores(self, coarse: Coarse, images: torch.Tensor, power: torch.Tensor) -> np.ndarray:
         """float32 [pairs, rotation children, shift children] log weights, in the order of the pairs."""
@@ -198,10 +199,10 @@ class _GroupPass:
         return values
 
     # ------------------------------------------------------------------ sums
-    def _sum_noise(self, prepared: Prepared, weight: np.ndarray, sums: kernels.Sums) -> None:
+    def _sum_noise(self, prepared: Prepared, squared: torch.Tensor, weight: np.ndarray, sums: kernels.Sums) -> None:
         total, shells = self.owner.sums, self.owner.model.box // 2 + 1
         # the shift does not change |X|^2, so the power needs no sum over samples
-        power = (torch.from_numpy(weight.astype(np.float32)).to(self.owner.device) @ prepared.masked.abs().square()).cpu().numpy()
+        power = (torch.from_numpy(weight.astype(np.float32)).to(self.owner.device) @ squared).cpu().numpy()
         residual = power - 2 * sums.pixel_cross + sums.pixel_power
         by_shell = np.bincount(self.shells, residual, shells)[:shells]
         image_shells = np.arange(len(prepared.high_shells))
@@ -216,7 +217,7 @@ class _GroupPass:
         total.group_count += np.bincount(groups, minlength=len(total.group_count))
         total.scale_power += np.bincount(groups, sums.strong_power / scale**2, len(total.scale_power))
 
-    def _update(self, prepared: Prepared, coarse: Coarse, chosen: Significant, weight, sums, poses: Poses, updates: Poses) -> None:
+    def _update(self, prepared: Prepared, squared: torch.Tensor, coarse: Coarse, chosen: Significant, weight, sums, poses, updates) -> None:
         """New pose, norm and likelihood of every particle of the batch."""
         owner, grid, rows = self.owner, self.owner.grid, prepared.indices
         pair, child = np.divmod(chosen.argmax, grid.children)
@@ -233,7 +234,7 @@ class _GroupPass:
         if owner.plan.correlation:
             pmax, likelihood = np.ones(len(rows)), chosen.maximum.astype(float)
         else:
-            image = (prepared.masked.abs().square() @ self.score_weight).cpu().numpy().astype(float)
+            image = (squared @ self.score_weight).cpu().numpy().astype(float)
             pmax = np.exp(chosen.maximum - chosen.log_sum)
             likelihood = chosen.log_sum - 0.5 * image - 0.5 * prepared.high_power - self.log_sigma2
         updates.pmax[rows], updates.log_likelihood[rows] = pmax, likelihood

@@ -82,3 +82,17 @@ def shell_power(transform: torch.Tensor, place: np.ndarray, shell: np.ndarray, s
     out = np.empty((len(transform), shells), np.float32)
     _shell_power(transform.flatten(1).numpy(), place, shell, out)
     return out
+
+
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
+def _squares(values, out):
+    for i in prange(len(values)):
+        for q in range(values.shape[1]):
+            out[i, q] = values[i, q].real * values[i, q].real + values[i, q].imag * values[i, q].imag
+
+
+def squares(values: torch.Tensor) -> torch.Tensor:
+    """float32 |F|^2 of complex64 [n, pixels]; torch's own absolute value takes care of overflows and a root first."""
+    out = torch.empty(values.shape, dtype=torch.float32)
+    _squares(values.numpy(), out.numpy())
+    return out

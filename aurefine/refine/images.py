@@ -111,6 +111,13 @@ def recentre(images: torch.Tensor, factor: np.ndarray, shift: np.ndarray) -> tor
     return images.reshape(n, -1).gather(1, flat.reshape(n, -1)).reshape(n, box, box) * inside
 
 
+def squares(values: torch.Tensor) -> torch.Tensor:
+    """float32 |F|^2 of complex64 values."""
+    if values.device.type == "cpu":
+        return image_passes.squares(values)
+    return values.abs().square()
+
+
 def mask_background(images: torch.Tensor, radius: float, edge: float) -> torch.Tensor:
     """Replace what lies outside a soft circle (pixels) by the average of the background, image by image."""
     weight = mask.soft_edge(images.shape[1], 2, radius, edge)
@@ -171,7 +178,7 @@ def prepare(
         part = slice(start, start + together)
         images = recentre(cache.read(group, indices[part], device), factor[part], centre[part])
         outer[part] = _transform(images, unmasked[part], masked[part], optics, sigma2, pixels, options, options.random_seed + indices[part])
-    power = masked.abs().square().sum(1, dtype=torch.float64).cpu().numpy()
+    power = squares(masked).sum(1, dtype=torch.float64).cpu().numpy()
     model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf)).to(device)
     return Prepared(indices, unmasked, masked, model, centre, power, outer)
 
@@ -220,7 +227,7 @@ def _beyond(full: torch.Tensor, box: int, size: int) -> np.ndarray:
         return image_passes.shell_power(full, outer, shell[outer], shells)
     total = torch.zeros((len(full), shells), device=full.device)
     place = torch.from_numpy(outer).to(full.device)
-    total.index_add_(1, torch.from_numpy(shell[outer]).to(full.device), full.flatten(1)[:, place].abs().square())
+    total.index_add_(1, torch.from_numpy(shell[outer]).to(full.device), squares(full.flatten(1)[:, place]))
     return total.cpu().numpy()
 
 
