@@ -17,7 +17,7 @@ from aurefine.refine.options import RefineOptions, notes, validate
 if TYPE_CHECKING:
     from aurefine.job_control import JobControl
 
-__all__ = ["FORM", "NAME", "OPTIONS", "SUMMARY", "arguments_from_form", "build", "run"]
+__all__ = ["FORM", "NAME", "OPTIONS", "SUMMARY", "arguments_from_form", "build", "run", "stored_values"]
 
 NAME = "refine"
 SUMMARY = "Refine a 3D map to convergence from single particles, with RELION's own options and files."
@@ -28,7 +28,8 @@ def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> RefineOpt
     return validate(replace(RefineOptions(), **cleaned(values), command_line=" ".join(arguments)))
 
 
-def _stored_values(arguments: list[str]) -> Mapping[str, Any]:
+def stored_values(arguments: list[str]) -> Mapping[str, Any]:
+    """The values (names of RefineOptions' fields) of an earlier run's words; InputError for what is no flag of a refinement."""
     return cleaned(parse(NAME, SUMMARY, OPTIONS, arguments)[0])
 
 
@@ -116,7 +117,7 @@ def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobC
 
     given = cleaned(values)
     print(f" Reading in {Path(given['continue_from']).name} ...")
-    earlier = checkpoint.load(given["continue_from"], _stored_values)
+    earlier = checkpoint.load(given["continue_from"], stored_values)
     options, kept = checkpoint.continued_options(earlier, {**given, "command_line": " ".join(arguments)})
     for note in kept + notes(options):
         print(f" Note: {note}.")

@@ -8,6 +8,7 @@ from typing import Any
 
 from aurefine.jobs.options import Option
 from aurefine.jobs.outputs import OVERWRITE, with_own_directory
+from aurefine.jobs.refine3d import stored_values
 from aurefine.validation.options import ValidateOptions
 
 NAME = "validate"
@@ -37,6 +38,12 @@ OPTIONS = (
     _option("--skip_reslog", "skip_reslog", "Skip ResLog", "Measures", "switch", "No reconstructions of subsets of the particles"),
     _option("--fit_model", "fit_model", "Fit the model", "Measures", "switch", "Move the model to where it fits before its FSC is taken"),
     _option("--skip_hand", "skip_hand", "Skip the hand", "Measures", "switch", "No search with both hands of the model or reference map"),
+    _option("--noise_substitution", "noise_substitution", "Noise substitution", "Measures", "switch",
+            "Refine again with random phases beyond a resolution: what agrees there was made of noise (Chen et al. 2013)"),
+    _option("--substitute_from", "substitute_from", "Random phases from", "Measures", "float",
+            "Resolution beyond which phases are random; 0: where the masked FSC falls below 0.8", "A"),
+    _option("--substitute_from_start", "substitute_from_start", "From the start", "Measures", "switch",
+            "Substitution: the whole refinement again, not only its local searches from the poses found"),
     _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of random phases and random subsets"),
     _option("--j", "threads", "Threads", "Running", "int", "Threads; 0: all cores"),
     Option("pipeline_control", "--pipeline_control", "Job directory", "Running", "", "text", "Directory where the job says how it ended"),
@@ -45,7 +52,7 @@ OPTIONS = (
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> ValidateOptions:
     """ValidateOptions from parsed values. A job with a directory of its own may replace its own files."""
-    return replace(_DEFAULT, **with_own_directory(values), command_line=" ".join(arguments))
+    return replace(_DEFAULT, **with_own_directory(values), command_line=" ".join(arguments), read_command_line=stored_values)
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:

@@ -27,11 +27,9 @@ def draw(found: Validation, *paths: Path) -> None:
     facts = [f"{name.lower()}: {found.notes[name]}" for name in ("Particles", "Symmetry", "Half maps", "Mask") if name in found.notes]
     figure.text(0.05, 0.93, ", ".join(facts), fontsize=10, color="#333333")
     panels = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in range(4)]
-    draws = (draw_fsc, draw_cones, draw_directions, draw_model, draw_sampling, draw_efficiency, draw_reslog)
-    for axes, panel in zip(panels, draws, strict=False):
+    draws = (draw_fsc, draw_cones, draw_directions, draw_model, draw_sampling, draw_efficiency, draw_reslog, draw_substitution)
+    for axes, panel in zip(panels, draws, strict=True):
         panel(axes, found)
-    for axes in panels[len(draws) :]:
-        axes.set_axis_off()
     table = figure.add_subplot(grid[2, :])
     _draw_table(table, found)
     for path in paths:
@@ -105,6 +103,12 @@ def draw_efficiency(axes: Axes, found: Validation) -> None:
         return
     title = f"Width of the views' PSF, E_od {_value(found, 'efficiency')}"
     _globe(axes, even.grid, np.minimum(even.relative, 3), title, None, "times that of even views")
+
+
+def draw_substitution(axes: Axes, found: Validation) -> None:
+    """Half maps of the particles and of those with random phases."""
+    lines = (("found", ORANGE, "--", "found"), ("substituted", PINK, ":", "phases of images random"), ("true", BLUE, "-", "true"))
+    _curves(axes, found, "noise_substitution", lines, 0.143, "Noise substitution", "noise_substitution")
 
 
 def draw_reslog(axes: Axes, found: Validation) -> None:

@@ -13,6 +13,7 @@ from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
 from aurefine.postprocessing.inputs import HalfMaps, read_half_maps, read_mask
 from aurefine.postprocessing.options import PostprocessOptions
+from aurefine.reporting.facts import read_facts
 from aurefine.reporting.history import find_root, number_in
 from aurefine.validation.options import ValidateOptions
 
@@ -115,6 +116,15 @@ def refined_particles(given: Given) -> ParticleSet:
     if not given.files.data:
         raise InputError(f"there is no particle table beside {given.files.name}; give the refined particles with --data")
     return particles.load(given.files.data, need_ctf=given.files.ctf)
+
+
+def first_command(given: Given) -> list[str]:
+    """Words of the refinement's first command line, without the program; InputError where its files do not say."""
+    path = Path(given.files.data or given.files.half1)
+    words = read_facts(path.parent).command
+    if not words:
+        raise InputError(f"{path.parent}: no _optimiser.star there says with which command the refinement was run")
+    return list(words)
 
 
 def _mask(options: PostprocessOptions, halves: HalfMaps, diameter: float) -> tuple[np.ndarray, str]:

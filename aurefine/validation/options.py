@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aurefine.errors import InputError
 
@@ -28,10 +30,14 @@ class ValidateOptions:
     fit_model: bool = False  # moved to where it fits, instead of as it stands
     reference_map: str = ""  # of the same molecule, for its hand
     skip_hand: bool = False
+    noise_substitution: bool = False
+    substitute_from: float = 0.0  # 0: where the masked FSC falls below 0.8
+    substitute_from_start: bool = False  # the whole refinement again, not only its local searches
     random_seed: int = 0
     threads: int = 0  # 0: all cores
     overwrite: bool = False
     command_line: str = ""
+    read_command_line: Callable[[list[str]], Mapping[str, Any]] | None = None  # words of a refinement to fields of RefineOptions
 
     def path(self, name: str) -> Path:
         """A file of the output folder."""
@@ -48,6 +54,10 @@ def check(options: ValidateOptions) -> ValidateOptions:
         raise InputError(f"--cone {options.cone:g}: a half-angle from 5 to 60 degrees was expected (20 is the published one)")
     if not 5 <= options.fourier_radius <= 500:
         raise InputError(f"--fourier_radius {options.fourier_radius}: a shell from 5 to 500 was expected (50 is the published one)")
+    if options.substitute_from < 0:
+        raise InputError(f"--substitute_from {options.substitute_from:g}: a resolution in Angstrom was expected, or 0 to have it chosen")
+    if (options.substitute_from or options.substitute_from_start) and not options.noise_substitution:
+        raise InputError("--substitute_from and --substitute_from_start belong to --noise_substitution, which was not given")
     if options.data and not Path(options.data).is_file():
         raise InputError(f"--data {options.data}: there is no such file; names are relative to {Path.cwd()}")
     if not options.overwrite:

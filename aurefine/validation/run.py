@@ -8,7 +8,7 @@ from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.threads import thread_count, use_threads
-from aurefine.validation import anisotropy, model, reslog, resolution, tables
+from aurefine.validation import anisotropy, model, reslog, resolution, substitution, tables
 from aurefine.validation.inputs import Given, read
 from aurefine.validation.options import ValidateOptions, check
 from aurefine.validation.result import Validation
@@ -27,7 +27,7 @@ def validate(options: ValidateOptions, control: JobControl | None = None) -> Val
         raise InputError(f"--o: the folder {folder} cannot be made ({error.strerror}); choose another place") from error
     found = Validation(notes=_notes(given))
     with use_threads(thread_count(options.threads)):
-        for step in (resolution.measure, model.measure, anisotropy.of_maps, anisotropy.of_views, reslog.add):
+        for step in (resolution.measure, substitution.measure, model.measure, anisotropy.of_maps, anisotropy.of_views, reslog.add):
             step(found, given, options, control)
             control.check()
     _write(found, given, options)
