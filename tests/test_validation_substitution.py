@@ -116,9 +116,10 @@ def test_a_true_refinement_makes_nothing_of_noise(refined, tmp_path, start):
 def refined(simulated):
     """The simulated particles refined to the end."""
     with contextlib.chdir(simulated):
-        words = ["refine", "--i", "particles.star", "--o", "job/run", "--ref", "reference.mrc", "--ini_high", "30", "--ctf", "--particle_diameter", "110",
-                 "--zero_mask", "--healpix_order", "1", "--auto_local_healpix_order", "2", "--offset_range", "2", "--offset_step", "1", "--random_seed", "1",
-                 "--auto_ignore_angles", "--auto_resol_angles", "--norm", "--verb", "0"]  # fmt: skip
+        words = (
+            "refine --i particles.star --o job/run --ref reference.mrc --ini_high 30 --ctf --particle_diameter 110 --zero_mask --healpix_order 1 "
+            "--auto_local_healpix_order 2 --offset_range 2 --offset_step 1 --random_seed 1 --auto_ignore_angles --auto_resol_angles --norm --verb 0"
+        ).split()
         (simulated / "job").mkdir()
         assert cli.main(words) == 0
     return simulated

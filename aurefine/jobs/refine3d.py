@@ -91,7 +91,7 @@ def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
         print(f" This run is finished ({found.final}): nothing is left to do.")
         return True
     resume.remove_unfinished(root)
-    going_on = resume.resume(root, given, _stored_values, lambda text: print(f" Note: {text}."))
+    going_on = resume.resume(root, given, stored_values, lambda text: print(f" Note: {text}."))
     if going_on is None:
         print(f" Nothing is there to resume under {root}: the run starts.")
         return False
