@@ -16,9 +16,10 @@ from aurefine.image_source import ImageSource, normalisation_warning, open_image
 from aurefine.optics import OpticsGroup
 from aurefine.particle_checks import Columns, check_boxes, pixel_size_warnings
 
-__all__ = ["CtfTable", "ImageSource", "OpticsGroup", "ParticleSet", "load", "normalisation_warning", "without_job_prefix"]
+__all__ = ["SIGNAL_FIT", "CtfTable", "ImageSource", "OpticsGroup", "ParticleSet", "load", "normalisation_warning", "without_job_prefix"]
 
 _JOB_PREFIX = re.compile(r"^(?:.*/)?[A-Za-z0-9_]+/job\d{3,}/")  # MotionCorr/job002/ and the like
+SIGNAL_FIT = "aurefineSignalFit"  # column of the strength of the map's projection in each image
 _SUBSET_ADVICE = "remove the column to get new random half-sets, or give every particle 1 or 2"
 
 
@@ -32,6 +33,7 @@ class PosesLike(Protocol):
     log_likelihood: np.ndarray
     significant: np.ndarray
     class_number: np.ndarray
+    signal_fit: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class ParticleSet:
             columns["rlnLogLikeliContribution"] = poses.log_likelihood
             columns["rlnMaxValueProbDistribution"] = poses.pmax
             columns["rlnNrOfSignificantSamples"] = poses.significant
+            if poses.signal_fit.any():  # RELION's runs do not know it
+                columns[SIGNAL_FIT] = poses.signal_fit
         star.write(path, [self.optics_table, self.table.with_columns(columns)])
 
 

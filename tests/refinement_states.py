@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aurefine import particles, star
 from aurefine import sampling as grids
-from aurefine import star
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.state import Model, Poses, Progress, SamplingState, State
 
@@ -39,7 +39,7 @@ def small_state(iteration: int = 4, halves: int = 2) -> State:
     poses = Poses(
         angles=rng.uniform(-180, 180, (COUNT, 3)), offsets=rng.normal(size=(COUNT, 2)), norm=rng.uniform(0.5, 1.5, COUNT),
         pmax=rng.uniform(0, 1, COUNT), log_likelihood=rng.uniform(1e3, 1e6, COUNT), significant=rng.integers(1, 99, COUNT),
-        class_number=np.ones(COUNT, dtype=np.int64),
+        class_number=np.ones(COUNT, dtype=np.int64), signal_fit=rng.uniform(0.5, 1.5, COUNT),
     )  # fmt: skip
     sampling = SamplingState(2, "C2", 12.5, 3.0, -0.25, 0.5, local=True, sigma_angle=15.0, healpix_order_original=1,
                              offset_range_original=12.5, offset_step_original=5.0)  # fmt: skip
@@ -75,5 +75,5 @@ class SmallParticles:
                     "rlnNormCorrection": poses.norm, "rlnRandomSubset": random_subset}  # fmt: skip
         if scored:
             columns |= {"rlnLogLikeliContribution": poses.log_likelihood, "rlnMaxValueProbDistribution": poses.pmax,
-                        "rlnNrOfSignificantSamples": poses.significant}  # fmt: skip
+                        "rlnNrOfSignificantSamples": poses.significant, particles.SIGNAL_FIT: poses.signal_fit}  # fmt: skip
         star.write(path, [self._optics, star.Table("particles", columns)])

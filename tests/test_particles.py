@@ -66,6 +66,7 @@ def _poses(count: int) -> SimpleNamespace:
         log_likelihood=values + 1000,
         significant=np.arange(count),
         class_number=np.ones(count, dtype=int),
+        signal_fit=np.full(count, 1.25),
     )
 
 
@@ -297,6 +298,7 @@ def test_relion_5s_data_files_are_rewritten_byte_for_byte(shared_data, tmp_path,
             pmax=table["rlnMaxValueProbDistribution"] if scored else None,
             log_likelihood=table["rlnLogLikeliContribution"] if scored else None,
             significant=table["rlnNrOfSignificantSamples"] if scored else None,
+            signal_fit=np.zeros(table.count),
         )
         particle_set.write(tmp_path / name, poses, table["rlnRandomSubset"], scored)
         assert (tmp_path / name).read_bytes() == path.read_bytes()

@@ -231,6 +231,7 @@ class _GroupPass:
         updates.angles[rows] = euler.from_matrix(grid.fine_rotations_of(rotation))
         updates.offsets[rows] = prepared.centre * self.optics.pixel_size + grid.fine_shifts.reshape(-1, 2)[shift]
         updates.significant[rows], updates.class_number[rows] = np.diff(coarse.ptr), 1
+        updates.signal_fit[rows] = sums.particle_cross / np.maximum(sums.particle_power, 1e-30)
         if owner.plan.correlation:
             pmax, likelihood = np.ones(len(rows)), chosen.maximum.astype(float)
         else:

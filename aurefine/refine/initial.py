@@ -98,7 +98,7 @@ def initial_state(particles: ParticleSet, cache: ImageCache, inputs: Inputs, opt
     n = particles.count
     poses = Poses(
         particles.angles.astype(float), particles.offsets.astype(float), np.asarray(particles.norm, float).copy(), np.zeros(n), np.zeros(n),
-        np.zeros(n, np.int64), np.asarray(particles.class_number).astype(np.int64),
+        np.zeros(n, np.int64), np.asarray(particles.class_number).astype(np.int64), np.zeros(n),
     )  # fmt: skip
     progress = Progress(current_size=box, increment_size=options.increment_size)
     return State(models, poses, grid, progress, subset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, rejection, schedule, transforms, writer
+from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, outliers, rejection, schedule, transforms, writer
 from aurefine.refine.background import Background
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
@@ -32,6 +32,7 @@ from aurefine.refine.partial import Keeper
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out, shells_with_signal
 from aurefine.refine.run_monitor import RunMonitor
 from aurefine.refine.state import Model, Poses, Progress, State
+from aurefine.star import Table
 from aurefine.threads import thread_count
 
 _LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interpolation
@@ -48,6 +49,7 @@ class Data:
     crew: Crew
     monitor: RunMonitor = field(default_factory=RunMonitor)
     keeper: Keeper = field(default_factory=Keeper)
+    rejected: Table | None = None  # rows that were set aside before the first iteration
 
 
 @dataclass(eq=False)
@@ -55,13 +57,15 @@ class Result:
     """Outcome of a refinement.
 
     Attributes: state: the final state (joined model when converged); history: one dict an iteration (resolution, accuracy, sampling,
-    changes, seconds); resolution: Angstrom; warnings: what a careful user should read; output: root of the written files, or "".
+    changes, seconds); resolution: Angstrom; warnings: what a careful user should read; output: root of the written files, or "";
+    rejected: particles that were set aside, with the reason (refine/rejection.py), or None.
     """
 
     state: State
     history: list[dict] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     output: str = ""
+    rejected: Table | None = None
 
     @property
     def resolution(self) -> float:
@@ -90,7 +94,7 @@ class Result:
 
     @property
     def poses(self) -> Poses:
-        """Angles, offsets and likelihoods of all particles."""
+        """Angles, offsets and likelihoods of all particles, in the order of the `_data.star`."""
         return self.state.poses
 
 
@@ -130,7 +134,7 @@ def refine(
 
 def _iterate(state: State, data: Data, options: RefineOptions, console: Console, control: JobControl) -> Result:
     """One iteration after the other, to the last."""
-    result, monitor, keeper = Result(state, output=options.output), data.monitor, data.keeper
+    result, monitor, keeper = Result(state, output=options.output, rejected=data.rejected), data.monitor, data.keeper
     begun = keeper.begun(state, data.order) if options.resume else None
     with Background() as background:
         while state.progress.iteration < options.max_iterations:
@@ -144,7 +148,9 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
             maximised = _maximisation(state, plan, sums, data, options, console)
             state = _judge(state, plan, maximised, poses, options)
             result.history.append(_record(state, time.perf_counter() - started))
-            result.state = state
+            if plan.final:
+                state, data = _without_outliers(state, data, options, console)
+            result.state, result.rejected = state, data.rejected
             background.submit(_write, state, plan, data, options)
             if plan.final:
                 monitor.phase("writing")
@@ -237,7 +243,7 @@ def _start(
     subset, seed = state.random_subset, options.random_seed
     order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
     keeper = Keeper(options, console.warn) if isinstance(crew, lanes.Lanes) else Keeper()  # many processes share the particles out anew each time
-    return state, Data(particles, cache, order, masks, crew, monitor, keeper)
+    return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected)
 
 
 def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console) -> State:
@@ -348,6 +354,7 @@ def _expectation(
     old = state.poses
     new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
     crew, locations = data.crew, devices.of_halves(options)
+    outlying = outliers.find(old, data.particles, plan.iteration, console.line)
     known: list[Volume | None] = [first, None]
     del first
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
@@ -360,22 +367,28 @@ def _expectation(
                 bar.advance(crew.finished(count))
                 control.check()
 
-        def half(number: int, pieces: Iterable[np.ndarray]) -> HalfSums:
+        def half(keeper: Keeper, members: Sequence[np.ndarray], number: int, pieces: Iterable[np.ndarray]) -> HalfSums:
             volume, known[number] = known[number], None
             if volume is None or volume.r_max != plan.reference_size // 2:
                 (volume,) = projectors((state.halves[number],), plan, options)
             memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
             volume = devices.use(volume, locations[number])
             work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each)
-            part = data.keeper.half(number)
-            done = part.restore(data.order[number], work.sums, new)
+            part = keeper.half(number)
+            done = part.restore(members[number], work.sums, new)
             with turn:
                 bar.advance(done)
                 data.monitor.advance(done, skipped=True)
             return work.run(part.rest(pieces), old, new, advance, part.keep)
 
         with kernels.product_precision(locations[0], plan.reduced_precision):
-            sums = crew.share_out(half, data.order, new, devices.apart(locations))
+            used, left_out = ([members[outlying[members] == wanted] for members in data.order] for wanted in (False, True))
+            if outlying.any():  # these are scored only: their sums are dropped
+                unkept = Keeper()
+                unkept.start(state, plan, left_out)
+                crew.share_out(partial(half, unkept, left_out), left_out, new, devices.apart(locations))
+            sums = crew.share_out(partial(half, data.keeper, used), used, new, devices.apart(locations))
+    outliers.mark(new, outlying)
     return sums, new
 
 
@@ -419,6 +432,14 @@ def _record(state: State, seconds: float) -> dict:
         "current_size": progress.current_size, "changes_angles": progress.changes_angles, "changes_offsets": progress.changes_offsets,
         "pmax": state.halves[0].average_pmax, "seconds": seconds,
     }  # fmt: skip
+
+
+def _without_outliers(state: State, data: Data, options: RefineOptions, console: Console) -> tuple[State, Data]:
+    """What the last iteration's sums hold; the outliers it left out join the list of what was set aside."""
+    state, particles, rejected = rejection.conclude(state, data.particles, data.rejected, options.output, console.warn)
+    if options.output and data.crew.leads and rejected is not data.rejected:
+        rejection.write(options.output, particles.optics_table, rejected)
+    return state, replace(data, particles=particles, rejected=rejected)
 
 
 def _write(state: State, plan: Plan, data: Data, options: RefineOptions) -> None:

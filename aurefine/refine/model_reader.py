@@ -9,6 +9,7 @@ import numpy as np
 
 from aurefine import mrc, star
 from aurefine.errors import InputError
+from aurefine.particles import SIGNAL_FIT
 from aurefine.refine.state import Model, Poses, SamplingState
 from aurefine.sampling import angular_step
 from aurefine.star import Table
@@ -191,6 +192,7 @@ def poses_of(table: Table) -> Poses:
         log_likelihood=_column(table, "rlnLogLikeliContribution"),
         significant=_column(table, "rlnNrOfSignificantSamples").astype(np.int64),
         class_number=_column(table, "rlnClassNumber").astype(np.int64),
+        signal_fit=_column(table, SIGNAL_FIT),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from aurefine import star
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import examination
+from aurefine.refine import examination, outliers
 from aurefine.refine.examination import Examination
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.options import RefineOptions
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from aurefine.refine.images import ImageCache
 
 REASON = "aurefineRejectionReason"
-LIKELIHOOD = "likelihood"  # how the reason of an outlier begins, which is judged anew in every iteration
 MOST_REJECTED = 0.10  # share of the particles; when more are bad the file is
 _NAMED = 3
 
@@ -47,8 +46,10 @@ def set_aside(
              "Unless all copies of an image are in one half-set (rlnRandomSubset), the FSC is far too good.")  # fmt: skip
     if not len(bad):
         return particles, begin, before
-    for line in _lines(particles, reasons, bad, options.output):
-        warn(line)
+    for kind, what in examination.KINDS.items():
+        rows = np.flatnonzero([reason.startswith(kind) for reason in reasons])
+        if len(rows):
+            warn(_line(particles, rows, what, options.output))
     rejected = _joined([before, particles.table.select(bad).with_columns({REASON: reasons[bad]})])
     kept = np.flatnonzero(reasons == "")
     cache.keep(kept)
@@ -65,6 +66,21 @@ def write(root: str, optics: Table, rejected: Table | None) -> None:
     star.write(path, [optics, rejected])
 
 
+def conclude(
+    state: State, particles: ParticleSet, rejected: Table | None, root: str, warn: Callable[[str], None]
+) -> tuple[State, ParticleSet, Table | None]:
+    """State and particles of a converged run without the outliers of its last iteration, and the rejected ones with them (None: there are none)."""
+    left_out = outliers.are_marked(state.poses)
+    if not left_out.any():
+        return state, particles, rejected
+    rows = np.flatnonzero(left_out)
+    rejected = _joined([rejected, particles.table.select(rows).with_columns({REASON: np.full(len(rows), outliers.REASON, object)})])
+    warn(_line(particles, rows, "hardly any signal of the map in them", root))
+    kept = np.flatnonzero(~left_out)
+    poses = Poses(*(getattr(state.poses, name)[kept] for name in Poses.__dataclass_fields__))
+    return replace(state, poses=poses, random_subset=state.random_subset[kept]), particles.subset(kept), rejected
+
+
 def _refuse_many(particles: ParticleSet, reasons: np.ndarray, bad: np.ndarray) -> None:
     if len(bad) <= MOST_REJECTED * particles.count:
         return
@@ -79,16 +95,10 @@ def _place(particles: ParticleSet, row: int) -> str:
     return f"row {particles.source_row[row]} ({particles.table['rlnImageName'][row]})"
 
 
-def _lines(particles: ParticleSet, reasons: np.ndarray, bad: np.ndarray, root: str) -> list[str]:
-    """One line a kind."""
-    lines = []
-    for kind, text in examination.KINDS.items():
-        rows = [row for row in bad if reasons[row].startswith(kind)]
-        if rows:
-            listed = f"; listed in {root}_rejected.star" if root else ""
-            lines.append(f"{len(rows)} of {particles.count} particles set aside: {text}, {_place(particles, rows[0])}"
-                         f"{' and others' if len(rows) > 1 else ''}{listed}")  # fmt: skip
-    return lines
+def _line(particles: ParticleSet, rows: np.ndarray, what: str, root: str) -> str:
+    others = " and others" if len(rows) > 1 else ""
+    listed = f"; listed in {root}_rejected.star" if root else ""
+    return f"{len(rows)} of {particles.count} particles set aside: {what}, {_place(particles, rows[0])}{others}{listed}"
 
 
 def _earlier(options: RefineOptions) -> Table | None:
@@ -99,7 +109,7 @@ def _earlier(options: RefineOptions) -> Table | None:
     if path == Path(options.continue_from) or not path.is_file():
         return None
     table = star.read_table(path, "particles")
-    for_good = np.array([not str(reason).startswith(LIKELIHOOD) for reason in table[REASON]], bool)
+    for_good = table[REASON] != outliers.REASON
     return table.select(for_good) if for_good.any() else None
 
 

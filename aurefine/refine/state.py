@@ -49,6 +49,7 @@ class Poses:
     log_likelihood: np.ndarray  # [n] rlnLogLikeliContribution
     significant: np.ndarray  # [n] int, rlnNrOfSignificantSamples
     class_number: np.ndarray  # [n] int, 0 before the first iteration, then 1
+    signal_fit: np.ndarray  # [n] strength of the model's projection in the image, 1 where it is the model's own; 0 before the first iteration
 
 
 @dataclass(frozen=True)

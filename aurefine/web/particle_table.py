@@ -13,6 +13,7 @@ from aurefine.star import Table
 
 _SHOWN = {  # label -> what it is called on the page
     "rlnLogLikeliContribution": "log likelihood", "rlnMaxValueProbDistribution": "Pmax", "rlnNrOfSignificantSamples": "significant poses",
+    "aurefineSignalFit": "signal fit",
     "rlnAngleRot": "rot (°)", "rlnAngleTilt": "tilt (°)", "rlnAnglePsi": "psi (°)", "rlnOriginXAngst": "x (Å)", "rlnOriginYAngst": "y (Å)",
     "rlnNormCorrection": "norm", "rlnDefocusU": "defocus U (Å)", "rlnRandomSubset": "half", "rlnMicrographName": "micrograph",
 }  # fmt: skip

@@ -85,7 +85,7 @@ def state_at(iteration: int, halves: int) -> State:
         group_scale=np.ones(2), pdf_direction=np.full(directions, 1 / directions),
     )  # fmt: skip
     zeros = np.zeros(COUNT)
-    poses = Poses(np.zeros((COUNT, 3)), np.zeros((COUNT, 2)), zeros + 1, zeros, zeros, zeros.astype(int), zeros.astype(int) + 1)
+    poses = Poses(np.zeros((COUNT, 3)), np.zeros((COUNT, 2)), zeros + 1, zeros, zeros, zeros.astype(int), zeros.astype(int) + 1, zeros + 1)
     progress = Progress(iteration, 8 / (BOX * PIXEL_SIZE), 8 / (BOX * PIXEL_SIZE), 24, smallest_changes_classes=0, changes_classes=0.0)
     return State((model,) * halves, poses, sampling, progress, 1 + np.arange(COUNT) % 2)
 
