@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from aurefine import euler
+from aurefine import euler, star
 from aurefine.errors import InputError
 from aurefine.star import Table
 
@@ -36,6 +36,11 @@ class _FieldError(Exception):
 def is_cryosparc(path: str | Path) -> bool:
     """Whether a file's name says that it is cryoSPARC's."""
     return str(path).endswith(".cs")
+
+
+def read_either(path: str | Path) -> tuple[dict[str, Table], list[str]]:
+    """The tables of a `.cs` or STAR file, by its name, and notes on what could not be taken over; errors as those of `read` and `star.read`."""
+    return read(path) if is_cryosparc(path) else (star.read(path), [])
 
 
 def read(path: str | Path) -> tuple[dict[str, Table], list[str]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from aurefine.errors import InputError
 from aurefine.mrc import Stack
+from aurefine.threads import in_order
 
 _THREADS = 8  # enough to keep a disk or a network file system busy; decoding is cheap
 _IMAGES_AT_A_TIME = 512  # so that one large stack is read in parallel too
@@ -86,10 +87,7 @@ def open_images(names: np.ndarray, star_path: str | Path, label: str, rows: np.n
         stack_index[place] = files.setdefault(file, len(files))
         image_index[place] = int(number) - 1
     found = _Finder(star_path).find(list(files), label, rows[_first_places(stack_index, len(files))])
-    from concurrent.futures import ThreadPoolExecutor  # slow to import, and some who import this module open no stacks
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        stacks = tuple(pool.map(Stack, found))
+    stacks = tuple(in_order(Stack, ((path,) for path in found), min(_THREADS, len(found))))
     counts = np.array([stack.count for stack in stacks])
     beyond = np.flatnonzero(image_index >= counts[stack_index])
     if len(beyond):

@@ -184,7 +184,7 @@ def without_job_prefix(name: str) -> str:
 
 def _sorted_tables(path: str) -> tuple[star.Table | None, star.Table, np.ndarray, list[str]]:
     """Optics table (None in files before 3.1), particles sorted by micrograph name, their rows in the file, and notes."""
-    tables, notes = cryosparc.read(path) if cryosparc.is_cryosparc(path) else (star.read(path), [])
+    tables, notes = cryosparc.read_either(path)
     name = next((name for name in ("particles", "images", "") if name in tables and "rlnImageName" in tables[name]), None)
     if name is None:
         blocks = ", ".join(f"data_{found}" for found in tables)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aurefine import cryosparc, optics, star
+from aurefine import cryosparc, optics
 from aurefine.errors import InputError
 from aurefine.star import Table
 from aurefine.star_labels import LABEL_TYPES
@@ -101,7 +101,7 @@ def load(path: str | Path, table: str = "", convert: bool = True) -> Document:
     With `convert`, optics groups are numbered in their order and RELION 3.0's columns become an optics table, as RELION 3.1 does on reading.
     Raises InputError when the main table cannot be told or is not there.
     """
-    tables = cryosparc.read(path)[0] if cryosparc.is_cryosparc(path) else star.read(path)
+    tables = cryosparc.read_either(path)[0]
     main = _main_table(str(path), tables, plain_table(table))
     document = Document(str(path), tables, main)
     return _converted(document) if convert and main != "optics" else document

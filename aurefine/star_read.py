@@ -22,7 +22,11 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 def read_blocks(path: str | Path) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
     """Name, columns and "is a list" of each block; InputError for a missing file or malformed text."""
-    data = _load(path)
+    yield from blocks_of(_load(path), path)
+
+
+def blocks_of(data: bytes, path: str | Path) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
+    """The same of a file's bytes, with line ends as Unix has them; `path` is for messages."""
     heads = list(_heads(data))
     if not heads or b"\0" in data[:4096]:
         raise InputError(f"{path}: not a STAR file (no line starts with 'data_'); give the .star file that RELION wrote")

@@ -48,6 +48,12 @@ def threads_told() -> int:
 
 def in_order(work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Result]:
     """`work(*task)` of each task, in their order, so many at a time; few wait to be taken. Inside, each works in one thread."""
+    if threads < 2:
+        for task in tasks:
+            with use_threads(1):
+                result = work(*task)
+            yield result
+        return
     from concurrent.futures import ThreadPoolExecutor  # slow to import, and a single map does not need it
 
     waiting: deque[Future[Result]] = deque()

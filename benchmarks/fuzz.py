@@ -2,57 +2,95 @@
 
 python benchmarks/fuzz.py [--target star] [--seconds 1800] [--engine atheris] [--corpus FOLDER] [--output benchmarks/results/fuzz.json]
 
-Each target runs in a process of its own, with a limit of its memory. What a reader raises beyond InputError, a file that takes more than
-`--limit` seconds of processor time, and any file that appears outside the job's folder are findings: they are printed, and kept in --corpus.
+Each target runs in a process of its own (--jobs of them at a time), which may take a gibibyte beyond what it starts with. What a reader raises
+beyond InputError, a file that takes more than `--limit` seconds of processor time, and whatever Python is asked to do outside the job's folder
+or may never do (unpickle, start a program, open a connection: sys.addaudithook) are findings: they are printed, and kept in --corpus.
+Mutation starts from what atheris has gathered in --corpus, too. --output adds to the executions that the file holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
 import json
 import os
 import random
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-MEMORY = 6 << 30  # bytes of address space; numba's compiler needs one or two
+MEMORY = 1 << 30  # bytes of address space that reading may take
+MOST_FINDINGS = 20  # kept of each target
+
+
+class TooLong(Exception):
+    """A file took more than its processor time."""
+
+
+def _limit_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _limit_time() -> None:
+    def stop(number: int, frame: object) -> None:
+        raise TooLong
+
+    signal.signal(signal.SIGVTALRM, stop)
+
+
+def _run(name: str, place: object, data: bytes, seen: list[str], limit: float) -> bool:
+    """Feed one file within its time; raises what is a finding."""
+    import fuzzing as fuzz
+
+    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
+    try:
+        accepted = fuzz.run(name, place, data)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    if seen:
+        raise AssertionError(f"a reader may not do this: {seen.pop()}")
+    return accepted
 
 
 def mutation(name: str, given: argparse.Namespace) -> dict[str, object]:
-    """Random changes of the seeds for the time given; returns counts and findings."""
-    import fuzz_targets as fuzz
+    """Random changes of the seeds and of what atheris kept, for the time given; returns counts and findings."""
+    import fuzzing as fuzz
 
-    rng, start, executed, accepted, slowest = random.Random(given.seed), time.monotonic(), 0, 0, 0.0
+    rng, start, executed, accepted = random.Random(given.seed), time.monotonic(), 0, 0
     findings: dict[str, str] = {}
     with fuzz.temporary() as folder:
         place = fuzz.Workplace(folder)
         os.chdir(place.root)
         corpus = fuzz.seeds(name, place, given.shared)
-        while time.monotonic() - start < given.seconds:
-            data = fuzz.mutate(rng, rng.choice(corpus), corpus)
-            before = time.process_time()
-            try:
-                accepted += fuzz.run(name, place, data)
-            except Exception as error:  # every kind is a finding
-                frame = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if "/aurefine/" in f.filename), None)
-                where = f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}" if frame else repr(error)
-                if where not in findings:
-                    findings[where] = _keep(given, name, data)
-            used = time.process_time() - before
-            slowest, executed = max(slowest, used), executed + 1
-            if used > given.limit:
-                findings[f"{used:.0f} s of processor time"] = _keep(given, name, data)
+        corpus += [path.read_bytes() for path in sorted((given.corpus / name).glob("*"))]
+        for data in corpus[:20]:
+            fuzz.run(name, place, data)  # loads whatever is loaded on demand
+        _limit_memory()
+        _limit_time()
+        with fuzz.watched(place) as seen:
+            while time.monotonic() - start < given.seconds:
+                data = fuzz.mutate(rng, rng.choice(corpus), corpus)
+                executed += 1
+                try:
+                    accepted += _run(name, place, data, seen, given.limit)
+                except Exception as error:  # every kind is a finding
+                    frame = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if "/aurefine/" in f.filename), None)
+                    where = f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}" if frame else repr(error)
+                    if where not in findings and len(findings) < MOST_FINDINGS:
+                        findings[where] = _keep(given, name, data)
+                    seen.clear()
         findings |= {f"wrote {path}": "" for path in fuzz.strays(place)}
-    return {"executed": executed, "accepted": accepted, "slowest_seconds": round(slowest, 3), "findings": findings}
+    return {"executed": executed, "accepted": accepted, "findings": findings}
 
 
 def coverage(name: str, given: argparse.Namespace) -> dict[str, object]:
@@ -60,7 +98,8 @@ def coverage(name: str, given: argparse.Namespace) -> dict[str, object]:
     end, executed, findings, start = time.monotonic() + given.seconds, 0, {}, given.seed
     folder = given.corpus / name
     while (left := int(end - time.monotonic())) > 0:
-        command = [sys.executable, __file__, "--child", name, "--seconds", str(left), "--seed", str(start), "--corpus", str(given.corpus)]
+        command = [sys.executable, __file__, "--child", name, "--seconds", str(left), "--seed", str(start), "--limit", str(given.limit),
+                   "--corpus", str(given.corpus)]  # fmt: skip
         done = subprocess.run([*command, *(["--shared", str(given.shared)] if given.shared else [])], capture_output=True, text=True)
         counts = re.findall(r"^#(\d+)\s", done.stderr, re.MULTILINE)
         executed, start = executed + max(map(int, counts), default=0), start + 1
@@ -75,7 +114,7 @@ def coverage(name: str, given: argparse.Namespace) -> dict[str, object]:
 
 def _processor_seconds(name: str, path: Path) -> float:
     """What one file takes by itself; it is known to raise nothing."""
-    import fuzz_targets as fuzz
+    import fuzzing as fuzz
 
     with fuzz.temporary() as folder:
         start = time.process_time()
@@ -88,7 +127,7 @@ def child(name: str, given: argparse.Namespace) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["aurefine"]):
-        import fuzz_targets as fuzz
+        import fuzzing as fuzz
     folder = given.corpus / name
     folder.mkdir(parents=True, exist_ok=True)
     place = fuzz.Workplace(fuzz.temporary().name)
@@ -100,14 +139,17 @@ def child(name: str, given: argparse.Namespace) -> None:
     words = given.corpus / "words.dict"
     words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in fuzz.WORDS))
 
-    calls = itertools.count()
+    for data in fuzz.seeds(name, place, given.shared):
+        fuzz.run(name, place, data)  # loads whatever is loaded on demand
+    _limit_memory()
+    _limit_time()
+    watch = fuzz.watched(place)
+    seen = watch.__enter__()
 
     def one(data: bytes) -> None:
-        fuzz.run(name, place, data)
-        if next(calls) % 64 == 0 and (stray := fuzz.strays(place)):
-            raise AssertionError(f"written outside the job's folder: {stray}")
+        _run(name, place, data, seen, given.limit)
 
-    options = [f"-max_total_time={given.seconds:.0f}", f"-seed={given.seed + 1}", "-timeout=120", "-rss_limit_mb=4096", "-max_len=20000",
+    options = [f"-max_total_time={given.seconds:.0f}", f"-seed={given.seed + 1}", "-timeout=120", "-rss_limit_mb=4096", "-max_len=8000",
                f"-dict={words}", f"-artifact_prefix={given.corpus}/{name}-"]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(folder)], one)
     atheris.Fuzz()
@@ -130,30 +172,57 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=5, help="seconds of processor time that a file may take")
     parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
+    parser.add_argument("--only", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.corpus = given.corpus.resolve()
     return given
 
 
+def _one(name: str, given: argparse.Namespace) -> dict[str, object]:
+    """One target in a process of its own; a result without findings is still to say what the process said when it ended badly."""
+    words = [sys.executable, __file__, "--only", name, "--engine", given.engine, "--seconds", str(given.seconds), "--seed", str(given.seed),
+             "--limit", str(given.limit), "--corpus", str(given.corpus), *(["--shared", str(given.shared)] if given.shared else [])]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True)
+    try:
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+    except (ValueError, IndexError):
+        return {"executed": 0, "findings": {f"the process ended with {done.returncode}: {done.stderr[-300:]}": ""}}
+
+
+def _added(path: Path, engine: str, results: dict[str, dict[str, object]]) -> dict[str, object]:
+    """The figures of the file with these added."""
+    kept = json.loads(path.read_text()) if path.exists() else {"executions": {}}
+    for name, result in results.items():
+        counts = kept["executions"].setdefault(name, {})
+        counts[engine] = counts.get(engine, 0) + result["executed"]
+    kept["total"] = sum(sum(counts.values()) for counts in kept["executions"].values())
+    return kept
+
+
 def main() -> int:
     """Fuzz each target, print and keep the counts; 1 when there are findings."""
     given = _arguments()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
-    given.output = given.output and given.output.resolve()
     if given.child:
         child(given.child, given)
-    import fuzz_targets as fuzz
-
-    results: dict[str, dict[str, object]] = {}
-    home = Path.cwd()
-    for name in given.target.split(",") if given.target else fuzz.TARGETS:
-        results[name] = (coverage if given.engine == "atheris" else mutation)(name, given)
+    if given.only:
+        home = Path.cwd()
+        result = (coverage if given.engine == "atheris" else mutation)(given.only, given)
         os.chdir(home)
-        print(name, json.dumps(results[name]), flush=True)
-    if given.output:
-        given.output.write_text(json.dumps({"engine": given.engine, "seconds": given.seconds, "targets": results}, indent=1) + "\n")
+        print(json.dumps(result))
+        return 0
+    import fuzzing as fuzz
+
+    names = given.target.split(",") if given.target else list(fuzz.TARGETS)
+    results: dict[str, dict[str, object]] = {}
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for name, result in zip(names, pool.map(lambda name: _one(name, given), names), strict=True):
+            results[name] = result
+            print(name, json.dumps(result), flush=True)
+            if given.output:
+                given.output.write_text(json.dumps(_added(given.output, given.engine, {name: result}), indent=1) + "\n")
     return int(any(result["findings"] for result in results.values()))
 
 

@@ -6,15 +6,20 @@ The short, repeatable version of benchmarks/fuzz.py; what that found is kept her
 from __future__ import annotations
 
 import io
+import os
+import pickle
 import random
 import struct
+import tempfile
 import time
 import tracemalloc
 import warnings
 
-import fuzz_targets as fuzz
+import fuzzing as fuzz
 import numpy as np
 import pytest
+from fuzzing.image_readers import tiff_seed
+from fuzzing.star_seeds import PIPELINE_SEED, SAMPLING_SEED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,12 +44,42 @@ def place(monkeypatch):
 def test_mutated_files_are_read_or_refused(place, name):
     rng, corpus = random.Random(name), fuzz.seeds(name, place)
     assert any(fuzz.run(name, place, data) for data in corpus), "the seeds are all refused: the target tests nothing"
-    for _ in range(EXECUTIONS):
-        data = fuzz.mutate(rng, rng.choice(corpus), corpus)
-        start = time.process_time()
-        fuzz.run(name, place, data)
-        assert time.process_time() - start < 10, data[:200]
+    with fuzz.watched(place) as seen:
+        for _ in range(EXECUTIONS):
+            data = fuzz.mutate(rng, rng.choice(corpus), corpus)
+            start = time.process_time()
+            fuzz.run(name, place, data)
+            assert time.process_time() - start < 10, data[:200]
+            assert not seen, data[:200]
     assert not fuzz.strays(place)
+
+
+def test_the_watch_sees_what_readers_may_not_do(place):
+    with fuzz.watched(place) as seen:
+        (place.root / "a.star").write_text("data_\n")
+        assert not seen
+        (place.root / "link" / "b.star").write_text("data_\n")  # leads out of the job's folder
+        (place.root.parent / "c").mkdir()
+        pickle.loads(pickle.dumps(tempfile.TemporaryDirectory))
+    assert [line.split(" ")[0] for line in seen] == ["open", "os.mkdir", "pickle.find_class"]
+
+
+def test_objects_in_a_cs_file_are_never_unpickled(place):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(place.root / "unpickled"),)
+
+    for kind in ([("uid", object)], [("uid", "<u8"), ("inner", [("deep", object, (2,))])], object):
+        rows = np.zeros(1, dtype=kind)
+        if rows.dtype.names:
+            rows[0] = (Payload(),) if len(rows.dtype) == 1 else (1, ([Payload(), None],))
+        else:
+            rows[0] = Payload()
+        np.save(place.root / "a.npy", rows, allow_pickle=True)
+        (place.root / "a.npy").rename(place.root / "a.cs")
+        with fuzz.watched(place) as seen, pytest.raises(InputError, match="rows of fields"):
+            cryosparc.read(place.root / "a.cs")
+        assert not seen and not (place.root / "unpickled").exists()
 
 
 WORDS = ("data_", "data_a", "loop_", "_rlnImageName", "_rlnClassNumber #2", "_x", '"', "'", "''", "#", "1", "-1.5", "nan", "a b", "é", "\t")
@@ -67,6 +102,10 @@ FOUND = {
     "a name longer than file systems allow": ("names", b"1@" + b"s" * 5000),
     "a header of a .cs file that is no Python": ("cryosparc", b"\x93NUMPY\x01\x00v\x00{'descr': [('a', '<u4'" + b" " * 100),
     "a job type that is a digit of another script": ("job", "job_type == ²\n".encode()),
+    "a grid finer than numbers tell": ("sampling", SAMPLING_SEED.replace(b"Order 4", b"Order 99999")),
+    "a grid that takes a gibibyte to count": ("sampling", SAMPLING_SEED.replace(b"Order 4", b"Order 9999999999")),
+    "a grid coarser than a sphere": ("sampling", SAMPLING_SEED.replace(b"Order 4", b"Order -9999")),
+    "a table without rows in a sampling file": ("sampling", b"data_sampling_general\nloop_\n_rlnHealpixOrder\n"),
 }
 
 
@@ -121,7 +160,7 @@ def test_gigantic_cs_headers_ask_for_no_memory(tmp_path):
 
 
 def test_a_tiff_that_claims_more_than_it_can_hold_is_refused(tmp_path):
-    data = fuzz.tiff_seed()
+    data = tiff_seed()
     tag = max(data.find(struct.pack("<HHI", 256, kind, 1)) for kind in (3, 4))  # ImageWidth, short or long
     assert tag > 0
     claimed = data[:tag] + struct.pack("<HHII", 256, 4, 1, 2_000_000_000) + data[tag + 12 :]
@@ -132,14 +171,14 @@ def test_a_tiff_that_claims_more_than_it_can_hold_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["../../elsewhere/", "/tmp/elsewhere/", "Refine3D/../../x/"])
 def test_a_pipeline_that_names_jobs_elsewhere_is_refused(place, name):
-    place.put("default_pipeline.star", fuzz.PIPELINE_SEED.replace(b"Refine3D/job002/", name.encode()))
+    place.put("default_pipeline.star", PIPELINE_SEED.replace(b"Refine3D/job002/", name.encode()))
     with pytest.raises(InputError, match="outside the project"):
         Project.open(place.root).read()
 
 
 def test_nodes_that_lead_elsewhere_are_not_mirrored(place):
     (place.root.parent / "b.star").write_bytes(b"x")
-    data = fuzz.PIPELINE_SEED.replace(b"Import/job001/movies.star", b"../../job/../b.star")
+    data = PIPELINE_SEED.replace(b"Import/job001/movies.star", b"../../job/../b.star")
     data = data.replace(b"MicrographMovieGroupMetadata.star.relion", b"../../../t") + b"Import/job001/ Import/job001/unknown.star\n"
     place.put("default_pipeline.star", data)
     before = fuzz.strays(place)
@@ -152,7 +191,7 @@ def test_nodes_that_lead_elsewhere_are_not_mirrored(place):
 @pytest.mark.parametrize(("tag", "value"), [(259, 8), (258, 0), (277, 0), (322, 0), (278, 0)])
 def test_a_tiff_with_a_senseless_tag_is_read_or_refused(tmp_path, tag, value):
     """Compression that the bytes do not have, no bits, no samples, no tiles, no rows: zlib's errors, divisions by zero."""
-    data = bytearray(fuzz.tiff_seed())
+    data = bytearray(tiff_seed())
     place = next(start for start in range(10, len(data) - 12, 12) if struct.unpack_from("<H", data, start)[0] in (258, 259))
     struct.pack_into("<HHII", data, place, tag, 3, 1, value)
     (tmp_path / "a.tif").write_bytes(bytes(data))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aurefine import euler, optics, star
+from aurefine import cryosparc, euler, optics, star
 from aurefine.errors import InputError
 from aurefine.extraction.coordinates import X, Y
 from aurefine.extraction.micrographs import PIXEL_SIZES, Micrograph, MicrographSet, differ, pixel_size
@@ -30,16 +30,18 @@ class RefinedParticles:
 
 
 def load(options: ExtractOptions, micrographs: MicrographSet) -> tuple[RefinedParticles, list[str]]:
-    """Read --reextract_data_star and find each particle's micrograph; warnings tell of particles without one.
+    """Read --reextract_data_star (or cryoSPARC's .cs) and find each particle's micrograph; warnings tell of particles without one.
 
     The particles' own stacks are not needed. Raises InputError for missing columns, or when no particle lies in the micrographs.
     """
     path = options.refined_particles
-    tables = star.read(path)
+    tables, notes = cryosparc.read_either(path)
     name = next((name for name in ("particles", "images", "") if name in tables and X in tables[name]), None)
     if name is None:
-        raise InputError(f"{path}: no table of particles with {X}; give the _data.star or particles.star of a refinement or selection")
-    table = star.Table("particles", tables[name].columns)
+        advice = "their places are in the job's passthrough file, which belongs beside it" if cryosparc.is_cryosparc(path) else (
+            "give the _data.star or particles.star of a refinement or selection")
+        raise InputError(f"{path}: no table of particles with {X}; {advice}")
+    table = star.Table("particles", tables[name].columns).without([cryosparc.SIGN])  # of the former images
     groups = tables.get("optics")
     if groups is None:
         groups, table = optics.from_old_columns(table, path, None)
@@ -47,7 +49,7 @@ def load(options: ExtractOptions, micrographs: MicrographSet) -> tuple[RefinedPa
     _check_columns(table, path, options)
     _check_reference(groups, path, options)
     rows, warnings = _match(table, path, micrographs)
-    return RefinedParticles(path, groups, table, rows), warnings
+    return RefinedParticles(path, groups, table, rows), notes + warnings
 
 
 def _check_columns(table: star.Table, path: str, options: ExtractOptions) -> None:

@@ -110,9 +110,9 @@ def _load(path: str, given: Mapping[str, Any]) -> Document:
 
 def _describe(path: str) -> None:
     """What is in the file: tables, rows, columns."""
-    from aurefine import cryosparc, star
+    from aurefine import cryosparc
 
-    for name, table in (cryosparc.read(path)[0] if cryosparc.is_cryosparc(path) else star.read(path)).items():
+    for name, table in cryosparc.read_either(path)[0].items():
         kind = f"{len(table.columns)} values" if table.is_list else f"{table.count} rows of {len(table.columns)} columns"
         print(f" data_{name}: {kind}")
         for label, column in table.columns.items():

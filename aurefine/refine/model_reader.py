@@ -16,13 +16,17 @@ from aurefine.star import Table
 from aurefine.star_document import named_file
 
 Tables = Mapping[str, Table]
+_FINEST_ORDER = 15  # of a HEALPix grid; no refinement comes near it
 
 
 def need(table: Table, label: str, path: str) -> Any:
     """The value of a label that a refinement cannot go on without."""
     if label not in table:
         raise InputError(f"{path}: data_{table.name} has no {label}: is it the file of a 3D auto-refine by RELION 3.1 or later?")
-    return table.value(label)
+    value = table.value(label)
+    if value is None:
+        raise InputError(f"{path}: data_{table.name} has no row under {label}; restore or repair this file")
+    return value
 
 
 def number(table: Table, label: str, default: float) -> float:
@@ -154,6 +158,8 @@ def read_sampling(path: str, oversampling: int, general: Table) -> SamplingState
     """The sampling of a `_sampling.star`; `general` is a `model_general`, which says whether searches are local."""
     table = block(star.read(path), "sampling_general", path)
     order = int(need(table, "rlnHealpixOrder", path))
+    if not 0 <= order <= _FINEST_ORDER:
+        raise InputError(f"{path}: rlnHealpixOrder is {order}; expected a number from 0 to {_FINEST_ORDER}; restore or repair this file")
     psi_step = number(table, "rlnPsiStep", angular_step(order))
     offset_range, offset_step = float(need(table, "rlnOffsetRange", path)), float(need(table, "rlnOffsetStep", path))
     return SamplingState(
