@@ -26,6 +26,12 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPYCACHEPREFIX": str(_BYTECODE), "PYTHONPATH": path}
 
 
+def empty(folder: Path) -> None:
+    """Make the folder anew, without anything in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
 def timed(command: Sequence[str], folder: Path | None = None) -> tuple[float, float]:
     """Wall and processor seconds of a command with its children; SystemExit where it fails."""
     start = time.perf_counter()

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from paired import AUREFINE, conditions, in_turns
+from paired import AUREFINE, conditions, empty, in_turns
 
 from aurefine import fourier, mask, mrc
 
@@ -39,10 +39,9 @@ def make(folder: Path, box: int) -> list[str]:
 def compare(folder: Path, box: int, flags: list[str], times: int) -> dict[str, float]:
     """Medians of several turns of each program."""
     inputs = make(folder, box)
-    programs = {"aurefine": [*AUREFINE, "postprocess", "--overwrite"], "relion": ["relion_postprocess"]}
-    for name in programs:
-        (folder / name).mkdir(exist_ok=True)
-    found = in_turns({name: [*start, *inputs, "--o", str(folder / name / "post"), *flags] for name, start in programs.items()}, times)
+    programs = {"aurefine": [*AUREFINE, "postprocess"], "relion": ["relion_postprocess"]}
+    commands = {name: [*start, *inputs, "--o", str(folder / name / "post"), *flags] for name, start in programs.items()}
+    found = in_turns(commands, times, before=lambda name: empty(folder / name))
     print(box, flags, found, flush=True)
     return found
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import extraction
 import image_handler
 import postprocess
 import star_files
-from paired import AUREFINE, conditions, in_turns
+from paired import AUREFINE, conditions, empty, in_turns
 
 ROWS, BOXES = (1_000, 10_000), (64, 128)
 RE_EXTRACTED = 50  # particles of each micrograph
@@ -75,14 +74,9 @@ def measure(folder: Path, times: int, only: str) -> Iterator[tuple[str, dict[str
             commands = {"aurefine": [*AUREFINE, job], "relion": [program]}
             filled = {which: [word.replace("{threads}", "1").replace("{o}", f"{which}/out") for word in [*start, *flags]]
                       for which, start in commands.items()}  # fmt: skip
-            yield name, in_turns(filled, times, folder, lambda which: _clear(folder, which))
+            yield name, in_turns(filled, times, folder, lambda which: empty(folder / which))
     if only in "extract":
         yield from _extractions(folder, times)
-
-
-def _clear(folder: Path, which: str) -> None:
-    shutil.rmtree(folder / which, ignore_errors=True)
-    (folder / which).mkdir()
 
 
 def main() -> None:
