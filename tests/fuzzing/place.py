@@ -91,8 +91,9 @@ def watched(place: Workplace) -> Iterator[list[str]]:
         sys.addaudithook(_WATCH.event)  # it stays as long as the process
         _HOOKED.append(True)
     _WATCH.seen = []
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python's own writing, of modules that are loaded on demand
     _WATCH.root = str(place.root)
     try:
         yield _WATCH.seen
     finally:
-        _WATCH.root = ""
+        _WATCH.root, sys.dont_write_bytecode = "", kept
