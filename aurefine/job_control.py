@@ -123,6 +123,11 @@ def _taken(path: Path) -> bool:
     return True
 
 
+def leave_failure(directory: str) -> None:
+    """Say that the job has failed; for those who cannot leave the block of `job_control`."""
+    write_bytes(Path(directory) / FAILURE, b"")
+
+
 @contextmanager
 def job_control(directory: str = "", advice: str = "") -> Iterator[JobControl]:
     """Remove what an earlier run left in the job's directory, and leave RELION_JOB_EXIT_... there when the block ends.

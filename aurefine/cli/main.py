@@ -11,7 +11,8 @@ from importlib import import_module
 from types import ModuleType
 
 import aurefine
-from aurefine.errors import InputError
+from aurefine.distributed import place
+from aurefine.errors import AlreadyTold, InputError
 from aurefine.job_control import JobTerminated, job_control
 
 # job -> (module with SUMMARY, OPTIONS and run, what it does); imported only when asked for, so that help is quick
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except InputError as error:
         return _fail(str(error), EXIT_INPUT_ERROR, debug)
+    except AlreadyTold as told:
+        return told.code
     except KeyboardInterrupt as stop:
         code = EXIT_TERMINATED if isinstance(stop, JobTerminated) else EXIT_INTERRUPTED
         return _fail(str(stop) or "interrupted.", code, debug)
@@ -102,7 +105,9 @@ def _run(name: str, job: ModuleType, arguments: list[str]) -> int:
         return 0 if arguments else EXIT_INPUT_ERROR
     known = any(option.flag == _CONTROL for option in job.OPTIONS)
     directory, others = _pipeline_control(arguments)
-    with job_control(directory):  # also a job whose flags are wrong has failed
+    shared = getattr(job, "SHARED", False)  # whether several processes are one job: then the first of them speaks for all
+    with place.only_the_first_speaks(shared), job_control(directory if not shared or place.keeps_exit_files() else ""):
+        # also a job whose flags are wrong has failed
         values, notes = parse(program, job.SUMMARY, job.OPTIONS, arguments if known else others)
         for note in notes:
             print(f" Note: {note}.")

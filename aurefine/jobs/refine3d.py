@@ -12,16 +12,19 @@ from aurefine.jobs.options import parse
 from aurefine.jobs.outputs import cleaned
 from aurefine.jobs.refine3d_flags import FLAGS
 from aurefine.jobs.refine3d_form import FORM, arguments_from_form
-from aurefine.refine.options import RefineOptions, notes, validate
+from aurefine.refine.options import RefineOptions, notes, validate, validate_values
 
 if TYPE_CHECKING:
+    from aurefine.distributed.run import Member
     from aurefine.job_control import JobControl
+    from aurefine.refine.state import State
 
 __all__ = ["FORM", "NAME", "OPTIONS", "SUMMARY", "arguments_from_form", "build", "run", "stored_values"]
 
 NAME = "refine"
 SUMMARY = "Refine a 3D map to convergence from single particles, with RELION's own options and files."
 OPTIONS = FLAGS
+SHARED = True  # several processes may be one job
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> RefineOptions:
     """RefineOptions of a new run from parsed values (names of its fields), checked; raises InputError."""
@@ -36,14 +39,16 @@ def stored_values(arguments: list[str]) -> Mapping[str, Any]:
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     """Run the refinement that `values` describe; returns the exit code. Raises InputError for a user's mistake.
 
-    With --pipeline_control the job's directory says how it ended, whatever happens.
+    With --pipeline_control the job's directory says how it ended, whatever happens. As one of several processes (torchrun, srun, mpirun) it
+    joins them; with --processes or several GPUs it starts them.
     """
+    from aurefine.distributed import place
     from aurefine.job_control import ABORT_NOW, JobAborted, job_control, stopped_by_signals
 
-    with job_control(values.get("pipeline_control", "")) as control, stopped_by_signals():
+    directory = values.get("pipeline_control", "") if place.keeps_exit_files() else ""
+    with job_control(directory) as control, stopped_by_signals():
         try:
-            if not (values.get("resume") and _resume(values, arguments, control)):
-                _begin(values, arguments, control)
+            _by_all(values, arguments, control, directory)
         except JobAborted as stop:
             raise JobAborted(f"the job was stopped by {ABORT_NOW}. {_kept(values)}") from stop
         except KeyboardInterrupt as stop:
@@ -51,11 +56,38 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     return 0
 
 
-def _begin(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl) -> None:
-    if values.get("continue_from"):
-        _continue(values, arguments, control)
+def _by_all(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl, directory: str) -> None:
+    """Refine in this process, as one of several, or in own workers; `directory`: of the exit files that this process keeps, if any."""
+    from aurefine.distributed import launch, place
+
+    here, machine = place.find(), _of_the_machine(values)
+    if here is not None:
+        from aurefine.distributed.run import joined  # torch is only imported for a real run
+
+        with joined(here, machine, directory) as member:
+            _refine(values, arguments, control, member)
+    elif (count := launch.workers(machine.processes, machine.gpu_numbers)) > 1:
+        if not values.get("continue_from"):
+            build(values, arguments)  # mistakes in the command line are told before anything is started
+        launch.launch([NAME, *arguments], count, control)
     else:
-        _start(build(values, arguments).seeded(), control)
+        _refine(values, arguments, control, None)
+
+
+def _of_the_machine(values: Mapping[str, Any]) -> RefineOptions:
+    """What the options say of processes, threads and GPUs."""
+    options = RefineOptions(**{name: values[name] for name in ("processes", "threads", "gpu") if name in values})
+    validate_values(options)
+    return options
+
+
+def _refine(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl, member: Member | None) -> None:
+    if values.get("resume") and _resume(values, arguments, control, member):
+        return
+    if values.get("continue_from"):
+        _continue(values, arguments, control, member)
+    else:
+        _start(build(values, arguments), control, member)
 
 
 def _kept(values: Mapping[str, Any]) -> str:
@@ -76,44 +108,42 @@ def _root(given: Mapping[str, Any]) -> str:
         return ""
 
 
-def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl) -> bool:
+def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl, member: Member | None) -> bool:
     """Go on where an earlier run of this command line ended; False where it has left nothing to go on from."""
-    from aurefine import particles
     from aurefine.refine import resume
-    from aurefine.refine.loop import refine
 
     given = cleaned(values) | {"command_line": " ".join(arguments)}
     root = _root(given)
     if not root:
         return False  # the command line is wrong, and is told so there
-    found = resume.kept(root)
-    if found.final:
-        print(f" This run is finished ({found.final}): nothing is left to do.")
+
+    def look() -> tuple[str, resume.Resumed | None]:
+        found = resume.kept(root)
+        if found.final:
+            return found.final, None
+        resume.remove_unfinished(root)
+        return "", resume.resume(root, given, stored_values, lambda text: print(f" Note: {text}."))
+
+    final, going_on = member.crew.once(look) if member else look()  # one process looks: soon there are new files
+    if final:
+        print(f" This run is finished ({final}): nothing is left to do.")
         return True
-    resume.remove_unfinished(root)
-    going_on = resume.resume(root, given, stored_values, lambda text: print(f" Note: {text}."))
     if going_on is None:
         print(f" Nothing is there to resume under {root}: the run starts.")
         return False
-    options = going_on.options
     print(f" Resuming after {Path(going_on.optimiser).name} ...", flush=True)
-    refine(particles.load(options.particles, need_ctf=options.ctf_correction), None, options.seeded(), state=going_on.state, control=control)
+    _go(going_on.options, going_on.state, control, member)
     return True
 
 
-def _start(options: RefineOptions, control: JobControl) -> None:
-    from aurefine import particles
-    from aurefine.refine.loop import refine  # torch is only imported for a real run
-
+def _start(options: RefineOptions, control: JobControl, member: Member | None) -> None:
     for note in notes(options):
         print(f" Note: {note}.")
-    refine(particles.load(options.particles, need_ctf=options.ctf_correction), options.reference, options, control=control)
+    _go(options, None, control, member)
 
 
-def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl) -> None:
-    from aurefine import particles
+def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl, member: Member | None) -> None:
     from aurefine.refine import checkpoint
-    from aurefine.refine.loop import refine
 
     given = cleaned(values)
     print(f" Reading in {Path(given['continue_from']).name} ...")
@@ -121,5 +151,14 @@ def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobC
     options, kept = checkpoint.continued_options(earlier, {**given, "command_line": " ".join(arguments)})
     for note in kept + notes(options):
         print(f" Note: {note}.")
-    state = checkpoint.continued_state(earlier, options, given)
-    refine(particles.load(options.particles, need_ctf=options.ctf_correction), None, options.seeded(), state=state, control=control)
+    _go(options, checkpoint.continued_state(earlier, options, given), control, member)
+
+
+def _go(options: RefineOptions, state: State | None, control: JobControl, member: Member | None) -> None:
+    from aurefine import particles
+    from aurefine.refine.loop import refine
+
+    options = member.options(options) if member else options.seeded()
+    crew, console = (member.crew, member.console(options)) if member else (None, None)
+    loaded = particles.load(options.particles, need_ctf=options.ctf_correction)
+    refine(loaded, None if state else options.reference, options, state=state, control=control, console=console, crew=crew)

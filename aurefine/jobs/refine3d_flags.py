@@ -91,7 +91,8 @@ COMPUTE: tuple[Row, ...] = (
     ("--pad", "padding", "", "Padding factor of the projector: 1 or 2"),
     ("--skip_gridding", "skip_gridding", "", "No gridding iterations in the reconstruction (the default)"),
     ("--gridding_iter", "gridding_iterations", "", "Gridding iterations, with --dont_skip_gridding"),
-    ("--j", "threads", "", "Threads; 1 means all cores, for one process does the work of all of RELION's"),
+    ("--j", "threads", "", "Threads of each process; 1 means all cores, for one process does the work of all of RELION's"),
+    ("--processes", "processes", "", "Processes on this machine that share the work; 0: one for each GPU that is named, else one"),
     ("--gpu", "gpu", "", "Use GPUs: their numbers such as 0:1, or nothing for all; the CPU where there is none"),
     ("--verb", "verbosity", "", "0: silent"),
     ("--resume", "resume", "", "Go on from what an earlier run of this command line has finished; start where there is nothing"),
@@ -107,7 +108,7 @@ NEGATIONS = (  # flag, field, what it stores, help, tab
     ("--dont_check_norm", "check_norm", False, "Do not check that the images are normalised", "Optimisation"),
     ("--dont_skip_gridding", "skip_gridding", False, "Gridding iterations in the reconstruction", "Compute"),
 )
-_ONE_PROCESS = "aurefine is one process, nothing is combined between processes"
+_ONE_PROCESS = "processes combine what they have summed in memory"
 _IMPLIED = "this is what `aurefine refine` does"
 IGNORED = (  # flag, takes a value, why (nothing is said about the two that name the job itself)
     ("--auto_refine", False, ""),
@@ -115,7 +116,7 @@ IGNORED = (  # flag, takes a value, why (nothing is said about the two that name
     ("--auto_sampling", False, _IMPLIED),
     ("--pool", True, "particles are batched by the memory that there is"),
     ("--dont_combine_weights_via_disc", False, _ONE_PROCESS),
-    ("--no_parallel_disc_io", False, "one process reads the images"),
+    ("--no_parallel_disc_io", False, "images are read once"),
     ("--preread_images", False, "images are read once and kept in memory where they fit"),
     ("--scratch_dir", True, "images are read once and kept in memory where they fit"),
     ("--keep_free_scratch", True, "images are not copied to scratch"),

@@ -354,7 +354,7 @@ def _expectation(
     old = state.poses
     new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
     crew, locations = data.crew, devices.of_halves(options)
-    outlying = outliers.find(old, data.particles, plan.iteration, console.line)
+    outlying = data.crew.once(lambda: outliers.find(old, data.particles, plan.iteration, console.line))
     known: list[Volume | None] = [first, None]
     del first
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:

@@ -98,6 +98,7 @@ class RefineOptions:
     gridding_iterations: int = 10
     # compute
     threads: int = 1  # 1: all cores
+    processes: int = 0  # on this machine; 0: one for each GPU that is named, else one
     gpu: str | None = None  # None: no GPU; "": all; else their numbers, such as "0:1" or "0,1"
     verbosity: int = 1
     pipeline_control: str = ""  # directory of the exit files
@@ -131,6 +132,7 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("psi_step", "--psi_step", -1e9, 180.0, "number of degrees"),
     ("padding", "--pad", 1.0, 4.0, "padding factor"),
     ("threads", "--j", 1, 4096, "number of threads"),
+    ("processes", "--processes", 0, 1024, "number of processes"),
     ("max_iterations", "--auto_iter_max", 1, 100000, "number of iterations"),
     ("mask_edge_pixels", "--maskedge", 0, 1000, "number of pixels"),
     ("sigma2_fudge", "--sigma2_fudge", 1e-9, 1e9, "factor"),

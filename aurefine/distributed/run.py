@@ -1,0 +1,123 @@
+"""Join the other processes of a run, and leave them: in peace, or with one message when something fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from aurefine import job_control
+from aurefine.distributed.messages import Lost, guarded
+from aurefine.distributed.place import QUIET, Place, keeps_exit_files
+from aurefine.distributed.ranks import Ranks
+from aurefine.distributed.watch import Watch
+from aurefine.errors import AlreadyTold, InputError
+from aurefine.refine import devices
+from aurefine.refine.console import Console
+from aurefine.refine.loop import use_threads
+from aurefine.refine.options import RefineOptions
+from aurefine.threads import thread_count
+
+_MEETING = timedelta(minutes=10)  # until all processes have started
+_FOREVER = timedelta(days=30)  # the watch ends a run that waits in vain
+
+
+@dataclass(frozen=True)
+class Member:
+    """This process as one of many: its crew, the options as they are for it, and where it prints."""
+
+    crew: Ranks
+    place: Place
+
+    def options(self, options: RefineOptions) -> RefineOptions:
+        """The same for all, but for the GPU and the exit files."""
+        seed = self.crew.once(lambda: options.seeded().random_seed)
+        control = options.pipeline_control if keeps_exit_files() else ""
+        return replace(options, random_seed=seed, gpu=own_gpu(options, self.place), pipeline_control=control)
+
+    def console(self, options: RefineOptions) -> Console:
+        """Only the first process prints."""
+        return Console(verbosity=options.verbosity) if self.place.leads else Console(errors=io.StringIO(), verbosity=0)
+
+
+def own_gpu(options: RefineOptions, place: Place) -> str | None:
+    """The GPU of this process among those named (all, where none is), by its number on the machine; None without any."""
+    count = torch.cuda.device_count()
+    if options.gpu_numbers is None or count == 0:
+        return options.gpu
+    numbers = options.gpu_numbers if count > 1 and options.gpu_numbers else tuple(range(count))  # a batch system may show each only its own
+    return str(numbers[place.local_rank % len(numbers)])
+
+
+@contextmanager
+def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Member]:
+    """Work as one of many inside the block. `directory`: of the job's exit files, "" where another process keeps them.
+
+    An error of the first process is raised, and ends the others; one of another process is told by the first.
+    Raises AlreadyTold where there is nothing left to say.
+    """
+    meet = lambda master: dist.TCPStore(  # noqa: E731
+        place.host, place.port, place.size, master, _MEETING, wait_for_workers=False,
+        master_listen_fd=place.listener if master and place.listener >= 0 else None,
+    )  # fmt: skip
+    try:
+        store = guarded(meet, place.leads and not place.store_elsewhere)
+        failed = lambda: job_control.leave_failure(directory) if directory and not place.launched else None  # noqa: E731
+        watch = Watch(place, lambda: meet(False), failed)
+        threads = use_threads(options.threads, _sharing(store, place))
+        device = devices.of_halves(replace(options, gpu=own_gpu(options, place)))[0]
+        _initialise(store, place, device)
+    except (Lost, RuntimeError) as error:
+        raise InputError(
+            f"rank {place.rank} of {place.size}: the processes did not meet at {place.host}, port {place.port} ({str(error).splitlines()[0]}). "
+            "Does every one of them run this program, and may they reach that machine? MASTER_ADDR and MASTER_PORT name another place."
+        ) from error
+    watch.start()
+    try:
+        yield Member(Ranks(store, threads, device), place)
+    except Lost as lost:
+        watch.wait_for_verdict()
+        print(f"aurefine: rank {place.rank} has lost the others: {str(lost).splitlines()[0]}", file=sys.stderr)
+        raise AlreadyTold(1 if place.leads else QUIET) from lost
+    except BaseException as error:
+        interrupted, known = isinstance(error, KeyboardInterrupt), isinstance(error, InputError)
+        if place.leads:
+            watch.ending(1)
+            if place.launched and interrupted:
+                raise AlreadyTold(QUIET) from error  # our starter tells it
+            raise
+        if not known and not interrupted:
+            traceback.print_exc()
+        watch.report(str(error) if known else f"{type(error).__name__}: {error}", 2 if known else 1, wait=not interrupted)
+        raise AlreadyTold(QUIET) from error
+    watch.leave()
+    dist.destroy_process_group()
+
+
+def _sharing(store: dist.Store, place: Place) -> int:
+    """How many processes share the cores of this one: those on the same machine that may use the same cores."""
+    mine = f"{socket.gethostname()} {sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else thread_count(0)}"
+    store.set(f"cores/{place.rank}", mine)
+    return [store.get(f"cores/{rank}").decode() for rank in range(place.size)].count(mine)
+
+
+def _initialise(store: dist.Store, place: Place, device: torch.device) -> None:
+    """gloo between CPUs; NCCL, too, where every process has a GPU of its own."""
+    if place.one_machine and sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    backend = "gloo"
+    store.set(f"device/{place.rank}", f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else "")
+    every = [store.get(f"device/{rank}") for rank in range(place.size)]
+    if dist.is_nccl_available() and b"" not in every and len(set(every)) == len(every):
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=_FOREVER)

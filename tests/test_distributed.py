@@ -1,0 +1,248 @@
+"""Several processes give the answer of one, and when one of them fails all end, with one message."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aurefine import euler, fsc, job_control, molecule, mrc, simulate, star
+from aurefine.cli.main import main
+from aurefine.distributed import launch, messages, place, ranks, sphere
+from aurefine.errors import InputError
+from aurefine.imaging import Camera, Imaging
+from aurefine.symmetry import point_group
+
+LONGEST = 100  # seconds that any run may take before a test gives up on it
+FLAGS = (
+    "refine --auto_refine --split_random_halves --firstiter_cc --ini_high 50 --ctf --particle_diameter 200 --flatten_solvent --zero_mask "
+    "--auto_ignore_angles --auto_resol_angles --offset_range 5 --sym D2 --low_resol_join_halves 40 --norm --scale --random_seed 1"
+).split()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set: 500 particles, so that each half-set has several pieces."""
+    made = tmp_path_factory.mktemp("set")
+    simulate.simulate(molecule.generate("D2", seed=1), made, Imaging(500, (Camera(9.44, 24),), snr=0.5, reference_resolution=50, seed=1))
+    return made
+
+
+def command(folder: Path, output: str, *further: str) -> list[str]:
+    return [*FLAGS, "--i", "particles.star", "--ref", "reference.mrc", "--o", f"{output}/run", "--pipeline_control", f"{output}/", *further]
+
+
+@contextlib.contextmanager
+def started(words: list[str], folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A process of the command line; killed, with all that it has started, at the end of the block."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **variables}
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    children = children_of(process.pid)
+    try:
+        yield process
+    finally:
+        children |= children_of(process.pid)
+        for pid in [process.pid, *children]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def children_of(pid: int) -> set[int]:
+    try:
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except OSError:
+        return set()
+
+
+def rank_of(pid: int) -> int:
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next(int(word.partition(b"=")[2]) for word in words if word.startswith(b"RANK="))
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    """Read what the process prints until a line holds `text`."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"{text!r} was never printed: {process.stderr.read() if process.stderr else ''}")
+
+
+AUREFINE = [sys.executable, "-m", "aurefine"]
+
+
+# ---------------------------------------------------------------------- the same answer
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """The run of one process."""
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+        assert main(command(folder, "alone")) == 0
+    return folder / "alone"
+
+
+def test_two_processes_give_the_answer_of_one(folder: Path, alone: Path) -> None:
+    with started([*AUREFINE, *command(folder, "two", "--processes", "2")], folder) as process:
+        printed, errors = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, errors
+    assert (folder / "two" / job_control.SUCCESS).is_file() and errors == ""
+    assert printed.count("Final resolution") == 1 and printed.count(" Auto-refine: Iteration= 2\n") == 1
+    assert {path.name for path in (folder / "two").iterdir()} == {path.name for path in alone.iterdir()}
+    assert_alike(folder / "two", alone, "run")
+
+
+def assert_alike(one: Path, other: Path, root: str) -> None:
+    maps = [mrc.read_map(job / f"{root}_class001.mrc")[0] for job in (one, other)]
+    assert fsc.of_maps(*maps).min() > 0.99 and np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.9999
+    tables = [star.read_table(job / f"{root}_data.star", "particles") for job in (one, other)]
+    assert np.array_equal(tables[0]["rlnRandomSubset"], tables[1]["rlnRandomSubset"])
+    angles = [np.column_stack([table[f"rlnAngle{name}"] for name in ("Rot", "Tilt", "Psi")]) for table in tables]
+    turned = euler.angular_difference(*(euler.to_matrix(each) for each in angles), point_group("D2").operators)
+    assert np.median(turned) < 0.01 and np.mean(turned < 1) > 0.95
+    assert np.median(np.abs(tables[0]["rlnOriginXAngst"] - tables[1]["rlnOriginXAngst"])) < 0.01
+
+
+def test_under_torchrun_the_processes_find_each_other_and_the_first_alone_speaks(folder: Path, alone: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "aurefine"]
+    with started([*torchrun, *command(folder, "torchrun", "--auto_iter_max", "1")], folder) as process:
+        printed, errors = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, errors
+    assert printed.count(" Auto-refine: Iteration= 1\n") == 1 and (folder / "torchrun" / job_control.SUCCESS).is_file()
+    maps = [mrc.read_map(job / "run_it001_half1_class001.mrc")[0] for job in (folder / "torchrun", alone)]
+    assert np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.999
+
+
+# ---------------------------------------------------------------------- when one fails
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "was stopped (SIGSTOP)")])
+def test_a_worker_that_is_killed_or_stopped_ends_the_run(folder: Path, number: int, said: str) -> None:
+    with started([*AUREFINE, *command(folder, f"ended{number}", "--processes", "2")], folder) as process:
+        wait_for(process, "Expectation iteration 1")
+        workers = {rank_of(pid): pid for pid in children_of(process.pid)}
+        os.kill(workers[1], number)
+        _, errors = process.communicate(timeout=LONGEST)
+        assert process.returncode == 1
+        told = [line for line in errors.splitlines() if line.startswith("aurefine:")]
+        assert len(told) == 1 and told[0].startswith(f"aurefine: rank 1 (process {workers[1]}) {said}"), errors
+        assert (folder / f"ended{number}" / job_control.FAILURE).is_file()
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers.values())
+
+
+def test_without_a_common_starter_a_process_that_falls_silent_is_named(folder: Path) -> None:
+    """As under srun: nobody but the processes themselves can notice."""
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "AUREFINE_SILENCE_SECONDS": "2"}
+    words = [*AUREFINE, *command(folder, "silent")]
+    with started(words, folder, RANK="0", **common) as first, started(words, folder, RANK="1", **common) as second:
+        wait_for(first, "Expectation iteration 1")
+        second.send_signal(signal.SIGSTOP)
+        _, errors = first.communicate(timeout=LONGEST)
+    told = [line for line in errors.splitlines() if line.startswith("aurefine:")]
+    assert first.returncode == 1 and len(told) == 1
+    assert told[0].startswith(f"aurefine: rank 1 (process {second.pid} on ") and "has said nothing for 2 seconds" in told[0]
+    assert (folder / "silent" / job_control.FAILURE).is_file()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def test_bad_input_is_told_once(folder: Path) -> None:
+    table = (folder / "particles.star").read_text().replace("Particles/", "Missing/")
+    (folder / "bad.star").write_text(table)
+    words = [word if word != "particles.star" else "bad.star" for word in command(folder, "bad", "--processes", "2")]
+    with started([*AUREFINE, *words], folder) as process:
+        printed, errors = process.communicate(timeout=LONGEST)
+    assert process.returncode == 2 and "Traceback" not in errors + printed
+    assert errors.count("aurefine:") == 1 and "Missing/" in errors and (folder / "bad" / job_control.FAILURE).is_file()
+
+
+def test_a_job_of_several_processes_that_is_told_to_stop_stops(folder: Path) -> None:
+    with started([*AUREFINE, *command(folder, "aborted", "--processes", "2")], folder) as process:
+        wait_for(process, "Expectation iteration 2")
+        (folder / "aborted" / job_control.ABORT_NOW).touch()
+        _, errors = process.communicate(timeout=LONGEST)
+    assert process.returncode == 2 and errors.count("aurefine:") == 1 and "the job was stopped" in errors
+    left = {path.name for path in (folder / "aborted").iterdir()}
+    assert job_control.ABORTED in left and not left & {job_control.ABORT_NOW, job_control.SUCCESS, job_control.FAILURE}
+    assert "run_it001_optimiser.star" in left and not any(name.endswith(".tmp") for name in left)
+
+
+# ---------------------------------------------------------------------- parts
+SLURM = {"SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "7", "SLURM_LOCALID": "1", "SLURM_NODEID": "1",
+         "SLURM_STEP_TASKS_PER_NODE": "4,3", "SLURM_STEP_NODELIST": "gpu[003-004]"}  # fmt: skip
+OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+
+
+def test_every_starter_says_who_is_who() -> None:
+    assert place.find({}) is None
+    assert place.find({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "77"}) is None  # a batch script: srun has started nothing yet
+    assert place.find({"RANK": "0", "WORLD_SIZE": "1"}) is None
+    slurm = place.find(SLURM)
+    assert slurm is not None and (slurm.rank, slurm.size, slurm.local_rank, slurm.local_size, slurm.host) == (5, 7, 1, 3, "gpu003")
+    mpi = place.find(OPEN_MPI)
+    assert mpi is not None and (mpi.rank, mpi.size, mpi.local_rank, mpi.local_size, mpi.host) == (1, 2, 1, 2, place.LOCAL)
+    torchrun = place.find({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "7"})
+    assert torchrun is not None and (torchrun.host, torchrun.port, torchrun.one_machine) == ("a", 7, False)
+    with pytest.raises(InputError, match="set MASTER_ADDR"):
+        place.find({**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "1"})
+    with pytest.raises(InputError, match="WORLD_SIZE=many: a number was expected"):
+        place.find({"RANK": "0", "WORLD_SIZE": "many"})
+
+
+@pytest.mark.parametrize(("nodes", "first"), [("gpu003", "gpu003"), ("gpu[003-005,9],x", "gpu003"), ("a,b", "a"), ("n[1,3]-ib", "n1-ib")])
+def test_the_first_of_slurms_nodes(nodes: str, first: str) -> None:
+    assert place.first_node(nodes) == first
+
+
+@pytest.mark.parametrize(("count", "workers"), [(0, 1), (1, 3), (199, 1), (500, 1), (40_000, 4), (5_000_000, 32)])
+def test_pieces_cover_all_particles_and_shrink(count: int, workers: int) -> None:
+    bounds = ranks.piece_bounds(count, workers)
+    sizes = np.diff(bounds)
+    assert bounds[0] == 0 and bounds[-1] == count and (sizes > 0).all()
+    assert (np.diff(sizes[:-1]) <= 0).all()
+    if count > 10_000:
+        assert sizes[0] <= count / workers / 2 and sizes.max() < 100 * sizes.min()
+
+
+def test_a_sphere_is_packed_and_put_back_and_the_rest_left_out() -> None:
+    h, radius = 9, 6
+    cube = np.random.default_rng(1).normal(size=(2 * h + 1, 2 * h + 1, h + 1, 4)).astype(np.float32)
+    packer = sphere.Sphere(h, radius)
+    z, y, x = np.ogrid[-h : h + 1, -h : h + 1, : h + 1]
+    inside = x**2 + y**2 + z**2 <= (radius + 2) ** 2
+    assert packer.voxels == inside.sum() < inside.size / 2
+    back = np.zeros_like(cube)
+    packer.unpacked(packer.packed(cube), back)
+    assert np.array_equal(back[inside][:, :3], cube[inside][:, :3]) and not back[~inside].any() and not back[..., 3].any()
+
+
+def test_objects_travel_with_their_arrays_and_tensors() -> None:
+    large = np.arange(100_000, dtype=np.float32)
+    value = {"large": large, "tensor": torch.arange(50_000.0), "small": np.ones(3), "text": "x"}
+    parts = messages.pack(value)
+    assert len(parts) == 3 and parts[0].nbytes < 10_000 and np.shares_memory(parts[1], large)
+    back = messages.unpack([part.copy() for part in parts])
+    assert np.array_equal(back["large"], large) and torch.equal(back["tensor"], value["tensor"]) and back["text"] == "x"
+    back["large"][0] = 5  # what arrives may be written to
+
+
+def test_one_process_for_each_gpu_unless_their_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    cases: list[tuple[int, tuple[int, ...] | None, int]] = [(0, None, 1), (3, None, 3), (0, (), 4), (0, (0, 2), 2), (2, (0, 1, 2, 3), 2)]
+    assert [launch.workers(asked, gpus) for asked, gpus, _ in cases] == [expected for *_, expected in cases]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert launch.workers(0, (0, 1)) == 1
