@@ -110,8 +110,9 @@ def normalisation_warning(images: np.ndarray, radius: float, names: Sequence[str
     outside = (x - width // 2) ** 2 + (y - height // 2) ** 2 > radius**2
     if not outside.any():
         return None
-    background = images[:, outside].astype(np.float64)
-    mean, spread = background.mean(axis=1), background.std(axis=1)
+    flat, weight = images.reshape(len(images), -1), (outside / outside.sum()).ravel().astype(np.float32)
+    mean = flat @ weight
+    spread = np.sqrt(np.maximum(np.square(flat) @ weight - mean**2, 0))
     bad = np.flatnonzero((np.abs(mean) > 0.5 * spread) | (spread < 0.5) | (spread > 2))
     if not len(bad):
         return None

@@ -73,7 +73,7 @@ class _Signal:
             )  # fmt: skip
             self.weight = weight * (values**4 if optics.premultiplied else values**2)
         # one draw a particle decides its axis: the same in every iteration
-        self.random = np.array([np.random.default_rng(abs(options.random_seed) + int(row)).random() for row in rows])
+        self.random = np.random.default_rng(abs(options.random_seed)).random(particles.count)[rows]
         self.own = self._project(self.angles)
 
     def _project(self, angles: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from aurefine import fourier, maps, sampling
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet, normalisation_warning
+from aurefine.refine import image_passes
 from aurefine.refine.images import ImageCache, mask_background
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.model_reader import read_noise, read_signal
@@ -41,11 +42,11 @@ def noise_spectra(
             if options.zero_mask:
                 images = mask_background(images, radius, options.mask_edge_pixels)
             resampled = _on_model_grid(images.numpy(), optics.pixel_size, box, pixel_size)
-            spectra[group] += _image_power(resampled).sum(0)
+            spectra[group] += _image_power(resampled)
             average += resampled.sum(0)
         counts[group] = len(mine)
     mean = average / max(counts.sum(), 1)
-    sigma2 = spectra / np.maximum(counts, 1)[:, None] / 2 - _image_power(mean[None].astype(np.float32))[0] / 2
+    sigma2 = spectra / np.maximum(counts, 1)[:, None] / 2 - _image_power(mean[None].astype(np.float32)) / 2
     used = counts > 0
     sigma2[~used] = sigma2[used].mean(0)
     return np.stack([_positive(spectrum) for spectrum in sigma2])
@@ -58,14 +59,14 @@ def _on_model_grid(images: np.ndarray, own: float, box: int, pixel_size: float) 
 
 
 def _image_power(images: np.ndarray) -> np.ndarray:
-    """Mean |F|^2 per shell of every image [n, box, box]: float64 [n, box/2+1]."""
+    """Mean |F|^2 per shell, summed over images [n, box, box]: float64 [box/2+1]."""
     box = images.shape[1]
-    transform = torch.fft.rfft2(torch.from_numpy(np.ascontiguousarray(images)), norm="forward").flatten(1)
-    power = (transform.real**2 + transform.imag**2).double()
+    transform = torch.fft.rfft2(torch.from_numpy(np.ascontiguousarray(images)), norm="forward")
     x, y = np.meshgrid(np.arange(box // 2 + 1), fourier.frequencies(box))
-    shell = np.minimum(fourier.round_half_away(np.hypot(x, y)).ravel(), box // 2 + 1)
-    total = torch.zeros((len(images), box // 2 + 2), dtype=torch.float64).index_add_(1, torch.from_numpy(shell), power)
-    return total.numpy()[:, :-1] / np.bincount(shell, minlength=box // 2 + 2)[:-1]
+    shell = fourier.round_half_away(np.hypot(x, y)).ravel()
+    inside = np.flatnonzero(shell <= box // 2)
+    total = image_passes.shell_power(transform, inside, shell[inside], box // 2 + 1)
+    return total.sum(0, dtype=np.float64) / np.bincount(shell[inside], minlength=box // 2 + 1)
 
 
 def _positive(spectrum: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numba
 import numpy as np
@@ -35,6 +36,7 @@ from aurefine.refine.state import Model, Poses, Progress, State
 from aurefine.star import Table
 from aurefine.threads import thread_count
 
+Volumes = list[Volume | None]  # projectors of both halves, where there are some
 _LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interpolation
 
 
@@ -140,11 +142,10 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
         while state.progress.iteration < options.max_iterations:
             started = time.perf_counter()
             monitor.phase("planning", state.progress.iteration + 1)
-            state, plan, volume = (*begun, None) if begun else _plan(state, data, options, console)
+            state, plan, volumes = (*begun, None) if begun else _plan(state, data, options, console)
             begun = None
             background.finish()  # an iteration is on the disk before another one's long part begins
-            sums, poses = _expectation(state, plan, data, options, console, control, volume)
-            del volume  # large, and the M-step has its own
+            sums, poses = _expectation(state, plan, data, options, console, control, volumes)
             maximised = _maximisation(state, plan, sums, data, options, console)
             state = _judge(state, plan, maximised, poses, options)
             result.history.append(_record(state, time.perf_counter() - started))
@@ -257,23 +258,19 @@ def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs
     return state
 
 
-def _plan(state: State, data: Data, options: RefineOptions, console: Console) -> tuple[State, Plan, Volume | None]:
-    """Decide sizes, sampling and whether this is the last iteration; returns (state, plan, projector of half 1 where it was made)."""
+def _plan(state: State, data: Data, options: RefineOptions, console: Console) -> tuple[State, Plan, Volumes]:
+    """Decide sizes, sampling and whether this is the last iteration; returns (state, plan, projectors where they were made)."""
     progress = replace(state.progress, iteration=state.progress.iteration + 1)
     iteration, model = progress.iteration, state.halves[0]
     correlation = options.first_iteration_cc and iteration == 1
     sampling = state.sampling
     plan = make_plan(iteration, sampling, progress, state, data.particles, options, correlation)
     estimate: accuracy.Accuracy | None = None
-    volume: Volume | None = None
+    volumes: Volumes = [None, None]
     if not correlation:
-
-        def examine() -> accuracy.Accuracy:
-            nonlocal volume
-            (volume,) = projectors(state.halves[:1], plan, options)
-            return accuracy.estimate(plan, model, volume, data.particles, state.poses, data.order[0], options)
-
-        estimate = data.crew.once(examine)
+        volumes = data.crew.map(lambda half: projectors((half,), plan, options)[0], state.halves)
+        first = cast(Volume, volumes[0])  # whoever does what is done once has it
+        estimate = data.crew.once(lambda: accuracy.estimate(plan, model, first, data.particles, state.poses, data.order[0], options))
         progress = replace(progress, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation)
     if iteration > 1:
         # the verdict must hold by the last two accuracies (the first of a run is of a low-passed map), and the accuracy must have come to rest
@@ -312,7 +309,7 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console) ->
     if plan.final:
         plan = plan.comparing(shells_with_signal(halves))
     progress, plan = data.crew.once(lambda: (replace(progress, current_size=plan.current_size), plan))
-    return replace(state, progress=progress), plan, None if plan.final else volume
+    return replace(state, progress=progress), plan, [None, None] if plan.final else volumes
 
 
 def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
@@ -343,9 +340,9 @@ def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
 
 
 def _expectation(
-    state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl, first: Volume | None = None
+    state: State, plan: Plan, data: Data, options: RefineOptions, console: Console, control: JobControl, known: Volumes | None = None
 ) -> tuple[tuple[HalfSums, ...], Poses]:
-    """Both halves' E-step; returns (their sums, new poses). `first` is half 1's projector where there is one already."""
+    """Both halves' E-step; returns (their sums, new poses). `known` are the projectors that there are already; they are large, and taken out."""
     data.monitor.phase("expectation", particles=data.particles.count)
     data.keeper.start(state, plan, data.order)
     grid = plan.grid
@@ -353,10 +350,8 @@ def _expectation(
     console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
     old = state.poses
     new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
-    crew, locations = data.crew, devices.of_halves(options)
-    outlying = data.crew.once(lambda: outliers.find(old, data.particles, plan.iteration, console.line))
-    known: list[Volume | None] = [first, None]
-    del first
+    crew, locations, known = data.crew, devices.of_halves(options), known or [None, None]
+    outlying = crew.once(lambda: outliers.find(old, data.particles, plan.iteration, console.line))
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
         turn = threading.Lock()
 
