@@ -46,7 +46,7 @@ def ours(run: Path, n: int, as_relion: bool) -> Iteration:
 
     Iteration 1 is by cross-correlation, as in the run. Must be called in the folder that the particles' image names are relative to.
     """
-    stored = checkpoint.load(run / f"run_it{n:03d}_optimiser.star", refine3d._stored_values)
+    stored = checkpoint.load(run / f"run_it{n:03d}_optimiser.star", refine3d.stored_values)
     given = {"continue_from": stored.path, "ignore_angle_changes": True, "sampling_from_resolution": True}
     options, _ = checkpoint.continued_options(stored, given)
     loaded, state = particles.load(PARTICLES), stored.state

@@ -43,7 +43,7 @@ def check(found: dict[str, float], limits: dict[str, float]) -> None:
 
 def first_state(run: Path) -> tuple[State, State]:
     """(ours, RELION's) before the first iteration, with RELION's half-sets."""
-    stored = checkpoint.load(run / "run_it000_optimiser.star", refine3d._stored_values)
+    stored = checkpoint.load(run / "run_it000_optimiser.star", refine3d.stored_values)
     options, _ = checkpoint.continued_options(stored, {"continue_from": stored.path})
     loaded = particles.load(relion_iteration.PARTICLES)
     reference, _ = mrc.read_map("reference_64px_3.54A.mrc")
