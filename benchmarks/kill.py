@@ -146,7 +146,7 @@ def compare(folder: Path, root: str) -> dict[str, Any]:
     return {"lowest_fsc_to_resolution": round(float(curve[1 : limit + 1].min()), 6), "lowest_fsc_to_nyquist": round(float(curve[1:].min()), 6)}
 
 
-def measure(folder: Path, kills: int, per_run: int, seed: int, particles: int = 400, box: int = 48, pixel_size: float = 6.6) -> tuple[Tally, float]:
+def measure(folder: Path, kills: int, per_run: int, seed: int, particles: int = 300, box: int = 48, pixel_size: float = 6.6) -> tuple[Tally, float]:
     """Kill runs so many times; returns what was found and the seconds of an undisturbed run."""
     prepare(folder, particles, box, pixel_size)
     began = time.perf_counter()
