@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,12 +141,10 @@ def job_control(directory: str = "", advice: str = "") -> Iterator[JobControl]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (SUCCESS, FAILURE, ABORTED, ABORT_NOW):
         (folder / name).unlink(missing_ok=True)
-    outcome = FAILURE
     try:
         yield JobControl(directory, advice)
-        outcome = SUCCESS
-    except (JobAborted, KeyboardInterrupt):
-        outcome = ABORTED
+    except BaseException as error:
+        with suppress(InputError):  # the disk may be full: what went wrong first says more
+            write_bytes(folder / (ABORTED if isinstance(error, JobAborted | KeyboardInterrupt) else FAILURE), b"")
         raise
-    finally:
-        write_bytes(folder / outcome, b"")
+    write_bytes(folder / SUCCESS, b"")

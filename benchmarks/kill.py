@@ -37,8 +37,8 @@ RESULTS = Path(__file__).parent / "results" / "kill.json"
 PROGRAM = """
 import sys
 from aurefine.cli.main import main
-from aurefine.refine import expectation
-expectation._CHUNK_PIXELS = 60_000
+from aurefine.refine import shortage
+shortage.CHUNK_PIXELS = 60_000
 sys.exit(main(sys.argv[1:]))
 """
 FLAGS = ["--auto_refine", "--split_random_halves", "--i", "particles.star", "--ref", "reference.mrc", "--firstiter_cc", "--ini_high", "50", "--ctf",

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from aurefine.cli.main import main
 from aurefine.fsc import of_maps
 from aurefine.imaging import Camera, Imaging
 from aurefine.job_control import stopped_by_signals
-from aurefine.refine import expectation, loop, partial, resume
+from aurefine.refine import expectation, loop, partial, resume, shortage
 
 BOX, PIXEL_SIZE, COUNT = 32, 8.0, 300
 
@@ -105,21 +106,44 @@ def test_a_run_goes_on_within_an_iteration(project, undisturbed, monkeypatch):
         done.append(len(indices))
         return real(self, indices, *others)
 
-    monkeypatch.setattr(expectation, "_CHUNK_PIXELS", 1)  # 64 particles at a time
+    monkeypatch.setattr(shortage, "CHUNK_PIXELS", 1)  # 64 particles at a time
     monkeypatch.setattr(expectation._GroupPass, "chunk", stop_after(9, real))  # three chunks a half: in the second iteration
     with pytest.raises(Stopped):
         main(arguments("out/run", "--checkpoint", "1e-9"))
-    assert sorted(path.name.split("_", 2)[1] for path in Path("out").glob("*_checkpoint.npz"))[0] == "it002"
+    assert {path.name for path in Path("out").glob("*_plan_checkpoint.npz")} == {"run_it002_plan_checkpoint.npz"}
     monkeypatch.setattr(expectation._GroupPass, "chunk", counting)
     assert main(arguments("out/run", "--checkpoint", "1e-9", "--resume")) == 0
     assert sum(done) < 2 * COUNT and len(done) < 12  # of iteration 2 a part only
-    assert not list(Path("out").glob("*_checkpoint.npz"))
+    assert [path.name for path in Path("out").glob("*_checkpoint.npz")] == ["run_it003_state_checkpoint.npz"]
     assert_same_map("out/run", undisturbed)
     assert_same_map("out/run", undisturbed, half=2)
 
 
+def test_a_resumed_run_has_all_digits_where_nothing_was_changed(project, monkeypatch):
+    seen: list[loop.State] = []
+
+    def stopping(state, *others):
+        seen.append(state)
+        if state.progress.iteration == 2:
+            raise Stopped
+        return real(state, *others)
+
+    real = loop._plan
+    for line in (arguments(), arguments("out/run", "--resume"), arguments("out/run", "--resume", "--tau2_fudge", "2")):
+        monkeypatch.setattr(loop, "_plan", stopping)
+        with pytest.raises(Stopped):
+            main(line)
+    run, exact, other = (state for state in seen if state.progress.iteration == 2)
+    for field in fields(run.halves[0]):
+        np.testing.assert_array_equal(getattr(run.halves[1], field.name), getattr(exact.halves[1], field.name))
+    assert run.progress == exact.progress and run.sampling == exact.sampling
+    np.testing.assert_array_equal(run.poses.norm, exact.poses.norm)
+    assert not np.array_equal(run.poses.norm, other.poses.norm)  # from STAR files: rounded
+    np.testing.assert_allclose(run.poses.norm, other.poses.norm, atol=1e-6)
+
+
 def test_a_checkpoint_of_another_run_or_in_pieces_is_not_used(project, monkeypatch, capsys):
-    monkeypatch.setattr(expectation, "_CHUNK_PIXELS", 1)
+    monkeypatch.setattr(shortage, "CHUNK_PIXELS", 1)
     real = expectation._GroupPass.chunk
     monkeypatch.setattr(expectation._GroupPass, "chunk", stop_after(6, real))
     with pytest.raises(Stopped):
@@ -131,7 +155,8 @@ def test_a_checkpoint_of_another_run_or_in_pieces_is_not_used(project, monkeypat
     content["head"] = np.array(json.dumps({**json.loads(str(content["head"])), "options": "others"}))
     np.savez(plan, **content)
     assert main(arguments("out/run", "--resume", "--auto_iter_max", "1")) == 0
-    assert "this checkpoint is of a run with other options" in capsys.readouterr().err and not list(Path("out").glob("*_checkpoint.npz"))
+    assert "this checkpoint is of a run with other options" in capsys.readouterr().err
+    assert [path.name for path in Path("out").glob("*_checkpoint.npz")] == ["run_it001_state_checkpoint.npz"]
 
 
 def test_without_anything_to_resume_the_run_starts_and_a_finished_one_is_left_alone(project, capsys):
@@ -189,6 +214,6 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_run(project, monke
         raise partial.InputError("no space is left on the disk")
 
     monkeypatch.setattr(partial, "_save", full)
-    monkeypatch.setattr(expectation, "_CHUNK_PIXELS", 1)
+    monkeypatch.setattr(shortage, "CHUNK_PIXELS", 1)
     assert main(arguments("out/run", "--checkpoint", "1e-9", "--auto_iter_max", "1")) == 0
     assert "no checkpoint within this iteration: no space is left" in capsys.readouterr().err

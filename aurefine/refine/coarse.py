@@ -28,7 +28,6 @@ from aurefine.refine.state import Poses
 if TYPE_CHECKING:
     from aurefine.refine.expectation import Expectation
 
-DENSE_SCORES = 8_000_000  # scores held at a time (4 bytes each)
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to tell anything
 _BANDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the frequencies: after each, what has fallen far behind is dropped
 _MARGIN, _SHARE = 26.0, 0.3  # see kernels.Screening; measured: no pose changes (at 20, 0.4 % of them; at 14, 4 %)
@@ -139,7 +138,7 @@ class CoarsePass:
         planes = kernels.project_planes(volume, slice_matrices(below, volume, self.geometry), pixels)
         squares = planes.square().sum(1)
         phases = kernels.shift_phases(torch.as_tensor(shifts, device=device), pixels)
-        batch = max(1, self.owner.room * DENSE_SCORES // (2 * len(below) * len(phases)))
+        batch = max(1, self.owner.batches.dense(self.owner.room) // (2 * len(below) * len(phases)))
         kind = torch.bfloat16 if rough else torch.float32
         planes = planes.to(kind)
         products = torch.empty((2, min(batch, len(images)) * len(phases), len(below)), device=device, dtype=kind)
@@ -155,7 +154,7 @@ class CoarsePass:
     def _listed(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray) -> Iterator[Coarse]:
         shifts = len(self.shifts)
         split = lambda k: (k // shifts, k % shifts)  # noqa: E731
-        for start, stop in batches(np.diff(listed.ptr) * shifts, self.owner.room * DENSE_SCORES):
+        for start, stop in batches(np.diff(listed.ptr) * shifts, self.owner.batches.dense(self.owner.room)):
             rows, part = np.arange(start, stop), listed.part(start, stop)
             values, block_ptr = self._scores(part, images[start:stop], power[start:stop], log_offset[rows])
             if not self.plan.correlation:

@@ -19,16 +19,14 @@ from aurefine.fourier import PixelList, pixel_list
 from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
-from aurefine.refine import fine, fine_torch, select, select_torch, thinning
-from aurefine.refine.coarse import DENSE_SCORES, Coarse, CoarsePass, batches, rows_of
+from aurefine.refine import fine, fine_torch, select, select_torch, shortage, thinning
+from aurefine.refine.coarse import Coarse, CoarsePass, batches, rows_of
 from aurefine.refine.images import ImageCache, Prepared, prepare, squares
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.select import Significant
+from aurefine.refine.shortage import Attempt, Batches
 from aurefine.refine.state import Model, Poses
-
-_FINE_SCORES = 8_000_000  # scores of the fine pass held at a time (8 bytes each)
-_CHUNK_PIXELS = 1_500_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 
 
 @dataclass(eq=False)
@@ -53,8 +51,10 @@ class Expectation:
     """One half-set's E-step: built once an iteration, then `run` over the particles of the half."""
 
     def __init__(
-        self, plan: Plan, grid: Grid, model: Model, volume: Volume, particles: ParticleSet, cache: ImageCache, options: RefineOptions, threads: int
-    ) -> None:
+        self, plan: Plan, grid: Grid, model: Model, volume: Volume, particles: ParticleSet, cache: ImageCache, options: RefineOptions, threads: int,
+        batches: Batches | None = None,
+    ) -> None:  # fmt: skip
+        self.batches = batches or Batches()
         self.plan, self.grid, self.model, self.volume = plan, grid, model, volume
         self.particles, self.cache, self.options = particles, cache, options
         self.device = volume.data.device
@@ -63,7 +63,7 @@ class Expectation:
         self.fine: Any = fine if on_cpu else fine_torch
         self.native: Any = torch.Tensor.numpy if on_cpu else lambda values: values  # what those functions work on
         free = 0 if on_cpu else torch.cuda.mem_get_info(self.device)[0]
-        self.room = max(1, free // 160 // DENSE_SCORES)  # batches as large as a GPU's memory holds; selection takes up to 100 bytes a score
+        self.room = max(1, free // 160 // self.batches.dense())  # batches as large as a GPU's memory holds; selection takes up to 100 bytes a score
         accumulator = Accumulator.empty(plan.current_size // 2, volume.padding, threads if on_cpu else 1, self.device)
         shells = model.box // 2 + 1
         groups = len(particles.group_names)
@@ -85,10 +85,12 @@ class Expectation:
                 mine = members[self.particles.optics_index[members] == group]
                 if work is None or work.group != group:
                     work = _GroupPass(self, int(group), self.particles.optics[group])
-                chunk = max(64, self.room * _CHUNK_PIXELS // len(work.pixels))
-                for start in range(0, len(mine), chunk):
-                    work.chunk(mine[start : start + chunk], poses, updates, progress)
-                    keep(len(mine[start : start + chunk]))
+                start = 0
+                while start < len(mine):
+                    some = mine[start : start + self.batches.chunk(len(work.pixels), self.room)]
+                    work.chunk(some, poses, updates, progress)
+                    keep(len(some))
+                    start += len(some)
         accumulator = self.sums.accumulator
         accumulator.data = accumulator.combined()[None].cpu()  # one copy, where the M-step runs
         return self.sums
@@ -125,19 +127,23 @@ class _GroupPass:
 
     # ------------------------------------------------------------------ one chunk
     def chunk(self, indices: np.ndarray, poses: Poses, updates: Poses, progress) -> None:
-        """Prepare, align and accumulate particles `indices`."""
+        """Prepare, align and accumulate particles `indices`, as many at a time as memory allows."""
+        shortage.in_parts(lambda some, attempt: self._chunk(some, poses, updates, progress, attempt), indices, self.owner.batches)
+
+    def _chunk(self, indices: np.ndarray, poses: Poses, updates: Poses, progress, attempt: Attempt) -> None:
         owner = self.owner
         factor = owner.model.average_norm / poses.norm[indices] if owner.options.norm_correction else np.ones(len(indices))
         scale = np.clip(owner.model.group_scale[owner.particles.group_index[indices]], 1e-3, None)
         prepared = prepare(
             owner.cache, owner.particles, self.group, indices, poses.offsets[indices], factor, scale,
-            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf, owner.device,
+            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf, owner.device, owner.batches,
         )  # fmt: skip
         images, power = self._weighted(prepared)
         at_coarse = lambda values: values[:, self.coarse_rows].contiguous()  # noqa: E731
         coarse = Coarse.joined(list(self.coarse.run(prepared, at_coarse(images), at_coarse(power), poses)))
-        for start, stop in batches(np.diff(coarse.ptr) * self.owner.grid.children, owner.room * _FINE_SCORES):
-            self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates)
+        for start, stop in batches(np.diff(coarse.ptr) * self.owner.grid.children, owner.batches.fine(owner.room)):
+            self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates, attempt)
+            attempt.done, attempt.summing = stop, False
             progress(stop - start)
 
     def _weighted(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,7 +161,9 @@ class _GroupPass:
         return images[:, rows].contiguous(), power[:, rows].contiguous()
 
     # ------------------------------------------------------------------ fine pass
-    def _fine(self, prepared: Prepared, coarse: Coarse, images: torch.Tensor, power: torch.Tensor, scale, poses: Poses, updates: Poses) -> None:
+    def _fine(
+        self, prepared: Prepared, coarse: Coarse, images: torch.Tensor, power: torch.Tensor, scale, poses: Poses, updates: Poses, attempt: Attempt
+    ) -> None:
         """Score the children of the coarse pairs, find the best and the significant ones, and add these to the sums."""
         owner, grid, rows = self.owner, self.owner.grid, coarse.rows
         batch = slice(rows[0], rows[-1] + 1)
@@ -166,6 +174,7 @@ class _GroupPass:
         samples = owner.fine.samples_of(values, pairs, chosen)
         if owner.device.type == "cpu" and owner.plan.least_share > 0:  # a GPU sums faster than it would draw
             samples = thinning.thinned(samples, thinning.lots(prepared.indices[batch], owner.plan.iteration), owner.plan.least_share)
+        attempt.summing = True
         sums = kernels.accumulate(
             owner.volume, owner.sums.accumulator, slices, samples, self.fine_shift, prepared.unmasked[batch], prepared.masked[batch],
             prepared.model[batch], self.inverse_sigma2, self.strong, self.pixels, self.optics.premultiplied,

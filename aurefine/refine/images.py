@@ -16,9 +16,9 @@ from aurefine.particles import ParticleSet
 from aurefine.refine import image_passes
 from aurefine.refine.examination import Examination
 from aurefine.refine.options import RefineOptions
+from aurefine.refine.shortage import Batches
 
 _READ_CHUNK = 512
-_PIXELS_TOGETHER = 4_000_000  # of whole images that are transformed at a time (some 60 bytes each)
 
 
 class ImageCache:
@@ -162,18 +162,19 @@ def prepare(
     options: RefineOptions,
     use_ctf: bool,
     device: torch.device | str = "cpu",
+    batches: Batches | None = None,
 ) -> Prepared:
     """Transforms of particles `indices` (all of one optics group).
 
     Args: offsets [n, 2] Angstrom; factor [n] grey-value factor of the norm correction; scale [n] grey-scale of each particle's group;
         sigma2 [shells] noise spectrum of the group, for noise-filled masks; use_ctf False in a first iteration whose reference is not
-        CTF-corrected; device: where the transforms are to be.
+        CTF-corrected; device: where the transforms are to be; batches: how many images are transformed at a time.
     """
     optics = particles.optics[group]
     centre = round_half_away(offsets / optics.pixel_size)
     unmasked, masked = (torch.empty((len(indices), len(pixels)), dtype=torch.complex64, device=device) for _ in range(2))
     outer = np.empty((len(indices), optics.box // 2 + 1), np.float32)
-    together = max(1, _PIXELS_TOGETHER // optics.box**2)
+    together = (batches or Batches()).images(optics.box)
     for start in range(0, len(indices), together):
         part = slice(start, start + together)
         images = recentre(cache.read(group, indices[part], device), factor[part], centre[part])

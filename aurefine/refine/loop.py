@@ -20,7 +20,22 @@ from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, crosscheck, devices, initial, inputs, lanes, memory, messages, outliers, rejection, schedule, transforms, writer
+from aurefine.refine import (
+    accuracy,
+    crosscheck,
+    devices,
+    initial,
+    inputs,
+    lanes,
+    memory,
+    messages,
+    outliers,
+    rejection,
+    schedule,
+    shortage,
+    transforms,
+    writer,
+)  # fmt: skip
 from aurefine.refine.background import Background
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
@@ -32,6 +47,7 @@ from aurefine.refine.options import RefineOptions, validate_values
 from aurefine.refine.partial import Keeper
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out, shells_with_signal
 from aurefine.refine.run_monitor import RunMonitor
+from aurefine.refine.shortage import Batches
 from aurefine.refine.state import Model, Poses, Progress, State
 from aurefine.star import Table
 from aurefine.threads import thread_count
@@ -52,6 +68,7 @@ class Data:
     monitor: RunMonitor = field(default_factory=RunMonitor)
     keeper: Keeper = field(default_factory=Keeper)
     rejected: Table | None = None  # rows that were set aside before the first iteration
+    batches: Batches = field(default_factory=Batches)
 
 
 @dataclass(eq=False)
@@ -130,13 +147,14 @@ def refine(
             f"--auto_iter_max {options.max_iterations}: {state.progress.iteration} iterations are done already (they are counted from the "
             "very first). Give a larger number."
         )
-    with RunMonitor(options, control, writes=crew.leads) as monitor:
+    with RunMonitor(options, control, writes=crew.leads) as monitor, shortage.explained(options.output):
         return _iterate(*_start(particles, options, state, console, crew, monitor), options, console, control)
 
 
 def _iterate(state: State, data: Data, options: RefineOptions, console: Console, control: JobControl) -> Result:
     """One iteration after the other, to the last."""
     result, monitor, keeper = Result(state, output=options.output, rejected=data.rejected), data.monitor, data.keeper
+    state = keeper.exact(state) if options.resume else state
     begun = keeper.begun(state, data.order) if options.resume else None
     with Background() as background:
         while state.progress.iteration < options.max_iterations:
@@ -236,24 +254,25 @@ def _start(
     seen = Examination(particles, options.particle_diameter)
     cache = ImageCache(particles, seen, monitor.advance)
     particles, begin, rejected = rejection.set_aside(particles, cache, begin, seen, options, console.warn)
-    if options.output and crew.leads and not (options.resume and earlier):  # a resumed run goes on without those rejected at its start
+    if options.output and crew.leads:
         rejection.write(options.output, particles.optics_table, rejected)
+    keeper = Keeper(options, console.warn, leads=crew.leads, alone=isinstance(crew, lanes.Lanes))
     monitor.phase("first noise spectra")
-    state = begin if isinstance(begin, State) else crew.once(partial(_first_state, particles, cache, begin, options, console))
+    state = begin if isinstance(begin, State) else crew.once(partial(_first_state, particles, cache, begin, options, console, keeper))
     memory.give_back()
     subset, seed = state.random_subset, options.random_seed
     order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
-    keeper = Keeper(options, console.warn) if isinstance(crew, lanes.Lanes) else Keeper()  # many processes share the particles out anew each time
-    return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected)
+    return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected, Batches(warn=console.warn))
 
 
-def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console) -> State:
+def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console, keeper: Keeper) -> State:
     """The state of iteration 0, written where there is an output."""
     if not options.initial_noise_spectrum:
         console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
     state = initial.initial_state(particles, cache, given, options, console.warn)
     state = replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
     if options.output:
+        keeper.keep_state(state)
         writer.write_iteration(options.output, 0, state, particles, options)
     return state
 
@@ -368,7 +387,7 @@ def _expectation(
                 (volume,) = projectors((state.halves[number],), plan, options)
             memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
             volume = devices.use(volume, locations[number])
-            work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each)
+            work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each, data.batches)
             part = keeper.half(number)
             done = part.restore(members[number], work.sums, new)
             with turn:
@@ -438,10 +457,12 @@ def _without_outliers(state: State, data: Data, options: RefineOptions, console:
 
 
 def _write(state: State, plan: Plan, data: Data, options: RefineOptions) -> None:
-    """The files of a complete iteration; then what was kept within it is not needed any more."""
+    """The files of a complete iteration, for which checkpoints make room."""
     if options.output and data.crew.leads:
         if plan.final:
             writer.write_final(options.output, state, data.particles, options)
+            data.keeper.end()
         else:
+            data.keeper.keep_state(state)
             writer.write_iteration(options.output, plan.iteration, state, data.particles, options)
-    data.keeper.forget()
+            data.keeper.forget(plan.iteration)

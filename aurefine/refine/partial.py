@@ -1,7 +1,8 @@
-"""Checkpoints within an iteration: what the E-step has summed so far, for runs whose iterations take hours.
+"""What --resume finds beside the files of an iteration, so that it goes on exactly: numbers with all their digits, and sums within an iteration.
 
-Each half-set keeps its own sums, at the end of a chunk of particles; the state and the plan of the iteration are kept beside them with all their
-digits, so that the particles still to come meet exactly the references that those before them met.
+STAR files round; a refinement that goes on from them takes another way where decisions are close. So the newest iteration has its numbers in a
+file of their own (its maps are exact). Within an iteration, for those that take hours, each half-set keeps its sums at the end of a chunk of
+particles; state and plan are kept beside them, so that the particles still to come meet exactly the references that those before them met.
 """
 
 from __future__ import annotations
@@ -39,29 +40,57 @@ _NUMBERS = ("weight", "norm", "offset", "pmax", "log_likelihood")
 
 
 class Keeper:
-    """The checkpoints of one run (nothing is kept of one without output): `begun` at its start, `start` before each E-step, `forget` after
-    each iteration."""
+    """The checkpoints of one run (nothing is kept of one without output): `exact` and `begun` at its start, `start` before each E-step,
+    `keep_state` before and `forget` after the files of each iteration are written."""
 
-    def __init__(self, options: RefineOptions | None = None, warn: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, options: RefineOptions | None = None, warn: Callable[[str], None] = print, *, leads: bool = True, alone: bool = True
+    ) -> None:
+        """`leads`: this process writes; `alone`: there is no other (many share the particles out anew in each iteration, no part is kept then)."""
         options = options or RefineOptions()
-        self.root, self.seconds, self.warn = options.output, 60 * options.checkpoint_minutes, warn
+        self.root, self.warn, self.leads, self.alone = options.output, warn, leads, alone
+        self.seconds = 60 * options.checkpoint_minutes if alone else 0.0
         self.began = 0.0
         self.options = _digest({name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_OF_THE_RUN})
         self.begin: State | None = None  # what is written with the first half's sums
         self.turn = threading.Lock()
         self.token = ""
-        if self.root and not options.resume:
-            _remove(self.root)
+        if not options.resume:
+            self._remove_all()
 
     def _name(self, iteration: int, part: str) -> Path:
         return Path(f"{self.root}_it{iteration:03d}_{part}_checkpoint.npz")
 
+    def keep_state(self, state: State) -> None:
+        """Keep the numbers of an iteration that is about to be written; a disk that is full costs a warning."""
+        if not self.root:
+            return
+        arrays, head = _written_state(state, maps=False)
+        try:
+            _save(self._name(state.progress.iteration, "state"), arrays, head | {"options": self.options})
+        except InputError as error:
+            self.warn(f"no checkpoint of this iteration beside its STAR files: {error}")
+
+    def exact(self, state: State) -> State:
+        """The state that was read from STAR files, with all digits where they were kept (and the options are the same)."""
+        path = self._name(state.progress.iteration, "state")
+        if not self.root or not path.exists():
+            return state
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                head = json.loads(str(stored["head"]))
+                found = _read_state(stored, head, [half.map for half in state.halves])
+        except _UNREADABLE as error:
+            self.warn(f"{path}: this checkpoint cannot be read ({error}); the run goes on from STAR files, whose numbers are rounded")
+            return state
+        return found if head["options"] == self.options and _nearly_same(found, state) else state
+
     def begun(self, state: State, order: Sequence[np.ndarray]) -> tuple[State, Plan] | None:
         """State and plan of an iteration that was begun after `state`, the one whose particles are partly done; None where there is none."""
         path = self._name(state.progress.iteration + 1, "plan")
-        found = self._read_begun(path, order) if self.root and path.exists() else None
-        if found is None and self.root:
-            _remove(self.root)
+        found = self._read_begun(path, order) if self.root and self.alone and path.exists() else None
+        if found is None:
+            self._remove_all(but=self._name(state.progress.iteration, "state"))
         return found
 
     def _read_begun(self, path: Path, order: Sequence[np.ndarray]) -> tuple[State, Plan] | None:
@@ -90,11 +119,23 @@ class Keeper:
         """The checkpoints of half-set `number` (0, 1)."""
         return HalfKeeper(self, number)
 
-    def forget(self) -> None:
-        """The iteration is complete: its checkpoints are not needed any more."""
+    def forget(self, iteration: int) -> None:
+        """The iteration is complete: checkpoints of earlier ones and within it are not needed any more."""
         self.token, self.begin = "", None
-        if self.root:
-            _remove(self.root)
+        self._remove_all(but=self._name(iteration, "state"))
+
+    def end(self) -> None:
+        """The run is finished."""
+        self._remove_all()
+
+    def _remove_all(self, but: Path | None = None) -> None:
+        """Remove every checkpoint of the run's root `but` one: there is one iteration at a time."""
+        if not self.root or not self.leads:
+            return
+        pattern = re.compile(re.escape(Path(self.root).name) + r"_it\d{3,}_(plan|state|half\d)_checkpoint\.npz")
+        for path in Path(self.root).parent.glob("*_checkpoint.npz"):
+            if pattern.fullmatch(path.name) and (but is None or path.name != but.name):
+                path.unlink(missing_ok=True)
 
     def save_begin(self) -> None:
         """Write state and plan, once an iteration."""
@@ -181,14 +222,6 @@ def _save(path: Path, arrays: dict[str, np.ndarray], head: dict[str, Any]) -> No
         np.savez(handle, **{"head": np.array(json.dumps(head)), **arrays})  # type: ignore[arg-type]
 
 
-def _remove(root: str) -> None:
-    """Remove every checkpoint of that root: there is one iteration at a time."""
-    pattern = re.compile(re.escape(Path(root).name) + r"_it\d{3,}_(plan|half\d)_checkpoint\.npz")
-    for path in Path(root).parent.glob("*_checkpoint.npz"):
-        if pattern.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
 def _digest(values: dict[str, Any]) -> str:
     """The same for the same options, but for the rounding of those that are read from a STAR file."""
     rounded = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
@@ -199,22 +232,31 @@ def _order_digest(order: Sequence[np.ndarray]) -> str:
     return hashlib.sha256(b"".join(np.asarray(members, np.int64).tobytes() + b"|" for members in order)).hexdigest()
 
 
-def _written_state(state: State) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _nearly_same(one: State, other: State) -> bool:
+    """Whether two states differ by the rounding of STAR files only, as far as particles tell."""
+    if not np.array_equal(one.random_subset, other.random_subset) or len(one.halves) != len(other.halves):
+        return False
+    return all(np.allclose(getattr(one.poses, name), getattr(other.poses, name), rtol=0, atol=1e-4) for name in ("angles", "offsets"))
+
+
+def _written_state(state: State, maps: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays, what else there is) of a state."""
     arrays = {f"poses_{name}": getattr(state.poses, name) for name in Poses.__dataclass_fields__} | {"random_subset": state.random_subset}
     models = []
     for number, model in enumerate(state.halves):
         values = {name: getattr(model, name) for name in Model.__dataclass_fields__}
-        arrays |= {f"half{number}_{name}": value for name, value in values.items() if isinstance(value, np.ndarray)}
+        arrays |= {f"half{number}_{name}": value for name, value in values.items() if isinstance(value, np.ndarray) and (maps or name != "map")}
         models.append({name: float(value) for name, value in values.items() if not isinstance(value, np.ndarray)})
     return arrays, {"models": models, "sampling": _plain(state.sampling), "progress": _plain(state.progress)}
 
 
-def _read_state(stored: Any, head: dict[str, Any]) -> State:
+def _read_state(stored: Any, head: dict[str, Any], maps: Sequence[np.ndarray] = ()) -> State:
     models = []
     for number, values in enumerate(head["models"]):
         prefix = f"half{number}_"
         arrays = {name[len(prefix) :]: stored[name] for name in stored.files if name.startswith(prefix)}
+        if maps:
+            arrays["map"] = maps[number]
         models.append(Model(**arrays, **values))
     poses = Poses(*(stored[f"poses_{name}"] for name in Poses.__dataclass_fields__))
     return State(tuple(models), poses, SamplingState(**head["sampling"]), Progress(**head["progress"]), stored["random_subset"])
