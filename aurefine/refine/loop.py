@@ -37,6 +37,7 @@ from aurefine.refine import (
     writer,
 )  # fmt: skip
 from aurefine.refine.background import Background
+from aurefine.refine.checks import warnings_at_end, warnings_at_start
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
 from aurefine.refine.examination import Examination
@@ -53,7 +54,6 @@ from aurefine.star import Table
 from aurefine.threads import thread_count
 
 Volumes = list[Volume | None]  # projectors of both halves, where there are some
-_LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interpolation
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +174,9 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
             if plan.final:
                 monitor.phase("writing")
                 background.finish()
-                _conclude(state, options, console, data.crew)
+                _conclude(state, data, options, console)
                 break
+    _tell_warnings(options, console, data.crew)
     result.warnings = list(console.warnings)
     return result
 
@@ -187,37 +188,20 @@ def _complete(options: RefineOptions, reference: str, particles: ParticleSet) ->
     return replace(options.seeded(), reference=reference, particle_diameter=diameter)
 
 
-def _conclude(state: State, options: RefineOptions, console: Console, crew: Crew) -> None:
+def _conclude(state: State, data: Data, options: RefineOptions, console: Console) -> None:
     console.lines(messages.final_lines(
         options.output, state.progress.current_resolution, state.halves[0].accuracy_rotation,
         tau2_fudge=options.tau2_fudge_used, solvent_fsc=options.solvent_correct_fsc,
     ))  # fmt: skip
-    for reason in doubts(state, options):
+    for reason in warnings_at_end(state, data.masks, options) if data.crew.leads else ():
         console.warn(reason)
+
+
+def _tell_warnings(options: RefineOptions, console: Console, crew: Crew) -> None:
+    """The table of all warnings, on the screen and beside the results."""
+    console.lines(messages.warning_lines(console.warnings))
     if options.output and crew.leads:
         writer.write_warnings(options.output, console.warnings)
-
-
-def doubts(state: State, options: RefineOptions) -> list[str]:
-    """Reasons, in plain words, why the resolution of a converged refinement is not to be trusted; none is good news."""
-    progress, model, reasons = state.progress, state.halves[0], []
-    advice = "Look at the particles, the pixel size, the CTF, the symmetry and the reference."
-    claim = f"The resolution of {1 / progress.current_resolution:.1f} A is not to be trusted."
-    if model.accuracy_rotation > messages.POOR_ACCURACY:
-        found = f"the angular accuracy is {model.accuracy_rotation:.1f} degrees at the end"
-        reasons.append(f"the alignment has probably failed: {found}. {claim} {advice}")
-    if 0 <= progress.orientations_kept < crosscheck.LEAST_KEPT:
-        reasons.append(
-            f"the alignment has failed: only {100 * progress.orientations_kept:.0f} % of the particles examined find their orientation again in "
-            f"the map of the other half-set. {claim} {advice}"
-        )
-    extent, joined = model.box * model.pixel_size, max(options.join_halves_resolution, options.initial_lowpass)
-    if joined > 0 and progress.current_resolution * extent <= extent / joined + _LEAKED_SHELLS:
-        reasons.append(
-            f"nothing was refined: beyond {joined:.0f} A, where the half-sets are no longer joined and the reference ends, they do not agree. "
-            f"{advice}"
-        )
-    return reasons
 
 
 def use_threads(asked: int, sharing: int = 1) -> int:
@@ -257,6 +241,10 @@ def _start(
     if options.output and crew.leads:
         rejection.write(options.output, particles.optics_table, rejected)
     keeper = Keeper(options, console.warn, leads=crew.leads, alone=isinstance(crew, lanes.Lanes))
+    if isinstance(begin, inputs.Inputs) and crew.leads:
+        monitor.phase("checking the input")
+        for reason in warnings_at_start(particles, cache, begin, masks, options):
+            console.warn(reason)
     monitor.phase("first noise spectra")
     state = begin if isinstance(begin, State) else crew.once(partial(_first_state, particles, cache, begin, options, console, keeper))
     memory.give_back()
