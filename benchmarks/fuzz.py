@@ -1,11 +1,12 @@
-"""Long fuzzing of every reader: by coverage with atheris where it is installed (`pip install atheris`), else by plain mutation.
+"""Long fuzzing of every reader: by coverage with atheris where it is installed (`pip install atheris`), else by plain mutation; and value by value.
 
-python benchmarks/fuzz.py [--target star] [--seconds 1800] [--engine atheris] [--corpus FOLDER] [--output benchmarks/results/fuzz.json]
+python benchmarks/fuzz.py [--target star] [--seconds 1800] [--engine atheris|mutation|values] [--corpus FOLDER] [--output fuzz.json]
 
 Each target runs in a process of its own (--jobs of them at a time), which may take a gibibyte beyond what it starts with. What a reader raises
 beyond InputError, a file that takes more than `--limit` seconds of processor time, and whatever Python is asked to do outside the job's folder
 or may never do (unpickle, start a program, open a connection: sys.addaudithook) are findings: they are printed, and kept in --corpus.
-Mutation starts from what atheris has gathered in --corpus, too. --output adds to the executions that the file holds.
+Mutation starts from what atheris has gathered in --corpus, too; values replaces each word of the seeds by each hostile value, once. --output
+adds to the executions that the file holds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,6 +64,16 @@ def _run(name: str, place: object, data: bytes, seen: list[str], limit: float) -
     return accepted
 
 
+def _files(rng: random.Random, corpus: list[bytes], given: argparse.Namespace, end: float) -> Iterator[bytes]:
+    """Files to read until the time has come; of the values engine, each word of the seeds replaced by each hostile value once."""
+    import fuzzing as fuzz
+
+    if given.engine == "values":
+        yield from (data for seed in corpus for data in fuzz.every_value(seed) if time.monotonic() < end)
+    while given.engine != "values" and time.monotonic() < end:
+        yield fuzz.mutate(rng, rng.choice(corpus), corpus)
+
+
 def mutation(name: str, given: argparse.Namespace) -> dict[str, object]:
     """Random changes of the seeds and of what atheris kept, for the time given; returns counts and findings."""
     import fuzzing as fuzz
@@ -72,14 +84,14 @@ def mutation(name: str, given: argparse.Namespace) -> dict[str, object]:
         place = fuzz.Workplace(folder)
         os.chdir(place.root)
         corpus = fuzz.seeds(name, place, given.shared)
-        corpus += [path.read_bytes() for path in sorted((given.corpus / name).glob("*"))]
+        if given.engine == "mutation":
+            corpus += [path.read_bytes() for path in sorted((given.corpus / name).glob("*"))]
         for data in corpus[:20]:
             fuzz.run(name, place, data)  # loads whatever is loaded on demand
         _limit_memory()
         _limit_time()
         with fuzz.watched(place) as seen:
-            while time.monotonic() - start < given.seconds:
-                data = fuzz.mutate(rng, rng.choice(corpus), corpus)
+            for data in _files(rng, corpus, given, start + given.seconds):
                 executed += 1
                 try:
                     accepted += _run(name, place, data, seen, given.limit)
@@ -166,7 +178,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--target", default="", help="one or several, joined by commas; all without it")
     parser.add_argument("--seconds", type=float, default=60, help="for each target")
-    parser.add_argument("--engine", choices=("atheris", "mutation"), default="atheris" if importlib.util.find_spec("atheris") else "mutation")
+    usual = "atheris" if importlib.util.find_spec("atheris") else "mutation"
+    parser.add_argument("--engine", choices=("atheris", "mutation", "values"), default=usual)
     parser.add_argument("--corpus", type=Path, default=Path("fuzz_corpus"))
     parser.add_argument("--shared", type=Path, default=None, help="folder with star/, files of other programs to start from")
     parser.add_argument("--seed", type=int, default=0)

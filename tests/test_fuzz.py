@@ -19,7 +19,8 @@ import fuzzing as fuzz
 import numpy as np
 import pytest
 from fuzzing.image_readers import tiff_seed
-from fuzzing.star_seeds import PIPELINE_SEED, SAMPLING_SEED
+from fuzzing.project_readers import run_seed
+from fuzzing.star_seeds import MODEL_SEED, PIPELINE_SEED, SAMPLING_SEED, STAR_SEED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ from aurefine.extraction import micrographs
 from aurefine.project.project import Project
 
 EXECUTIONS = 600
+RUN = run_seed()
 
 
 @pytest.fixture
@@ -52,6 +54,17 @@ def test_mutated_files_are_read_or_refused(place, name):
             assert time.process_time() - start < 10, data[:200]
             assert not seen, data[:200]
     assert not fuzz.strays(place)
+
+
+@pytest.mark.parametrize("name", ["coordinates", "job", "micrographs", "model", "particles", "pipeline", "run", "sampling"])
+def test_no_value_makes_a_reader_stumble(place, name):
+    """One value of a good file at a time; a part of them each time, another with each reader."""
+    rng = random.Random(f"{name} values")
+    variants = list(fuzz.every_value(fuzz.seeds(name, place)[0]))
+    with fuzz.watched(place) as seen:
+        for data in rng.sample(variants, min(400, len(variants))):
+            fuzz.run(name, place, data)
+            assert not seen, data
 
 
 def test_the_watch_sees_what_readers_may_not_do(place):
@@ -105,6 +118,13 @@ FOUND = {
     "a grid finer than numbers tell": ("sampling", SAMPLING_SEED.replace(b"Order 4", b"Order 99999")),
     "a grid that takes a gibibyte to count": ("sampling", SAMPLING_SEED.replace(b"Order 4", b"Order 9999999999")),
     "a grid coarser than a sphere": ("sampling", SAMPLING_SEED.replace(b"Order 4", b"Order -9999")),
+    "a length whose square is too large": ("model", MODEL_SEED.replace(b"OffsetsAngst 10.427871", b"OffsetsAngst 1e308")),
+    "a shell before the first": ("model", MODEL_SEED.replace(b"0 4.5 ", b"-9223372036854775808 4.5 ")),
+    "a micrograph named by two dots": ("micrographs", STAR_SEED.replace(b"data_particles", b"data_micrographs").replace(b" mic2.mrc ", b" .. ")),
+    "a resolution that is not a number": ("run", RUN.replace(b"_rlnCurrentResolution 9.0624", b"_rlnCurrentResolution nan")),
+    "a best resolution that is infinite": ("run", RUN.replace(b"_rlnBestResolutionThusFar 0.11", b"_rlnBestResolutionThusFar inf")),
+    "a pixel size of nothing": ("run", RUN.replace(b"_rlnPixelSize 1.5", b"_rlnPixelSize 0")),
+    "an option of the first command line that is infinite": ("run", RUN.replace(b"--healpix_order 2", b"--healpix_order inf")),
     "a table without rows in a sampling file": ("sampling", b"data_sampling_general\nloop_\n_rlnHealpixOrder\n"),
 }
 

@@ -113,6 +113,9 @@ def _micrographs(table: star.Table, path: str, output_folder: str) -> tuple[Micr
     if "rlnOpticsGroup" not in table:
         raise InputError(f"{path}: data_micrographs lacks rlnOpticsGroup; add the number of each micrograph's row in data_optics")
     names = table["rlnMicrographName"].tolist()
+    for row, name in enumerate(names):
+        if not PurePosixPath(name).name.strip("."):
+            raise InputError(f"{path}, row {row + 1}: rlnMicrographName is '{name}'; expected the name of a file")
     roots = [output_folder + _inside(without_job_prefix(name)) for name in names]
     first: dict[str, int] = {}
     for row, root in enumerate(roots):

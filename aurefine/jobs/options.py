@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def _help_text(option: Option) -> str:
 def _integer(text: str) -> int:
     """An integer; RELION also takes `3.0` where an integer is meant."""
     number = _number(text)
-    if number != int(number):
+    if not math.isfinite(number) or number != int(number):
         raise argparse.ArgumentTypeError(f"a whole number was expected, not {text!r}")
     return int(number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,7 +14,7 @@ import numpy as np
 from aurefine import sampling as grids
 from aurefine import star
 from aurefine.errors import InputError
-from aurefine.refine.model_reader import block, need, number, poses_of, read_model, read_particle_table, read_sampling
+from aurefine.refine.model_reader import block, need, need_length, number, poses_of, read_model, read_particle_table, read_sampling
 from aurefine.refine.options import RefineOptions, validate
 from aurefine.refine.state import Progress, State
 from aurefine.star import Table
@@ -70,6 +71,7 @@ _STORED: dict[str, tuple[str, type]] = {
     "offset_range_x": ("rlnOffsetRangeX", float),
     "offset_range_y": ("rlnOffsetRangeY", float),
 }
+_FINEST = 1e-3  # Angstrom; a finer resolution is damage
 _FILES = {"solvent_mask": "rlnSolventMaskName", "solvent_mask2": "rlnSolventMask2Name", "initial_tau2_spectrum": "rlnTauSpectrumName"}
 
 
@@ -125,11 +127,11 @@ def _check_kind(table: Table, path: str) -> None:
 
 def _progress(table: Table, general: Table, path: str) -> Progress:
     """Where the run stood. The verdicts are taken anew (has_fine_enough, has_converged); the counters stay as they were."""
-    extent = int(need(general, "rlnOriginalImageSize", path)) * float(need(general, "rlnPixelSize", path))
+    extent = int(need(general, "rlnOriginalImageSize", path)) * need_length(general, "rlnPixelSize", path)
     resolution = float(need(general, "rlnCurrentResolution", path))
     return Progress(
         iteration=int(need(table, "rlnCurrentIteration", path)),
-        current_resolution=_at_shell(1.0 / resolution if 0 < resolution < np.inf else 0.0, extent),
+        current_resolution=_at_shell(1.0 / resolution if _FINEST < resolution < np.inf else 0.0, extent),
         best_resolution=_at_shell(number(table, "rlnBestResolutionThusFar", 0.0), extent),
         current_size=int(need(general, "rlnCurrentImageSize", path)),
         iterations_without_resolution_gain=int(number(table, "rlnNumberOfIterWithoutResolutionGain", 0)),
@@ -160,7 +162,7 @@ def _with_first_resolution(state: State, initial_lowpass: float) -> Progress:
 def _at_shell(resolution: float, extent: float) -> float:
     """Resolutions lie on shells of the box (of `extent` Angstrom): take away the rounding of the printed number."""
     shell = resolution * extent
-    return round(shell) / extent if abs(shell - round(shell)) < 0.01 else resolution
+    return round(shell) / extent if math.isfinite(shell) and abs(shell - round(shell)) < 0.01 else resolution
 
 
 def _subsets(particles: Table, path: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from aurefine.star import Table
 from aurefine.star_document import named_file
 
 Tables = Mapping[str, Table]
+_LONGEST, _SHORTEST_PIXEL = 1e9, 1e-3  # Angstrom; beyond these a number is damage
 _FINEST_ORDER = 15  # of a HEALPix grid; no refinement comes near it
 
 
@@ -30,8 +31,17 @@ def need(table: Table, label: str, path: str) -> Any:
 
 
 def number(table: Table, label: str, default: float) -> float:
-    """The value of a label that older versions do not write."""
-    return float(table.value(label, default))  # type: ignore[arg-type]
+    """The value of a label that older versions do not write; `default` also where it is no number (nan, inf)."""
+    value = float(table.value(label, default))  # type: ignore[arg-type]
+    return value if np.isfinite(value) else default
+
+
+def need_length(table: Table, label: str, path: str, smallest: float = 0.0) -> float:
+    """A length in Angstrom that a refinement cannot go on without; InputError where it is none."""
+    value = float(need(table, label, path))
+    if not smallest <= value < _LONGEST:
+        raise InputError(f"{path}: data_{table.name}: {label} is {value:g}; expected a length in Angstrom; restore or repair this file")
+    return value
 
 
 def block(tables: Tables, name: str, path: str) -> Table:
@@ -52,12 +62,12 @@ def read_model(path: str, particles: Table | None) -> tuple[Model, Table]:
         raise InputError(f"{path}: the map's box of {volume.shape[0]} and {shells.count} shells do not go with a box of {2 * (count - 1)}.")
     model = Model(
         map=volume,
-        pixel_size=float(need(general, "rlnPixelSize", path)),
+        pixel_size=need_length(general, "rlnPixelSize", path, _SHORTEST_PIXEL),
         sigma2_noise=_noise_spectra(tables, count, particles, path),
         group_scale=np.asarray(groups.columns.get("rlnGroupScaleCorrection", np.ones(groups.count)), dtype=np.float64),
         pdf_direction=np.asarray(block(tables, "model_pdf_orient_class_1", path)["rlnOrientationDistribution"], dtype=np.float64),
         average_norm=float(need(general, "rlnNormCorrectionAverage", path)),
-        sigma2_offset=float(need(general, "rlnSigmaOffsetsAngst", path)) ** 2,
+        sigma2_offset=need_length(general, "rlnSigmaOffsetsAngst", path) ** 2,
         average_pmax=number(general, "rlnAveragePmax", 0.0),
         log_likelihood=number(general, "rlnLogLikelihood", 0.0),
         accuracy_rotation=number(classes, "rlnAccuracyRotations", 999.0),
@@ -107,7 +117,7 @@ def _spectrum(table: Table, shells: int) -> np.ndarray:
     """A noise spectrum; shells that the table leaves out take the value of the shell before (the first ones: after)."""
     index = table["rlnSpectralIndex"].astype(int)
     values = table["rlnSigma2Noise"].astype(np.float64)
-    inside = (index < shells) & (values > 0)
+    inside = (index >= 0) & (index < shells) & (values > 0)
     index, values = index[inside], values[inside]
     if not len(index):
         return np.ones(shells)
@@ -141,7 +151,8 @@ def read_signal(path: str, shells: int) -> np.ndarray:
     """Signal spectrum tau2 [shells] of a STAR file; 0 for shells that it leaves out. Raises InputError for a file without one."""
     table = _with_columns(star.read(path), path, "rlnReferenceTau2")[0]
     index, out = table["rlnSpectralIndex"].astype(int), np.zeros(shells)
-    out[index[index < shells]] = table["rlnReferenceTau2"].astype(np.float64)[index < shells]
+    inside = (index >= 0) & (index < shells)
+    out[index[inside]] = table["rlnReferenceTau2"].astype(np.float64)[inside]
     return out
 
 
@@ -161,7 +172,7 @@ def read_sampling(path: str, oversampling: int, general: Table) -> SamplingState
     if not 0 <= order <= _FINEST_ORDER:
         raise InputError(f"{path}: rlnHealpixOrder is {order}; expected a number from 0 to {_FINEST_ORDER}; restore or repair this file")
     psi_step = number(table, "rlnPsiStep", angular_step(order))
-    offset_range, offset_step = float(need(table, "rlnOffsetRange", path)), float(need(table, "rlnOffsetStep", path))
+    offset_range, offset_step = (need_length(table, label, path) for label in ("rlnOffsetRange", "rlnOffsetStep"))
     return SamplingState(
         healpix_order=order,
         symmetry=str(need(table, "rlnSymmetryGroup", path)),
@@ -185,7 +196,7 @@ def read_particle_table(path: str) -> Table:
     table = block(star.read(path), "particles", path)
     if "rlnMicrographName" not in table:
         return table
-    return table.select(np.argsort(table["rlnMicrographName"].astype(str), kind="stable"))
+    return table.select(np.argsort(table["rlnMicrographName"], kind="stable"))
 
 
 def poses_of(table: Table) -> Poses:

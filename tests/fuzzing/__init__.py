@@ -10,10 +10,10 @@ from pathlib import Path
 
 from aurefine.errors import InputError
 from fuzzing import image_readers, project_readers, star_readers
-from fuzzing.mutation import WORDS, mutate
+from fuzzing.mutation import WORDS, every_value, mutate
 from fuzzing.place import Workplace, strays, temporary, watched
 
-__all__ = ["TARGETS", "WORDS", "Workplace", "mutate", "run", "seeds", "strays", "temporary", "watched"]
+__all__ = ["TARGETS", "WORDS", "Workplace", "every_value", "mutate", "run", "seeds", "strays", "temporary", "watched"]
 
 _ROOMS = (star_readers, image_readers, project_readers)
 TARGETS: dict[str, Callable[[Workplace, bytes], None]] = {name: target for room in _ROOMS for name, target in room.TARGETS.items()}

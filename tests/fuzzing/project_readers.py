@@ -86,10 +86,15 @@ def seeds(name: str, place: Workplace, shared: Path | None) -> list[bytes]:
     return own + [STAR_SEED, OLD_SEED] + shared_stars(shared)
 
 
+def run_seed() -> bytes:
+    """The files of one iteration of a small run, parted as `run_target` expects them."""
+    particles = STAR_SEED.replace(b"_rlnGroupName #15", b"_rlnGroupNumber #15").replace(b" a\n", b" 1\n").replace(b" b\n", b" 2\n")
+    return _PART.join([OPTIMISER_SEED, particles, MODEL_SEED, MODEL_SEED.replace(b"half1", b"half2"), SAMPLING_SEED])
+
+
 def _runs(shared: Path | None) -> list[bytes]:
     """RELION 5's files of one iteration, their long tables cut; without the shared data only the optimiser's outline."""
-    particles = STAR_SEED.replace(b"_rlnGroupName #15", b"_rlnGroupNumber #15").replace(b" a\n", b" 1\n").replace(b" b\n", b" 2\n")
-    made = [_PART.join([OPTIMISER_SEED, particles, MODEL_SEED, MODEL_SEED.replace(b"half1", b"half2"), SAMPLING_SEED])]
+    made = [run_seed()]
     for number in ("008", "012"):
         files = [shared / "relion5_betagal_run" / f"run_it{number}_{name}.star" for name in RUN_FILES] if shared else []
         if files and all(path.is_file() for path in files):
