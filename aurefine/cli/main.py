@@ -31,6 +31,7 @@ JOBS = {
     "image_handler": ("aurefine.jobs.image_handler", "filter, resample, move, combine and measure maps and images; takes RELION's own flags"),
     "mask_create": ("aurefine.jobs.mask_create", "make a soft mask from a map, with a threshold found by itself where none is given"),
     "report": ("aurefine.jobs.report", "report a refinement, aurefine's or RELION's: a page, curves, methods paragraph, ChimeraX view"),
+    "check": ("aurefine.jobs.check", "check particles, reference and mask before a refinement, or half maps after it, as an expert does"),
     "validate": ("aurefine.jobs.validate", "validate a refinement as reviewers ask: directional FSC, sphericity, sampling of views, ResLog"),
 }
 # Their matrix products are small; OpenBLAS would start a thread for each core when numpy is imported, which takes longer than a small map.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 
@@ -19,24 +22,38 @@ _LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interp
 _IMAGES = 300  # whose grey scale is looked at
 
 
+def warnings_at_start(particles: ParticleSet, cache: ImageCache, given: Inputs, found: Masks, options: RefineOptions) -> list[str]:
+    """Warnings about a new run: of `of_table` and `of_reference`."""
+    reference = Reference(given.references[0], given.pixel_size, found.solvent)
+    return of_table(particles, given.random_subset, options) + of_reference(particles, lambda rows: cache.read(0, rows).numpy(), reference, options)
+
+
 def of_table(particles: ParticleSet, subset: np.ndarray, options: RefineOptions) -> list[str]:
     """Warnings that the particle table alone gives rise to; `subset` [n] are the half-sets (0: not drawn yet)."""
     warnings = particle_pairs.check(particles, subset, options.particle_diameter) + pixel_sizes.check(particles)
     return warnings + (defocus_range.check(particles) if options.ctf_correction else [])
 
 
-def warnings_at_start(particles: ParticleSet, cache: ImageCache, given: Inputs, found: Masks, options: RefineOptions) -> list[str]:
-    """Warnings about a new run: half-sets, pixel sizes, defocus; the reference's symmetry and grey scale, the solvent mask on it."""
-    warnings = of_table(particles, given.random_subset, options)
-    reference, pixel_size, name = given.references[0], given.pixel_size, options.reference
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A reference [n, n, n] on the grid of the first optics group, its pixel size (Angstrom), and a solvent mask on the same grid."""
+
+    volume: np.ndarray
+    pixel_size: float
+    mask: np.ndarray | None
+
+
+def of_reference(particles: ParticleSet, read: Callable[[np.ndarray], np.ndarray], reference: Reference, options: RefineOptions) -> list[str]:
+    """Warnings about symmetry and grey scale of a reference, and about the mask; `read(rows)` gives images of the first optics group."""
+    volume, pixel_size, name, warnings = reference.volume, reference.pixel_size, options.reference, []
     with use_threads(numba.get_num_threads()):  # turning a map sets that number
-        warnings += symmetry_axes.check(reference, pixel_size, options.symmetry, name, options.particle_diameter)
-        if found.solvent is not None:
-            warnings += masks.check(found.solvent, reference, pixel_size, options.solvent_mask)
+        warnings += symmetry_axes.check(volume, pixel_size, options.symmetry, name, options.particle_diameter)
+        if reference.mask is not None:
+            warnings += masks.check(reference.mask, volume, pixel_size, options.solvent_mask)
         rows = np.flatnonzero(particles.optics_index == 0)[:_IMAGES]
         if not options.first_iteration_cc and len(rows):
-            images, resolution = cache.read(0, rows).numpy(), options.initial_lowpass
-            warnings += grey_scale.check(images, rows, particles, reference, options.particle_diameter, resolution, options.ctf_correction, name)
+            resolution = options.initial_lowpass
+            warnings += grey_scale.check(read(rows), rows, particles, volume, options.particle_diameter, resolution, options.ctf_correction, name)
     return warnings
 
 

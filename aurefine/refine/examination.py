@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit, prange
@@ -20,6 +21,7 @@ MOST_DUPLICATES = 0.10  # share of the particles; more were meant to be there, s
 _ROBUST_SIGMAS = 10.0
 _LEAST_RATIO = 4.0  # of background standard deviations that is far off, however alike all others are
 _LEAST_MEAN = 2.0  # background mean that is far off, in standard deviations
+_READ_TOGETHER = 256
 _FEWEST = 8  # images of an optics group that can be compared with each other
 _HASHED_PIXELS = 4096  # of the image's middle: noise never repeats itself over so many
 _CANNOT_BE_STORED = 1e4  # times the typical background: in 16-bit floats such an image would be infinite
@@ -116,6 +118,18 @@ def _far(values: np.ndarray, least: float) -> np.ndarray:
     """Mask of values further from 0, their median, than robust sigmas and than `least`."""
     sigma = 1.4826 * np.median(np.abs(values - np.median(values)))
     return np.abs(values) > max(_ROBUST_SIGMAS * sigma, least)
+
+
+def examine(particles: ParticleSet, diameter: float, progress: Callable[[int], None]) -> Examination:
+    """Read all images of a particle set, some at a time, and look at each; `progress` is told how many more are done."""
+    seen = Examination(particles, diameter)
+    for group in range(len(particles.optics)):
+        members = np.flatnonzero(particles.optics_index == group)
+        for start in range(0, len(members), _READ_TOGETHER):
+            rows = members[start : start + _READ_TOGETHER]
+            seen.look(rows, particles.read_images(rows))
+            progress(len(rows))
+    return seen
 
 
 @njit(nogil=True, parallel=True, cache=True)

@@ -122,11 +122,11 @@ def fsc_line() -> str:
     return " Calculating gold-standard FSC ..."
 
 
-def warning_lines(warnings: Sequence[str]) -> list[str]:
-    """The table at the end of a run: every warning again, one line each; nothing without any."""
+def warning_lines(warnings: Sequence[str], title: str = "Warnings of this run") -> list[str]:
+    """A table of warnings, one line each; nothing without any."""
     if not warnings:
         return []
-    return [f" Warnings of this run: {len(warnings)}", *(f"  {number}. {warning}" for number, warning in enumerate(warnings, 1))]
+    return [f" {title}: {len(warnings)}", *(f"  {number}. {warning}" for number, warning in enumerate(warnings, 1))]
 
 
 def final_lines(root: str, resolution: float, accuracy_rotation: float, *, tau2_fudge: float = 1.0, solvent_fsc: bool = False) -> list[str]:

@@ -41,20 +41,40 @@ def set_aside(
     bad = np.flatnonzero(reasons != "")
     _refuse_many(particles, reasons, bad)
     before = _earlier(options)
-    if not continued and (again := seen.duplicates()) > examination.MOST_DUPLICATES * particles.count:
-        warn(f"{particles.path}: {again} of {particles.count} particles have the image of an earlier row, too many to be set aside as a mistake. "
-             "Unless all copies of an image are in one half-set (rlnRandomSubset), the FSC is far too good.")  # fmt: skip
+    for line in summary(particles, reasons, options.output) + ([] if continued else many_copies(particles, seen)):
+        warn(line)
     if not len(bad):
         return particles, begin, before
-    for kind, what in examination.KINDS.items():
-        rows = np.flatnonzero([reason.startswith(kind) for reason in reasons])
-        if len(rows):
-            warn(_line(particles, rows, what, options.output))
-    rejected = _joined([before, particles.table.select(bad).with_columns({REASON: reasons[bad]})])
+    rejected = _joined([before, listed(particles, reasons)])
     kept = np.flatnonzero(reasons == "")
     cache.keep(kept)
     particles, groups = _regrouped(particles.subset(kept))
     return particles, _selected(begin, kept, groups, particles.path), rejected
+
+
+def summary(particles: ParticleSet, reasons: np.ndarray, root: str, done: str = "set aside") -> list[str]:
+    """One line for each kind of reason [n] ("" for good particles); `root` names the list of them, or is empty."""
+    lines = []
+    for kind, what in examination.KINDS.items():
+        rows = np.flatnonzero([reason.startswith(kind) for reason in reasons])
+        if len(rows):
+            lines.append(_line(particles, rows, what, root, done))
+    return lines
+
+
+def listed(particles: ParticleSet, reasons: np.ndarray) -> Table:
+    """The rows of the particles with a reason [n], and these."""
+    bad = np.flatnonzero(reasons != "")
+    return particles.table.select(bad).with_columns({REASON: reasons[bad]})
+
+
+def many_copies(particles: ParticleSet, seen: Examination) -> list[str]:
+    """A line where so many images are there twice that they stay."""
+    again = seen.duplicates()
+    if again <= examination.MOST_DUPLICATES * particles.count:
+        return []
+    return [f"{particles.path}: {again} of {particles.count} particles have the image of an earlier row, too many to be set aside as a mistake. "
+            "Unless all copies of an image are in one half-set (rlnRandomSubset), the FSC is far too good."]  # fmt: skip
 
 
 def write(root: str, optics: Table, rejected: Table | None) -> None:
@@ -95,10 +115,10 @@ def _place(particles: ParticleSet, row: int) -> str:
     return f"row {particles.source_row[row]} ({particles.table['rlnImageName'][row]})"
 
 
-def _line(particles: ParticleSet, rows: np.ndarray, what: str, root: str) -> str:
+def _line(particles: ParticleSet, rows: np.ndarray, what: str, root: str, done: str = "set aside") -> str:
     others = " and others" if len(rows) > 1 else ""
     listed = f"; listed in {root}_rejected.star" if root else ""
-    return f"{len(rows)} of {particles.count} particles set aside: {what}, {_place(particles, rows[0])}{others}{listed}"
+    return f"{len(rows)} of {particles.count} particles {done}: {what}, {_place(particles, rows[0])}{others}{listed}"
 
 
 def _earlier(options: RefineOptions) -> Table | None:

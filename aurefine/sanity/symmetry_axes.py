@@ -10,8 +10,8 @@ from aurefine.symmetry import point_group
 
 _RESOLUTION = 20.0  # Angstrom: coarse enough that noise does not matter
 _PIXELS = 3.5  # or as many pixels, where that is coarser
-_LARGEST = 64  # pixels: what is looked at needs no more
-_POOR = 0.5  # correlation of a map with its symmetry mates
+_LARGEST = 96  # pixels: what is looked at needs no more
+_POOR = 0.6  # correlation of a map with its symmetry mates
 _BETTER = 0.7  # another setting is worth a word
 _FEATURELESS = 0.01  # share of the variance that is not radial: a ball has every symmetry
 
@@ -56,7 +56,7 @@ def _prepared(volume: np.ndarray, pixel_size: float, diameter: float) -> np.ndar
     box = len(volume)
     resolution = max(_RESOLUTION, _PIXELS * pixel_size)
     small = fourier.low_pass(volume, pixel_size, resolution) if box > resolution / pixel_size else volume
-    new = min(box, max(16, maps.even_box(min(_LARGEST, 3 * box * pixel_size / resolution), round_up=True)))
+    new = min(box, max(16, maps.even_box(min(_LARGEST, 4 * box * pixel_size / resolution), round_up=True)))
     small = maps.fourier_rescale(small, new) if new < box and box % 2 == 0 else small
     radius = diameter / 2 / (pixel_size * box / len(small)) if diameter > 0 else len(small) / 2 - 3
     weight = mask.soft_edge(len(small), 3, min(radius, len(small) / 2 - 3), 2.0)
