@@ -2,7 +2,7 @@
 
 python benchmarks/fuzz.py [--target star] [--seconds 1800] [--engine atheris|mutation|values] [--corpus FOLDER] [--output fuzz.json]
 
-Each target runs in a process of its own (--jobs of them at a time), which may take a gibibyte beyond what it starts with. What a reader raises
+The targets run one after the other, with atheris in processes of their own, and may take a gibibyte beyond what they start with. What a reader raises
 beyond InputError, a file that takes more than `--limit` seconds of processor time, and whatever Python is asked to do outside the job's folder
 or may never do (unpickle, start a program, open a connection: sys.addaudithook) are findings: they are printed, and kept in --corpus.
 Mutation starts from what atheris has gathered in --corpus, too; values replaces each word of the seeds by each hostile value, once. --output
@@ -25,7 +25,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -40,7 +39,7 @@ class TooLong(Exception):
 def _limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
 def _limit_time() -> None:
@@ -69,16 +68,16 @@ def _files(rng: random.Random, corpus: list[bytes], given: argparse.Namespace, e
     import fuzzing as fuzz
 
     if given.engine == "values":
-        yield from (data for seed in corpus for data in fuzz.every_value(seed) if time.monotonic() < end)
-    while given.engine != "values" and time.monotonic() < end:
+        yield from (data for seed in corpus for data in fuzz.every_value(seed) if time.process_time() < end)
+    while given.engine != "values" and time.process_time() < end:
         yield fuzz.mutate(rng, rng.choice(corpus), corpus)
 
 
 def mutation(name: str, given: argparse.Namespace) -> dict[str, object]:
-    """Random changes of the seeds and of what atheris kept, for the time given; returns counts and findings."""
+    """Random changes of the seeds and of what atheris kept, for the processor time given; returns counts and findings."""
     import fuzzing as fuzz
 
-    rng, start, executed, accepted = random.Random(given.seed), time.monotonic(), 0, 0
+    rng, executed, accepted = random.Random(f"{name} {given.seed}"), 0, 0
     findings: dict[str, str] = {}
     with fuzz.temporary() as folder:
         place = fuzz.Workplace(folder)
@@ -91,7 +90,7 @@ def mutation(name: str, given: argparse.Namespace) -> dict[str, object]:
         _limit_memory()
         _limit_time()
         with fuzz.watched(place) as seen:
-            for data in _files(rng, corpus, given, start + given.seconds):
+            for data in _files(rng, corpus, given, time.process_time() + given.seconds):
                 executed += 1
                 try:
                     accepted += _run(name, place, data, seen, given.limit)
@@ -177,7 +176,7 @@ def _keep(given: argparse.Namespace, name: str, data: bytes) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--target", default="", help="one or several, joined by commas; all without it")
-    parser.add_argument("--seconds", type=float, default=60, help="for each target")
+    parser.add_argument("--seconds", type=float, default=60, help="for each target: of processor time, with atheris of wall time")
     usual = "atheris" if importlib.util.find_spec("atheris") else "mutation"
     parser.add_argument("--engine", choices=("atheris", "mutation", "values"), default=usual)
     parser.add_argument("--corpus", type=Path, default=Path("fuzz_corpus"))
@@ -185,7 +184,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=5, help="seconds of processor time that a file may take")
     parser.add_argument("--output", type=Path, default=None)
-    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--only", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -193,15 +191,18 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-def _one(name: str, given: argparse.Namespace) -> dict[str, object]:
-    """One target in a process of its own; a result without findings is still to say what the process said when it ended badly."""
-    words = [sys.executable, __file__, "--only", name, "--engine", given.engine, "--seconds", str(given.seconds), "--seed", str(given.seed),
+def _together(names: list[str], given: argparse.Namespace) -> Iterator[tuple[str, dict[str, object]]]:
+    """Several targets one after the other in a process of their own, by mutation; what it said when it ended badly is a finding."""
+    words = [sys.executable, __file__, "--only", ",".join(names), "--engine", given.engine, "--seconds", str(given.seconds), "--seed", str(given.seed),
              "--limit", str(given.limit), "--corpus", str(given.corpus), *(["--shared", str(given.shared)] if given.shared else [])]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True)
-    try:
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    except (ValueError, IndexError):
-        return {"executed": 0, "findings": {f"the process ended with {done.returncode}: {done.stderr[-300:]}": ""}}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for name in names:
+            line = process.stdout.readline()
+            if not line:
+                yield name, {"executed": 0, "findings": {f"the process ended: {process.stderr.read()[-300:]}": ""}}
+                return
+            yield name, json.loads(line)
 
 
 def _added(path: Path, engine: str, results: dict[str, dict[str, object]]) -> dict[str, object]:
@@ -222,20 +223,20 @@ def main() -> int:
         child(given.child, given)
     if given.only:
         home = Path.cwd()
-        result = (coverage if given.engine == "atheris" else mutation)(given.only, given)
-        os.chdir(home)
-        print(json.dumps(result))
+        for name in given.only.split(","):
+            result = mutation(name, given) if given.engine != "atheris" else coverage(name, given)
+            os.chdir(home)
+            print(json.dumps(result), flush=True)
         return 0
     import fuzzing as fuzz
 
     names = given.target.split(",") if given.target else list(fuzz.TARGETS)
     results: dict[str, dict[str, object]] = {}
-    with ThreadPoolExecutor(given.jobs) as pool:
-        for name, result in zip(names, pool.map(lambda name: _one(name, given), names), strict=True):
-            results[name] = result
-            print(name, json.dumps(result), flush=True)
-            if given.output:
-                given.output.write_text(json.dumps(_added(given.output, given.engine, {name: result}), indent=1) + "\n")
+    for name, result in _together(names, given):
+        results[name] = result
+        print(name, json.dumps(result), flush=True)
+        if given.output:
+            given.output.write_text(json.dumps(_added(given.output, given.engine, {name: result}), indent=1) + "\n")
     return int(any(result["findings"] for result in results.values()))
 
 

@@ -134,7 +134,7 @@ def seeds(name: str, place: Workplace, shared: Path | None) -> list[bytes]:
 def shared_stars(folder: Path | None) -> list[bytes]:
     """The first lines of the STAR files of other programs."""
     paths = sorted((folder / "star").rglob("*.star")) if folder else []
-    return [path.read_bytes()[:6000].rsplit(b"\n", 1)[0] + b"\n" for path in paths]
+    return [path.read_bytes()[:2000].rsplit(b"\n", 1)[0] + b"\n" for path in paths]
 
 
 def _micrographs() -> bytes:
