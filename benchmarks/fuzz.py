@@ -193,8 +193,9 @@ def _arguments() -> argparse.Namespace:
 
 def _together(names: list[str], given: argparse.Namespace) -> Iterator[tuple[str, dict[str, object]]]:
     """Several targets one after the other in a process of their own, by mutation; what it said when it ended badly is a finding."""
-    words = [sys.executable, __file__, "--only", ",".join(names), "--engine", given.engine, "--seconds", str(given.seconds), "--seed", str(given.seed),
-             "--limit", str(given.limit), "--corpus", str(given.corpus), *(["--shared", str(given.shared)] if given.shared else [])]  # fmt: skip
+    words = [sys.executable, __file__, "--only", ",".join(names), "--engine", given.engine, "--seconds", str(given.seconds),
+             "--seed", str(given.seed), "--limit", str(given.limit), "--corpus", str(given.corpus),
+             *(["--shared", str(given.shared)] if given.shared else [])]  # fmt: skip
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         for name in names:
