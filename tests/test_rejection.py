@@ -190,9 +190,25 @@ def test_a_micrograph_without_a_particle_left_leaves_the_groups_as_a_later_readi
     assert sorted(set(star.read_table("out/run_it001_data.star", "particles")["rlnGroupNumber"])) == [1, 2, 3]
     capsys.readouterr()
     assert main(["refine", "--continue", "out/run_it001_optimiser.star", "--o", "on/run", "--auto_iter_max", "2"]) == 0
+    assert "3 particles were set aside before this run was continued; listed in on/run_rejected.star" in capsys.readouterr().err
     again, before = star.read("on/run_rejected.star")["particles"], star.read("out/run_rejected.star")["particles"]
     assert again["rlnImageName"].tolist() == before["rlnImageName"].tolist() and again[REASON].tolist() == 3 * ["constant"]
     assert star.read_table("on/run_it002_data.star", "particles").count == 90
+
+
+def test_an_image_damaged_since_is_set_aside_when_the_run_is_continued(project):
+    line = ["refine", "--auto_refine", "--split_random_halves", "--i", "particles.star", "--ref", "reference.mrc", "--o", "out/run", "--sym", "D2"]
+    line += ["--ctf", "--ini_high", "50", "--particle_diameter", "200", "--zero_mask", "--scale", "--norm", "--random_seed", "1"]
+    assert main([*line, "--healpix_order", "1", "--auto_iter_max", "1"]) == 0
+    spoil(4, put(7, np.inf))
+    spoil(4, put(8, lambda images: 9 * images[8]))  # compared with the others when the run began
+    assert main(["refine", "--continue", "out/run_it001_optimiser.star", "--o", "on/run", "--auto_iter_max", "2"]) == 0
+    rejected = star.read_table("on/run_rejected.star", "particles")
+    assert rejected[REASON].tolist() == ["not_finite"] and rejected["rlnImageName"][0] == "000008@Particles/micrograph_0004.mrcs"
+    before, after = (star.read_table(name, "particles") for name in ("out/run_it001_data.star", "on/run_it002_data.star"))
+    kept = np.array([name != rejected["rlnImageName"][0] for name in before["rlnImageName"]])
+    assert after["rlnImageName"].tolist() == before["rlnImageName"][kept].tolist()
+    assert np.array_equal(after["rlnRandomSubset"], before["rlnRandomSubset"][kept])
 
 
 def test_a_new_run_does_not_leave_the_list_of_an_old_one(project):

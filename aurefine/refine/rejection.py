@@ -41,6 +41,9 @@ def set_aside(
     bad = np.flatnonzero(reasons != "")
     _refuse_many(particles, reasons, bad)
     before = _earlier(options)
+    if before is not None:
+        listed_in = f"; listed in {options.output}_rejected.star" if options.output else ""
+        warn(f"{before.count} particles were set aside before this run was continued{listed_in}")
     for line in summary(particles, reasons, options.output) + ([] if continued else many_copies(particles, seen)):
         warn(line)
     if not len(bad):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from aurefine import fourier
 from aurefine.mask_threshold import find_threshold
@@ -34,6 +33,8 @@ def check(mask: np.ndarray, volume: np.ndarray, pixel_size: float, name: str) ->
 
 def edge_width(mask: np.ndarray) -> float:
     """Width of the soft edge in pixels: the volume of the values between over the surface of the half-way contour."""
+    from scipy import ndimage  # slow to load, and most runs have no mask
+
     inside = mask > 0.5
     surface = inside & ~ndimage.binary_erosion(inside)
     edge = (mask > 0.01) & (mask < 0.99)
