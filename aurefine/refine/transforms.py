@@ -1,6 +1,7 @@
 """From map to projector and back: padding, pruned transforms, gridding correction (ALGORITHM.md 3.1, 3.9).
 
-Only the sphere in use is ever held: transforms are pruned, one axis at a time, so that a padded cube is never built whole.
+Only the sphere in use is ever held: transforms are pruned, one axis at a time and a few planes at a time, so that a padded cube is never built whole.
+Every transform runs along lines that lie whole in memory: turning a block of planes round in the cache is cheaper than a transform across them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from numba import njit, prange
 
 from aurefine import mask
 from aurefine.kernels import Volume
+
+_BLOCK = 16  # planes turned round at a time: two cache lines of complex numbers
+_TILE = 8  # complex numbers of a cache line: what is turned round goes tile by tile, as strides are often powers of two
 
 
 def padded_size(box: int, padding: float) -> int:
@@ -34,14 +38,30 @@ def _turns(count: int, first: int, origin: float, padded: int) -> np.ndarray:
     return np.exp(2j * np.pi * np.arange(first, first + count) * origin / padded).astype(np.complex64)
 
 
+def _blocks(count: int) -> list[tuple[int, int]]:
+    return [(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
+
+
 @njit(nogil=True, parallel=True, cache=True, fastmath=True)
-def _turn(data, along_z, along_y, along_x):
-    """In place, complex data [z, y, x] times a factor of each axis."""
-    for iz in prange(data.shape[0]):
-        for iy in range(data.shape[1]):
-            across = along_z[iz] * along_y[iy]
-            for ix in range(data.shape[2]):
-                data[iz, iy, ix] *= across * along_x[ix]
+def _lines(planes, along, across, period, out):
+    """out[a, c, b % period] += planes[a, b, c] * along[a] * across[b]: lines along the middle axis; out is zero before."""
+    for a in prange(planes.shape[0]):
+        for start in range(0, planes.shape[1], _TILE):
+            end = min(start + _TILE, planes.shape[1])
+            for c in range(planes.shape[2]):
+                for b in range(start, end):
+                    out[a, c, b % period] += planes[a, b, c] * (along[a] * across[b])
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _last_first(lines, start, out):
+    """out[b, c, start + a] = lines[a, b, c], as much of each line as out has."""
+    for b in prange(out.shape[0]):
+        for low in range(0, lines.shape[0], _TILE):
+            high = min(low + _TILE, lines.shape[0])
+            for c in range(out.shape[1]):
+                for a in range(low, high):
+                    out[b, c, start + a] = lines[a, b, c]
 
 
 def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int = 0) -> Volume:
@@ -54,52 +74,94 @@ def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int = 0)
     padding = padded / box
     h = int(padding * r_max + 0.5) + 1
     below, above = min(h, padded // 2 - 1), min(h, padded // 2)  # frequencies that exist: -below .. above
-    data = torch.fft.rfft(torch.from_numpy(np.divide(volume, gridding_correction(box, padded), dtype=np.float32)), n=padded, dim=2)
-    data = data[:, :, : above + 1].contiguous()
+    corrected = torch.from_numpy(np.divide(volume, gridding_correction(box, padded), dtype=np.float32))
     # a phase before a transform moves its output: frequency -below becomes the first
     start = _turns(box, 0, below, padded)
-    _turn(data.numpy(), start, start, np.full(above + 1, padding**3 * box / padded**3, np.complex64))
-    for dim in (1, 0):
-        data = torch.fft.fft(data, n=padded, dim=dim).narrow(dim, 0, below + above + 1)
+    scaled = start * np.float32(padding**3 * box / padded**3)
+    columns = np.empty((above + 1, below + above + 1, box), np.complex64)  # [x, y, z], frequencies along x and y
+    for first, last in _blocks(box):
+        planes = torch.fft.rfft(corrected[first:last], n=padded, dim=2).numpy()[:, :, : above + 1]
+        lines = np.zeros((last - first, above + 1, padded), np.complex64)
+        _lines(planes, start[first:last], scaled, padded, lines)
+        _last_first(torch.fft.fft(torch.from_numpy(lines), dim=2).numpy(), first, columns)
     out = np.empty((2 * h + 1, 2 * h + 1, h + 1), np.complex64)
     centre = _turns(2 * h + 1, -h, box // 2, padded)  # of the map, which is index box / 2, not 0
-    _cut_sphere(data.numpy(), h - below, centre, int(padding * r_max + 0.5), int(padding * left_out + 0.5) if left_out > 0 else -1, out)
+    inner = int(padding * left_out + 0.5) if left_out > 0 else -1
+    lines = np.zeros((_BLOCK, columns.shape[1], padded), np.complex64)
+    for first, last in _blocks(h + 1):
+        there = max(min(last, above + 1) - first, 0)
+        lines[:there, :, :box] = columns[first : first + there]
+        transformed = torch.fft.fft(torch.from_numpy(lines[:there]), dim=2).numpy() if there else lines[:0]
+        _cut_sphere(transformed, first, h - below, below + above + 1, centre, int(padding * r_max + 0.5), inner, out[:, :, first:last])
     return Volume(torch.from_numpy(out), r_max, padding)
 
 
 @njit(nogil=True, parallel=True, cache=True, fastmath=True)
-def _cut_sphere(data, first, centre, radius, left_out, out):
-    """out[z, y, x] = data[z - first, y - first, x] times the phases of the centre, within a sphere, and outside the radius `left_out` if >= 0."""
+def _cut_sphere(lines, left, first, count, centre, radius, inner, out):
+    """out[z, y, x] = lines[x, y - first, z - first] times the phases of the centre, within a sphere, and outside the radius `inner` if >= 0.
+
+    x is counted from `left`; frequencies first .. first + count - 1 exist along z and y; what no line is given for is zero.
+    """
     size, width = out.shape[0], out.shape[2]
-    h = width - 1
-    for iz in prange(size):
-        for iy in range(size):
-            across = (iz - h) ** 2 + (iy - h) ** 2
-            phase = centre[iz] * centre[iy]
-            inside = 0 <= iz - first < data.shape[0] and 0 <= iy - first < data.shape[1]
+    h = (size - 1) // 2
+    for iy in prange(size):
+        line_there = 0 <= iy - first < count
+        for start in range(0, size, _TILE):
+            end = min(start + _TILE, size)
             for ix in range(width):
-                square = across + ix * ix
-                if inside and ix < data.shape[2] and square <= radius * radius and (left_out < 0 or square > left_out * left_out):
-                    out[iz, iy, ix] = data[iz - first, iy - first, ix] * (phase * centre[h + ix])
-                else:
-                    out[iz, iy, ix] = 0
+                phase = centre[iy] * centre[h + left + ix]
+                across = (iy - h) ** 2 + (left + ix) ** 2
+                there = line_there and ix < len(lines) and across <= radius * radius
+                for iz in range(start, end):
+                    square = across + (iz - h) ** 2
+                    if there and 0 <= iz - first < count and square <= radius * radius and (inner < 0 or square > inner * inner):
+                        out[iz, iy, ix] = lines[ix, iy - first, iz - first] * (phase * centre[iz])
+                    else:
+                        out[iz, iy, ix] = 0
 
 
 def inverse(data: torch.Tensor, box: int, padding: float) -> np.ndarray:
-    """float32 map [box^3] of a centred half transform complex64 [2h+1, 2h+1, h+1]; undoes the scaling of `projector`. `data` is overwritten."""
+    """float32 map [box^3] of a centred half transform complex64 [2h+1, 2h+1, h+1]; undoes the scaling of `projector`."""
     padded, h = padded_size(box, padding), data.shape[2] - 1
     columns = min(h, padded // 2) + 1
-    data = data[:, :, :columns]
-    data = data if data.is_contiguous() else data.contiguous()
+    transform = data.numpy().transpose(1, 0, 2)  # [y, z, x]
     turns = _turns(2 * h + 1, -h, -(box // 2), padded)  # the centre of the map is to be index box / 2
-    _turn(data.numpy(), turns, turns, turns[h : h + columns] * np.float32(1 / (padding**3 * box)))
-    for dim in (0, 1):
-        surplus = 2 * h + 1 - padded
-        if surplus > 0:  # frequencies that are the same in the padded box
-            data.narrow(dim, 0, surplus).add_(data.narrow(dim, padded, surplus))
-            data = data.narrow(dim, 0, padded)
-        data = torch.fft.ifft(data, n=padded, dim=dim, norm="forward").narrow(dim, 0, box)
-    first = _turns(box, 0, -h, padded)  # the first frequency was -h, not 0
-    data = data.contiguous()
-    _turn(data.numpy(), first, first, np.ones(columns, np.complex64))
-    return torch.fft.irfft(data, n=padded, dim=2, norm="forward").narrow(2, 0, box).contiguous().numpy()
+    scaled = turns * np.float32(1 / (padding**3 * box))
+    first_turn = _turns(box, 0, -h, padded)  # the first frequency was -h, not 0
+    rows = np.empty((2 * h + 1, columns, box), np.complex64)  # [y, x, z]: places along z
+    for first, last in _blocks(2 * h + 1):
+        lines = np.zeros((last - first, columns, padded), np.complex64)
+        _lines(transform[first:last, :, :columns], turns[first:last], scaled, padded, lines)
+        rows[first:last] = torch.fft.ifft(torch.from_numpy(lines), dim=2, norm="forward")[:, :, :box].numpy()
+    out = np.empty((box, box, box), np.float32)
+    for first, last in _blocks(box):
+        lines = np.zeros((last - first, columns, padded), np.complex64)
+        _crossed(rows, first, first_turn, turns[h : h + columns], padded, lines)
+        places = torch.fft.ifft(torch.from_numpy(lines), dim=2, norm="forward").numpy()
+        planes = np.empty((last - first, box, columns), np.complex64)
+        _back(places, first_turn, planes)
+        out[first:last] = torch.fft.irfft(torch.from_numpy(planes), n=padded, dim=2, norm="forward")[:, :, :box].numpy()
+    return out
+
+
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
+def _crossed(rows, first, along, across, period, out):
+    """out[a, x, y % period] += rows[y, x, first + a] * along[first + a] * across[x]; frequencies that are the same in the padded box meet."""
+    for x in prange(rows.shape[1]):
+        for start in range(0, rows.shape[0], _TILE):
+            end = min(start + _TILE, rows.shape[0])
+            for a in range(out.shape[0]):
+                factor = along[first + a] * across[x]
+                for y in range(start, end):
+                    out[a, x, y % period] += rows[y, x, first + a] * factor
+
+
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
+def _back(lines, along, out):
+    """out[a, y, x] = lines[a, x, y] * along[y]."""
+    for a in prange(out.shape[0]):
+        for start in range(0, out.shape[2], _TILE):
+            end = min(start + _TILE, out.shape[2])
+            for y in range(out.shape[1]):
+                for x in range(start, end):
+                    out[a, y, x] = lines[a, x, y] * along[y]
