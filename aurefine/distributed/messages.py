@@ -49,10 +49,10 @@ def unpack(parts: list[np.ndarray]) -> Any:
     return pickle.loads(parts[0].tobytes(), buffers=parts[1:])
 
 
-def broadcast(value: Any, source: int) -> Any:
-    """The object of rank `source`, in every process."""
+def broadcast(value: Any, source: int, group: dist.ProcessGroup | None = None) -> Any:
+    """The object of rank `source`, in every process (of the group)."""
     mine = dist.get_rank() == source
-    return _exchange(value if mine else None, mine, lambda tensor: dist.broadcast(tensor, source))
+    return _exchange(value if mine else None, mine, lambda tensor: dist.broadcast(tensor, source, group))
 
 
 def send(value: Any, target: int) -> None:

@@ -21,8 +21,10 @@ from aurefine.distributed import messages
 from aurefine.distributed.messages import guarded
 from aurefine.distributed.sphere import Sphere
 from aurefine.kernels import Accumulator
+from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import HalfWork
 from aurefine.refine.expectation import HalfSums
+from aurefine.refine.images import Private, Storage
 from aurefine.refine.lanes import Lanes
 from aurefine.refine.state import Poses
 
@@ -31,18 +33,23 @@ Result = TypeVar("Result")
 _SHARE = 0.5  # of what is left for each rank goes into its next piece
 _LEAST = 0.02  # of a rank's work: smaller pieces cost more than they balance
 _FEWEST = 200  # particles of a piece: what is scored together shares projections
+_SUMS = 3  # values of a voxel: real, imaginary, weight
 _WORTH = 3.0  # going over to the other half-set must save so many times what its start costs
 
 
 class Ranks:
-    """One of `dist.get_world_size()` processes; `store` counts for all, `threads` are this one's, `device` is where its E-step runs."""
+    """One of `dist.get_world_size()` processes; `store` counts for all, `threads` are this one's, `device` is where its E-step runs.
 
-    def __init__(self, store: dist.Store, threads: int, device: torch.device | None = None) -> None:
+    `storage` keeps the images, of this process or of all on its machine.
+    """
+
+    def __init__(self, store: dist.Store, threads: int, device: torch.device | None = None, storage: Storage | None = None) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.leads = self.rank == 0
+        self.leads, self.writes = self.rank == 0, self.rank == 1
+        self.storage = storage or Private()
         self._store, self._lanes = store, Lanes(threads)
         self._device = device or torch.device("cpu")
-        self._threads = threads
+        self._pair = guarded(dist.new_group, [0, 1])  # those who maximise a half-set
         self._step, self._told = 0, 0
         self._mine: list[np.ndarray] = []  # particles done in this step
 
@@ -66,6 +73,20 @@ class Ranks:
         if self.rank == 1:
             messages.send(values[1], 0)
         return self.once(lambda: work(values[0], messages.receive(1)))
+
+    def added(self, halves: Sequence[BackProjection]) -> BackProjection:
+        """Rank 1's sums are added to those of rank 0, the sphere in use."""
+        if self.rank < 2:
+            half = halves[self.rank]
+            sphere = Sphere(half.h, half.radius)
+            packed = np.empty((sphere.voxels, _SUMS), np.float32)
+            sphere.pack(half.values, packed[:, :2])
+            sphere.pack(half.weight.numpy()[..., None], packed[:, 2:])
+            guarded(dist.reduce, torch.from_numpy(packed), 0, dist.ReduceOp.SUM, self._pair)
+            if self.leads:
+                sphere.unpack(packed[:, :2], half.values)
+                sphere.unpack(packed[:, 2:], half.weight.numpy()[..., None])
+        return halves[0]
 
     def once(self, work: Callable[[], Result]) -> Result:
         """Rank 0 works, all get the result."""
@@ -165,12 +186,13 @@ class Ranks:
         """The sum of all ranks' accumulators into that of rank `target`, which has worked on it: the sphere in use only."""
         radius = int(accumulator.r_max * accumulator.padding + 0.5)
         sphere = Sphere(radius + 1, radius)
-        touched = accumulator.data.numel() > 0
-        packed = torch.from_numpy(sphere.packed(accumulator.data[0].numpy()) if touched else np.zeros((sphere.voxels, 3), np.float32))
+        packed = torch.zeros((sphere.voxels, _SUMS))
+        if accumulator.data.numel():  # this rank has worked on it
+            sphere.pack(accumulator.data[0].numpy(), packed.numpy())
         packed = packed.to(self._device)
         guarded(dist.reduce, packed, target)
         if self.rank == target:
-            sphere.unpacked(packed.cpu().numpy(), accumulator.data[0].numpy())
+            sphere.unpack(packed.cpu().numpy(), accumulator.data[0].numpy())
 
     def _spread(self, updates: Poses) -> None:
         """Every rank's new poses into the arrays of all."""

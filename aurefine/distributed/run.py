@@ -19,6 +19,7 @@ from aurefine import job_control
 from aurefine.distributed.messages import Lost, guarded
 from aurefine.distributed.place import QUIET, Place, keeps_exit_files
 from aurefine.distributed.ranks import Ranks
+from aurefine.distributed.shared_images import of_this_machine
 from aurefine.distributed.watch import Watch
 from aurefine.errors import AlreadyTold, InputError
 from aurefine.refine import devices
@@ -83,7 +84,8 @@ def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Mem
         ) from error
     watch.start()
     try:
-        yield Member(Ranks(store, threads, device), place)
+        names = [store.get(f"device/{rank}").decode().split()[0] for rank in range(place.size)]
+        yield Member(Ranks(store, threads, device, of_this_machine(names, place.rank)), place)
     except Lost as lost:
         watch.wait_for_verdict()
         print(f"aurefine: rank {place.rank} has lost the others: {str(lost).splitlines()[0]}", file=sys.stderr)
@@ -115,9 +117,10 @@ def _initialise(store: dist.Store, place: Place, device: torch.device) -> None:
     if place.one_machine and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "gloo"
-    store.set(f"device/{place.rank}", f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else "")
-    every = [store.get(f"device/{rank}") for rank in range(place.size)]
-    if dist.is_nccl_available() and b"" not in every and len(set(every)) == len(every):
+    gpu = torch.cuda.get_device_properties(device).uuid if device.type == "cuda" else ""
+    store.set(f"device/{place.rank}", f"{socket.gethostname()} {gpu}")
+    every = [store.get(f"device/{rank}").decode() for rank in range(place.size)]
+    if dist.is_nccl_available() and all(each.split()[1:] for each in every) and len(set(every)) == len(every):
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=_FOREVER)

@@ -1,4 +1,4 @@
-"""An accumulator without what is empty: of the cube only the sphere in use, of four values a voxel only three."""
+"""Half a cube of Fourier space without what is empty: only the sphere in use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _gather(cube, start, out):
     for row in prange(len(start) - 1):
         iz, iy = np.int64(row) // size, np.int64(row) % size
         for k in range(start[row], start[row + 1]):
-            for part in range(3):
+            for part in range(out.shape[1]):
                 out[k, part] = cube[iz, iy, k - start[row], part]
 
 
@@ -38,12 +38,12 @@ def _scatter(packed, start, cube):
     for row in prange(len(start) - 1):
         iz, iy = np.int64(row) // size, np.int64(row) % size
         for k in range(start[row], start[row + 1]):
-            for part in range(3):
+            for part in range(packed.shape[1]):
                 cube[iz, iy, k - start[row], part] = packed[k, part]
 
 
 class Sphere:
-    """Packs cubes float32 [2h+1, 2h+1, h+1, 4] into float32 [voxels, 3] and back; `radius` in voxels."""
+    """Packs cubes float32 [2h+1, 2h+1, h+1, values] into lists [voxels, values] and back; `radius` in voxels."""
 
     def __init__(self, h: int, radius: int) -> None:
         self._start = _rows(h, radius + _AROUND)
@@ -53,12 +53,10 @@ class Sphere:
         """Number of voxels in use."""
         return int(self._start[-1])
 
-    def packed(self, cube: np.ndarray) -> np.ndarray:
-        """The sphere of a cube."""
-        out = np.empty((self.voxels, 3), np.float32)
+    def pack(self, cube: np.ndarray, out: np.ndarray) -> None:
+        """The sphere of a cube into `out`: as many values of each voxel as it has columns."""
         _gather(cube, self._start, out)
-        return out
 
-    def unpacked(self, packed: np.ndarray, cube: np.ndarray) -> None:
+    def unpack(self, packed: np.ndarray, cube: np.ndarray) -> None:
         """Put the values into the sphere of a cube."""
         _scatter(packed, self._start, cube)

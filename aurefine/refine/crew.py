@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
+    from aurefine.refine.backprojection import BackProjection
     from aurefine.refine.expectation import HalfSums
+    from aurefine.refine.images import Storage
     from aurefine.refine.state import Poses
 
 Result = TypeVar("Result")
@@ -24,7 +26,17 @@ class Crew(Protocol):
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the files: one of all does."""
+        """Whether this process prints, and does what is done `once`: one of all does."""
+        ...
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files of the iterations: one of all does, not the one that leads if there are several."""
+        ...
+
+    @property
+    def storage(self) -> Storage:
+        """Who keeps the images."""
         ...
 
     @property
@@ -37,11 +49,15 @@ class Crew(Protocol):
         ...
 
     def everywhere(self, values: Sequence[Result]) -> list[Result]:
-        """What `map` returned, of both half-sets in every process."""
+        """What `map` returned, of both half-sets in every process; nobody goes on before both are done."""
         ...
 
     def together(self, work: Callable[..., Result], values: Sequence[Any]) -> Result:
         """work(value of half-set 1, value of half-set 2), of what `map` returned: done once, its result known to all."""
+        ...
+
+    def added(self, halves: Sequence[BackProjection]) -> BackProjection:
+        """The sum of both halves, put in the place of the first, for work that is done `once`: nothing needs them apart any more."""
         ...
 
     def once(self, work: Callable[[], Result]) -> Result:

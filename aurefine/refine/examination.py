@@ -39,6 +39,7 @@ class Examination:
         self._constant = np.zeros(particles.count, bool)
         self._mean, self._spread = np.zeros(particles.count), np.zeros(particles.count)
         self._digest = np.zeros(particles.count, "S8")
+        self._seen = np.zeros(particles.count, bool)
 
     def look(self, rows: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Look at float32 images [k, y, x] of particles `rows`, all of one optics group; mask [k] of those that are not to be stored."""
@@ -51,9 +52,24 @@ class Examination:
         first, box = max(0, (images.shape[1] - lines) // 2), str(images.shape[1:]).encode()  # images of different boxes are never the same
         for row, middle in zip(rows, np.ascontiguousarray(images[:, first : first + lines]), strict=True):
             self._digest[row] = hashlib.blake2b(middle, digest_size=8, key=box).digest()
+        self._seen[rows] = True
         unusable = ~self._finite[rows] | self._constant[rows]
         typical = np.median(self._spread[rows][~unusable]) if not unusable.all() else 1.0
         return unusable | (self._spread[rows] > _CANNOT_BE_STORED * typical)
+
+    def found(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """(rows, what was seen of them): for the `add` of another examination of the same particles."""
+        rows = np.flatnonzero(self._seen)
+        return rows, [values[rows] for values in self._values()]
+
+    def add(self, found: tuple[np.ndarray, list[np.ndarray]]) -> None:
+        """Take over what another examination has found."""
+        rows, theirs = found
+        for values, seen in zip(self._values(), theirs, strict=True):
+            values[rows] = seen
+
+    def _values(self) -> tuple[np.ndarray, ...]:
+        return self._finite, self._constant, self._mean, self._spread, self._digest
 
     def reasons(self, compare: bool = True) -> np.ndarray:
         """Why each particle cannot be used: texts [n] without blanks that begin with one of KINDS, "" for good ones.

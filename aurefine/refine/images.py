@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,46 @@ from aurefine.refine.options import RefineOptions
 from aurefine.refine.shortage import Batches
 
 _READ_CHUNK = 512
+_MOST_OF_FLOAT16 = 1e4
+
+
+class Storage(Protocol):
+    """Who keeps the images of an `ImageCache`: this process for itself, or several together, each of which reads its part."""
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Room for images."""
+        ...
+
+    def chunks(self, count: int, size: int) -> Iterable[slice]:
+        """Which of `count` images this process reads, so many at a time."""
+        ...
+
+    def all_fit(self, fits: bool) -> bool:
+        """Whether everybody's images fit; all have been read then."""
+        ...
+
+    def tell(self, seen: Examination) -> None:
+        """Tell the others what was seen of the images that this process has read, and hear of theirs."""
+        ...
+
+
+class Private:
+    """This process for itself."""
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Memory of this process."""
+        return torch.empty(shape, dtype=dtype)
+
+    def chunks(self, count: int, size: int) -> Iterable[slice]:
+        """All of them."""
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def all_fit(self, fits: bool) -> bool:
+        """As this process has found."""
+        return fits
+
+    def tell(self, seen: Examination) -> None:
+        """There is nobody."""
 
 
 class ImageCache:
@@ -29,30 +70,23 @@ class ImageCache:
     """
 
     def __init__(
-        self, particles: ParticleSet, examination: Examination | None = None, progress: Callable[[int], None] = lambda count: None
-    ) -> None:
+        self, particles: ParticleSet, examination: Examination | None = None, progress: Callable[[int], None] = lambda count: None,
+        storage: Storage | None = None,
+    ) -> None:  # fmt: skip
         self.row = np.empty(particles.count, np.int64)
         self.stacks: list[torch.Tensor] = []
+        storage = storage or Private()
         for group in range(len(particles.optics)):
             members = np.flatnonzero(particles.optics_index == group)
             self.row[members] = np.arange(len(members))
-            self.stacks.append(self._load(particles, members, particles.optics[group].box, examination, progress))
-
-    @staticmethod
-    def _load(
-        particles: ParticleSet, members: np.ndarray, box: int, examination: Examination | None, progress: Callable[[int], None]
-    ) -> torch.Tensor:
-        stack = torch.empty((len(members), box, box), dtype=torch.float16)
-        for start in range(0, len(members), _READ_CHUNK):
-            rows = members[start : start + _READ_CHUNK]
-            images = particles.read_images(rows)
-            if examination is not None:
-                images[examination.look(rows, images)] = 0
-            if stack.dtype == torch.float16 and np.abs(images).max() > 1e4:
-                stack = stack.to(torch.float32)  # far off the usual unit variance: keep all digits
-            stack[start : start + len(rows)] = torch.from_numpy(images)
-            progress(len(rows))
-        return stack
+            shape = len(members), particles.optics[group].box, particles.optics[group].box
+            stack = storage.empty(shape, torch.float16)
+            if not storage.all_fit(_fill(stack, storage, particles, members, examination, progress)):
+                stack = storage.empty(shape, torch.float32)  # far off the usual unit variance: keep all digits
+                storage.all_fit(_fill(stack, storage, particles, members, examination, lambda count: None))
+            self.stacks.append(stack)
+        if examination is not None:
+            storage.tell(examination)
 
     def keep(self, rows: np.ndarray) -> None:
         """Serve particles `rows` alone, numbered anew from 0."""
@@ -61,6 +95,22 @@ class ImageCache:
     def read(self, group: int, indices: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         """float32 [k, box, box] images of particles `indices`, all of optics group `group`; they travel as they are stored."""
         return self.stacks[group][torch.from_numpy(self.row[indices])].to(device).to(torch.float32)
+
+
+def _fill(
+    stack: torch.Tensor, storage: Storage, particles: ParticleSet, members: np.ndarray, examination: Examination | None,
+    progress: Callable[[int], None],
+) -> bool:  # fmt: skip
+    """Read this process's part of the images into `stack`; False as soon as one does not fit into its numbers."""
+    for part in storage.chunks(len(members), _READ_CHUNK):
+        images = particles.read_images(members[part])
+        if examination is not None:
+            images[examination.look(members[part], images)] = 0
+        if stack.dtype == torch.float16 and np.abs(images).max() > _MOST_OF_FLOAT16:
+            return False
+        stack[part] = torch.from_numpy(images)
+        progress(len(images))
+    return True
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from aurefine.refine.backprojection import BackProjection
     from aurefine.refine.crew import HalfWork
     from aurefine.refine.expectation import HalfSums
+    from aurefine.refine.images import Storage
     from aurefine.refine.state import Poses
 
 Result = TypeVar("Result")
@@ -43,7 +45,14 @@ def _numba_serves_two_threads() -> bool:
 class Lanes:
     """The crew of one process: runs work on both half-sets side by side, in half of the `threads` each; one after the other where that cannot be."""
 
-    leads = True
+    leads = writes = True
+
+    @property
+    def storage(self) -> Storage:
+        """This process keeps the images."""
+        from aurefine.refine.images import Private
+
+        return Private()
 
     def __init__(self, threads: int) -> None:
         self.count = 2 if threads > 1 and _numba_serves_two_threads() else 1
@@ -84,6 +93,13 @@ class Lanes:
     def together(self, work: Callable[..., Result], values: Sequence[Any]) -> Result:
         """work(value of half-set 1, value of half-set 2)."""
         return work(*values)
+
+    def added(self, halves: Sequence[BackProjection]) -> BackProjection:
+        """The second half added to the first."""
+        first, second = halves
+        first.data += second.data
+        first.weight += second.weight
+        return first
 
     def once(self, work: Callable[[], Result]) -> Result:
         """work()."""

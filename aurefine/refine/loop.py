@@ -174,6 +174,7 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
             if plan.final:
                 monitor.phase("writing")
                 background.finish()
+                data.crew.everywhere((None, None))  # all files are there
                 _conclude(state, data, options, console)
                 break
     _tell_warnings(options, console, data.crew)
@@ -236,33 +237,42 @@ def _start(
         console.warn(missing)
     monitor.phase("reading images", particles=particles.count)
     seen = Examination(particles, options.particle_diameter)
-    cache = ImageCache(particles, seen, monitor.advance)
+    cache = ImageCache(particles, seen, monitor.advance, crew.storage)
     particles, begin, rejected = rejection.set_aside(particles, cache, begin, seen, options, console.warn)
     if options.output and crew.leads:
         rejection.write(options.output, particles.optics_table, rejected)
-    keeper = Keeper(options, console.warn, leads=crew.leads, alone=isinstance(crew, lanes.Lanes))
-    if isinstance(begin, inputs.Inputs) and crew.leads:
-        monitor.phase("checking the input")
-        for reason in warnings_at_start(particles, cache, begin, masks, options):
-            console.warn(reason)
-    monitor.phase("first noise spectra")
-    state = begin if isinstance(begin, State) else crew.once(partial(_first_state, particles, cache, begin, options, console, keeper))
+    keeper = Keeper(options, console.warn, leads=crew.writes, alone=isinstance(crew, lanes.Lanes))
+    state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, masks, options, console, crew, monitor)
+    if options.output and crew.writes and not isinstance(begin, State):
+        keeper.keep_state(state)
+        writer.write_iteration(options.output, 0, state, particles, options)
     memory.give_back()
     subset, seed = state.random_subset, options.random_seed
     order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
     return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected, Batches(warn=console.warn))
 
 
-def _first_state(particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, options: RefineOptions, console: Console, keeper: Keeper) -> State:
-    """The state of iteration 0, written where there is an output."""
+def _first_state(
+    particles: ParticleSet, cache: ImageCache, given: inputs.Inputs, masks: Masks, options: RefineOptions, console: Console, crew: Crew,
+    monitor: RunMonitor,
+) -> State:  # fmt: skip
+    """The state of iteration 0; beside its making the input is looked at as an expert does."""
+    monitor.phase("checking the input and first noise spectra")
     if not options.initial_noise_spectrum:
         console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
-    state = initial.initial_state(particles, cache, given, options, console.warn)
-    state = replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
-    if options.output:
-        keeper.keep_state(state)
-        writer.write_iteration(options.output, 0, state, particles, options)
-    return state
+
+    def look() -> tuple[list[str], State | None]:
+        return warnings_at_start(particles, cache, given, masks, options), None
+
+    def begin() -> tuple[list[str], State | None]:
+        found: list[str] = []
+        state = initial.initial_state(particles, cache, given, options, found.append)
+        return found, replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
+
+    (seen, _), (found, state) = crew.everywhere(crew.map(lambda work: work(), (look, begin)))
+    for reason in seen + found:
+        console.warn(reason)
+    return cast(State, state)
 
 
 def _plan(state: State, data: Data, options: RefineOptions, console: Console) -> tuple[State, Plan, Volumes]:
@@ -446,7 +456,7 @@ def _without_outliers(state: State, data: Data, options: RefineOptions, console:
 
 def _write(state: State, plan: Plan, data: Data, options: RefineOptions) -> None:
     """The files of a complete iteration, for which checkpoints make room."""
-    if options.output and data.crew.leads:
+    if options.output and data.crew.writes:
         if plan.final:
             writer.write_final(options.output, state, data.particles, options)
             data.keeper.end()

@@ -65,19 +65,19 @@ def maximise(
         fsc = crew.together(compare, crew.map(backprojection.downsampled, halves))
     updated = [update_parameters(model, s, plan, options) for model, s in zip(models, sums, strict=True)]
     if plan.final:
-        new = crew.together(lambda *both: _with_map(updated[0], _joined(*both), fsc, plan, options, joined=True), halves)
+        joined = crew.added(halves)
+        new = crew.once(lambda: _with_map(updated[0], joined, fsc, plan, options, joined=True))
         return Maximised((new,), separate, masked)
 
     def half_model(model: Model, half: BackProjection, joined: bool = False) -> Model:
         model = _with_map(model, half, fsc, plan, options, joined)
         return replace(model, map=flatten(model.map, pixel_size, masks, options))
 
-    def alike(*both: BackProjection) -> tuple[Model, ...]:
-        joined = _joined(*both)
-        return tuple(half_model(model, joined, joined=True) for model in updated)
-
-    new_models = crew.together(alike, halves) if options.join_random_halves else tuple(crew.everywhere(crew.map(half_model, updated, halves)))
-    return Maximised(new_models, unfiltered, masked)
+    if options.join_random_halves:
+        joined = crew.added(halves)
+        alike = crew.once(lambda: tuple(half_model(model, joined, joined=True) for model in updated))
+        return Maximised(alike, unfiltered, masked)
+    return Maximised(tuple(crew.everywhere(crew.map(half_model, updated, halves))), unfiltered, masked)
 
 
 def _gridding(options: RefineOptions) -> int:
@@ -88,13 +88,6 @@ def _gridding(options: RefineOptions) -> int:
 def _unregularised(half: BackProjection, options: RefineOptions) -> np.ndarray:
     memory.give_back()
     return reconstruct.reconstruct(half, None, 1.0, 0, _gridding(options))
-
-
-def _joined(first: BackProjection, second: BackProjection) -> BackProjection:
-    """The sum of both halves, put in the place of the first: nothing needs them apart any more."""
-    first.data += second.data
-    first.weight += second.weight
-    return first
 
 
 def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, options: RefineOptions, joined: bool) -> Model:

@@ -1,0 +1,98 @@
+"""Images in memory that all processes of a machine share: each reads its part of them, none holds them for itself alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from aurefine.distributed import messages
+from aurefine.distributed.messages import guarded
+from aurefine.refine.examination import Examination
+from aurefine.refine.images import Private
+
+_PLACES = ("/dev/shm", tempfile.gettempdir())
+_SPARE = 1.1  # so many times the size must be free
+
+
+class SharedImages:
+    """Where `ImageCache` keeps its images: files in memory, mapped by the processes `ranks` of this machine, which are one `group`.
+
+    Where neither /dev/shm nor the folder for temporary files has room, every process keeps its own.
+    """
+
+    def __init__(self, ranks: list[int], group: dist.ProcessGroup) -> None:
+        self._ranks, self._group = ranks, group
+        self._number = ranks.index(dist.get_rank())
+        self._shared = True
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """A tensor that is the same memory in all processes; called by all of them alike."""
+        size = math.prod(shape) * dtype.itemsize
+        path = self._from_first(_create(size) if self._number == 0 else "")
+        self._shared = bool(path)
+        if not self._shared:
+            return torch.empty(shape, dtype=dtype)
+        with warnings.catch_warnings():  # of from_file for a file without bytes
+            warnings.simplefilter("ignore")
+            tensor = torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+        guarded(dist.barrier, self._group)
+        if self._number == 0:
+            os.unlink(path)  # the memory is there as long as somebody maps it, however that process ends
+        return tensor
+
+    def chunks(self, count: int, size: int) -> Iterable[slice]:
+        """This process's part of `count` images."""
+        starts = range(0, count, size)
+        return [slice(start, min(start + size, count)) for start in (starts[self._number :: len(self._ranks)] if self._shared else starts)]
+
+    def all_fit(self, fits: bool) -> bool:
+        """Whether all images fit into the numbers they are kept as; when this returns, all have been read."""
+        answer = torch.tensor([0 if fits else 1])
+        guarded(dist.all_reduce, answer, dist.ReduceOp.SUM, self._group)
+        return int(answer[0]) == 0
+
+    def tell(self, seen: Examination) -> None:
+        """What each process has seen of its images, to all."""
+        for rank in self._ranks if self._shared else ():
+            mine = rank == dist.get_rank()
+            found = messages.broadcast(seen.found() if mine else None, rank, self._group)
+            if not mine:
+                seen.add(found)
+
+    def _from_first(self, text: str) -> str:
+        return messages.broadcast(text, self._ranks[0], self._group)
+
+
+def _create(size: int) -> str:
+    """A file of that size in memory, or else on disk; "" where there is no room."""
+    for place in _PLACES:
+        if not os.path.isdir(place) or shutil.disk_usage(place).free < _SPARE * size:
+            continue
+        handle, path = tempfile.mkstemp(prefix="aurefine_", dir=place)
+        try:
+            os.posix_fallocate(handle, 0, max(size, 1))  # asked for now: later, a page that is missing would end the process
+            return path
+        except OSError:
+            Path(path).unlink()
+        finally:
+            os.close(handle)
+    return ""
+
+
+def of_this_machine(names: list[str], rank: int) -> SharedImages | Private:
+    """The images of this rank's machine; `names` are those of all ranks' machines. Every rank calls this alike."""
+    mine: SharedImages | Private = Private()
+    for name in dict.fromkeys(names):
+        ranks = [number for number, other in enumerate(names) if other == name]
+        group = guarded(dist.new_group, ranks)
+        if rank in ranks and len(ranks) > 1:
+            mine = SharedImages(ranks, group)
+    return mine
