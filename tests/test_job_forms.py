@@ -177,6 +177,11 @@ REEXTRACT = {"star_mics": "m.star", "do_reextract": "Yes", "fndata_reextract": "
         ("MaskCreate", {"fn_in": "r.mrc", "do_helix": "maybe"}, "Yes or No was expected"),
         ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "sampling": "8 degrees"}, "one of 30 degrees"),
         ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "other_args": "--x 'open"}, "a quote is not closed"),
+        ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "other_args": "--o /elsewhere/run"}, "writes into its own directory"),
+        ("Refine3D", {"fn_img": "--pipeline_control", "fn_ref": "r.mrc"}, "taken for a flag"),
+        ("MaskCreate", {"fn_in": "m.mrc", "other_args": "--o=../../x.mrc"}, "writes into its own directory"),
+        ("PostProcess", {"fn_in": "half1.mrc", "fn_mask": "m.mrc", "other_args": "--pipeline_control /elsewhere"}, "writes into its own directory"),
+        ("Select", {"fn_data": "p.star", "other_args": "--classes 1 --fn_imgs ../../x.star"}, "writes into its own directory"),
         ("Extract", {"star_mics": "m.star"}, "coords_suffix .* is empty"),
         ("Extract", {"star_mics": "m.star", "do_reextract": "Yes"}, "fndata_reextract .* is empty"),
         ("Extract", REEXTRACT | {"do_reset_offsets": "Yes", "do_recenter": "Yes"}, "both Yes"),
@@ -191,6 +196,15 @@ def test_wrong_forms_are_one_clear_message(name: str, values: dict[str, str], me
     job_type = job_types.by_name(name)
     with pytest.raises(InputError, match=message):
         job_type.arguments({**job_type.defaults(), **values}, "D/", "job.star")
+
+
+@pytest.mark.parametrize("output", ["/elsewhere/x.mrc", "../../x.mrc", "a/..", "..", "/"])
+def test_external_jobs_write_into_their_directory(output: str) -> None:
+    job_type = job_types.by_name("External")
+    form = {"fn_exe": "aurefine image_handler", "other_args": f"--i m.mrc --o {output} --pipeline_control /elsewhere"}
+    words = job_type.arguments(form, "External/job001/", "job.star")
+    place = Path(words[words.index("--o") + 1])
+    assert place.is_relative_to("External/job001") and ".." not in place.parts and "--pipeline_control" not in words
 
 
 def test_an_unknown_key_names_the_nearest() -> None:

@@ -43,6 +43,7 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
         raise InputError(f"fn_exe is {form['fn_exe']!r}: aurefine only runs its own jobs (`aurefine image_handler`); run this one with RELION")
     given = flags(shlex.split(form["other_args"]))
     given["--o"] = [directory + _result(form)]
+    given.pop("--pipeline_control", None)
     return [program[1], *(part for flag, values in given.items() for part in (flag, *values))]
 
 
@@ -50,7 +51,8 @@ def _result(form: Form) -> str:
     """Name of the output file: that of --o, or of the input."""
     given = flags(shlex.split(form["other_args"]))
     named = (given.get("--o") or [_NAMES.get(form["fn_exe"].split()[-1], "")])[0] or (given.get("--i") or [""])[0]
-    return PurePosixPath(named).name if not named.endswith("/") else ""
+    name = PurePosixPath(named).name
+    return "" if named.endswith("/") or name == ".." else name
 
 
 def _outputs(form: Form, directory: str) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import FormField, nearest_names
@@ -109,17 +109,25 @@ class JobType:
         return form
 
 
+_OF_THE_JOB = ("--o", "--part_dir", "--part_star", "--pick_star", "--pipeline_control")  # where a job writes
+
+
 def yes(form: Form, key: str) -> bool:
     """Whether a Yes/No row is Yes."""
     return form[key].strip().lower() in YES
 
 
 def other_arguments(form: Form) -> list[str]:
-    """The words of "Additional arguments"; InputError for an open quote."""
+    """The words of "Additional arguments"; InputError for an open quote, and for flags that would lead the output out of the job's directory."""
     try:
-        return shlex.split(form["other_args"])
+        words = shlex.split(form["other_args"])
     except ValueError as error:
         raise InputError(f"other_args {form['other_args']!r}: a quote is not closed") from error
+    for flag, values in flags(words).items():
+        leads_out = flag == "--fn_imgs" and any(PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts for value in values)
+        if flag in _OF_THE_JOB or leads_out:
+            raise InputError(f"other_args: {flag} may not be given here: a job of a project writes into its own directory; leave it out")
+    return words
 
 
 def flags(arguments: Sequence[str]) -> dict[str, list[str]]:
@@ -150,6 +158,8 @@ def _row_from(row: FormField, given: Mapping[str, list[str]]) -> str:
 
 def _checked(row: FormField, text: str, source: str) -> str:
     where = f"{source}: {row.key} ({row.label.rstrip(':')})"
+    if text.startswith("--") and row.key != "other_args":
+        raise InputError(f"{where} is {text!r}, which would be taken for a flag")
     if row.kind == "bool" and text.lower() not in (*YES, "no", "false", "0"):
         raise InputError(f"{where} is {text!r}, but Yes or No was expected")
     if row.kind == "choice" and text not in row.choices:
