@@ -83,6 +83,7 @@ def serving(root: Path) -> Iterator[Page]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
+        assert thread.is_alive(), "the server has not started"
         time.sleep(0.01)
     try:
         yield Page(listener.getsockname()[1], session, tokens)

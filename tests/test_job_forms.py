@@ -113,12 +113,15 @@ def test_any_job_star_comes_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, job_type: JobType, generation: int
 ) -> None:
     form = job_type.defaults(generation) | {row.key: data.draw(value(row), row.key) for row in job_type.fields}
-    form["other_args"] = data.draw(st.sampled_from(["", "--j 2", "--name 'a b' --x"]))
+    form["other_args"] = data.draw(st.sampled_from(["", "--k 2", "--name 'a b' --x"]))
     path = tmp_path_factory.mktemp("job") / "job.star"
     job_star.write(path, JobStar(job_type, form), generation)
     again = job_star.read(path)
     shown = {row.key for row in job_type.fields if row.since <= generation <= row.until}
     assert again.job_type is job_type
+    if job_type.name == "Validation":  # kept as the External job that RELION takes it for: as what it runs
+        assert again.job_type.arguments(again.values, "D/") == job_type.arguments(form, "D/")
+        return
     assert {key: again.values[key] for key in shown} == {key: form[key] for key in shown}
 
 
@@ -132,6 +135,17 @@ def test_the_tutorials_job_star_is_rewritten_to_the_byte(shared_data: Path, tmp_
     line = job.job_type.arguments(job.values, "Refine3D/job020/", str(path))
     assert line[:4] == ["--o", "Refine3D/job020/run", "--auto_refine", "--split_random_halves"]
     assert "--blush" in line and line[line.index("--sym") + 1] == "D2"
+
+
+def test_a_validation_is_an_external_job_to_relion(tmp_path: Path) -> None:
+    values = {"fn_half": "Refine3D/job001/run_half1_class001_unfil.mrc", "fn_atoms": "in/model.cif", "do_queue": "Yes", "do_reslog": "No"}
+    job_type = job_types.by_name("validate")
+    job_star.write(tmp_path / "job.star", JobStar(job_type, {**job_type.defaults(), **values}), 5)
+    text = (tmp_path / "job.star").read_text()
+    assert "relion.external" in text and '"aurefine validate"' in text and "fn_half" not in text
+    again = job_star.read(tmp_path / "job.star")
+    assert again.job_type is job_type and {key: again.values[key] for key in values} == values
+    assert job_types.by_label("relion.external", "pipeline").name == "External"
 
 
 def test_run_job_of_relion_3_is_read_by_its_labels(tmp_path: Path) -> None:
@@ -190,6 +204,7 @@ REEXTRACT = {"star_mics": "m.star", "do_reextract": "Yes", "fndata_reextract": "
         ("Select", {"do_split": "Yes"}, "fn_data .* empty"),
         ("Select", {"fn_data": "p.star", "do_split": "Yes", "split_size": "-1"}, "not positive"),
         ("External", {"fn_exe": "/bin/ls"}, "only runs its own jobs"),
+        ("Validation", {"fn_mask": "m.mrc"}, "fn_half .* is empty"),
     ],
 )
 def test_wrong_forms_are_one_clear_message(name: str, values: dict[str, str], message: str) -> None:

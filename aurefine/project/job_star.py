@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aurefine import star
 from aurefine.errors import InputError
-from aurefine.jobs.form import JobType
+from aurefine.jobs import external_form
+from aurefine.jobs.form import QUEUE, JobType
 from aurefine.project import job_types
 from aurefine.star import Table
 
@@ -38,7 +40,38 @@ def read(path: str | Path) -> JobStar:
         raise InputError(f"{path}: data_joboptions_values lacks _rlnJobOptionVariable or _rlnJobOptionValue; give the job.star that RELION wrote")
     form = {str(name): str(value) for name, value in zip(names, values, strict=True)}
     job_type = _type(job, path)
-    return JobStar(job_type, {**job_type.defaults(5 if "rlnJobTypeLabel" in job else 3), **form}, bool(job.value("rlnJobIsContinue", 0)))
+    found = JobStar(job_type, {**job_type.defaults(5 if "rlnJobTypeLabel" in job else 3), **form}, bool(job.value("rlnJobIsContinue", 0)))
+    return _with_own_form(found)
+
+
+def _with_own_form(job: JobStar) -> JobStar:
+    """An External job that runs a program for which aurefine has a form of its own, as that form."""
+    command = job.values.get("fn_exe", "").split()[-1:]
+    own = next((each for each in _stored_as_external() if [each.command] == command), None)
+    if own is None or job.job_type is not external_form.JOB_TYPE:
+        return job
+    try:
+        values = own.complete(own.form_from(shlex.split(job.values.get("other_args", "")), ""), "job.star")
+    except (ValueError, InputError):  # a quote that is not closed, a flag given twice: shown as the External job that it is
+        return job
+    return JobStar(own, {**values, **{row.key: job.values[row.key] for row in QUEUE if row.key in job.values}}, job.is_continue)
+
+
+def _as_external(job: JobStar) -> JobStar:
+    """A job whose form RELION does not know, as the External job that it is for RELION."""
+    if job.job_type not in _stored_as_external():
+        return job
+    words = job.job_type.to_arguments({**job.job_type.defaults(), **job.values}, "")
+    for place in (flag for flag in job.job_type.places if flag in words):  # where it is written, RELION says by the job's directory
+        del words[words.index(place) : words.index(place) + 2]
+    queue = {row.key: job.values[row.key] for row in QUEUE if row.key in job.values}
+    external = external_form.JOB_TYPE
+    return JobStar(external, {**external.defaults(), **queue, **external_form.form_of([job.job_type.command, *words])}, job.is_continue)
+
+
+def _stored_as_external() -> list[JobType]:
+    external = external_form.JOB_TYPE
+    return [each for each in job_types.JOB_TYPES if each.label == external.label and each is not external]
 
 
 def _type(job: Table, path: str | Path) -> JobType:
@@ -77,6 +110,7 @@ def _bare(label: str) -> str:
 
 def write(path: str | Path, job: JobStar, generation: int = 5) -> None:
     """Write a `job.star` in the layout of RELION 3 (3.1), 4 or 5; rows that this version of RELION does not have are left out."""
+    job = _as_external(job)
     kind: Mapping[str, object]
     if generation == 3:
         kind = {"rlnJobType": job.job_type.code, "rlnJobIsContinue": int(job.is_continue)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aurefine.errors import InputError
-from aurefine.jobs import external_form, extract_form, mask_create_form, postprocess_form, refine3d_form, select_form
+from aurefine.jobs import external_form, extract_form, mask_create_form, postprocess_form, refine3d_form, select_form, validate_form
 from aurefine.jobs.form import JobType
 from aurefine.jobs.options import nearest_names
 
@@ -14,6 +14,7 @@ JOB_TYPES: tuple[JobType, ...] = (
     postprocess_form.JOB_TYPE,
     select_form.JOB_TYPE,
     external_form.JOB_TYPE,
+    validate_form.JOB_TYPE,  # after External, whose label it has in RELION's projects
 )
 
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from aurefine import figures
+from aurefine import figures, mrc
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.reporting import chimerax, methods, page, sheet
 from aurefine.reporting.facts import Facts, read_facts
 from aurefine.reporting.history import find_root, iterations
 from aurefine.reporting.page import Drawn
-from aurefine.reporting.plots import all_plots, to_files
+from aurefine.reporting.plots import Plot, all_plots, to_files
 from aurefine.reporting.postprocess_plots import FILE, PostprocessCurves, read_curves
+from aurefine.reporting.validation_plots import ValidationFound, local_resolution, read_validation
 from aurefine.run_report import RunReport, read_run
 
 KINDS = {  # file -> media type
@@ -50,11 +51,27 @@ class Documents:
         return read_curves(post.folder / FILE) if post else None
 
     @cached_property
+    def validation(self) -> ValidationFound | None:
+        """The newest validation of the run's half maps."""
+        path = self.facts.related.validation
+        return read_validation(path) if path else None
+
+    def _local_resolution(self) -> Plot | None:
+        """The histogram of the newest local resolutions, in the mask of the post-processing where that fits."""
+        path, post = self.facts.related.local_resolution, self.facts.related.postprocess
+        if path is None:
+            return None
+        mask = path.parent.parent.parent / post.mask if post and post.mask else None
+        return local_resolution(path, mrc.read_map(mask)[0] if mask and mask.is_file() else None)
+
+    @cached_property
     def figures(self) -> list[Drawn]:
         """Every curve of the run, and the sphere of viewing directions at the end."""
         drawn = [Drawn(plot.name, plot.title, to_files(plot)) for plot in all_plots(iterations(self.facts.root))]
         if self.postprocessed:
             drawn += [Drawn(f"postprocess_{plot.name}", f"Post-processing: {plot.title}", to_files(plot)) for plot in self.postprocessed.plots]
+        further = [*([histogram] if (histogram := self._local_resolution()) else []), *(self.validation.plots if self.validation else [])]
+        drawn += [Drawn(plot.name, plot.title, to_files(plot)) for plot in further]
         angles, symmetry = self.report.angles, self.report.symmetry
         views = {**{kind: draw_directions(angles, symmetry, kind) for kind in ("png", "pdf")}, "csv": directions_csv(angles)}
         return [*drawn, Drawn("directions", "Viewing directions of the particles and their symmetry mates, equal-area", views)]
@@ -74,7 +91,7 @@ class Documents:
 
     def _html(self) -> str:
         facts = self.facts
-        return page.html(facts, self.figures, draw_sections(self.report), sheet.title(facts), self.chimerax)
+        return page.html(facts, self.figures, draw_sections(self.report), sheet.title(facts), self.chimerax, self.validation)
 
 
 def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:

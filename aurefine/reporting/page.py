@@ -11,6 +11,7 @@ from aurefine.reporting import methods
 from aurefine.reporting.facts import Facts
 from aurefine.reporting.plots import FORMATS
 from aurefine.reporting.sheet import versions
+from aurefine.reporting.validation_plots import ValidationFound
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, "Segoe UI", sans-serif; color: #1d2126; background: #fff; max-width: 1100px; margin: 0 auto;
@@ -24,6 +25,9 @@ dt { color: #535b66; flex: 0 0 150px; } dd { margin: 0; overflow-wrap: anywhere;
 pre { background: #f4f6f8; border: 1px solid #c9ced6; border-radius: 6px; padding: 10px; white-space: pre-wrap; font-size: 13px;
   overflow-wrap: anywhere; }
 footer { margin-top: 30px; color: #535b66; font-size: 13px; } a { color: #0b5394; }
+table { border-collapse: collapse; font-size: 13px; margin-bottom: 14px; } th, td { text-align: left; padding: 3px 10px 3px 0;
+  border-bottom: 1px solid #e2e5ea; vertical-align: top; } .good { color: #11683f; } .warning { color: #7a4d00; font-weight: 600; }
+.poor { color: #a31616; font-weight: 700; }
 @media print { body { max-width: none; padding: 0; } figure { break-inside: avoid; } }
 """
 
@@ -37,7 +41,8 @@ class Drawn:
     files: Mapping[str, bytes]
 
 
-def html(facts: Facts, drawn: Sequence[Drawn], sections: bytes, title: str, chimerax: str) -> str:
+def html(facts: Facts, drawn: Sequence[Drawn], sections: bytes, title: str, chimerax: str,
+         validation: ValidationFound | None = None) -> str:  # fmt: skip
     """The page. `sections` is a PNG file, `chimerax` is `view.cxc`."""
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in methods.parameters(facts))
     figures = "".join(_figure(each) for each in drawn)
@@ -50,6 +55,7 @@ def html(facts: Facts, drawn: Sequence[Drawn], sections: bytes, title: str, chim
 <figure><img alt="Central sections of the map and its projections" src="{_data(sections, "image/png")}">
 <figcaption>Central sections of the map, and its projections</figcaption></figure>
 <h2>Parameters</h2><dl>{rows}</dl>
+{_validation(validation) if validation else ""}
 <h2>Curves</h2><div class="plots">{figures}</div>
 <h2>Methods</h2><p id="methods">{escape(methods.paragraph(facts))}</p><ul>{references}</ul>
 {command}
@@ -57,6 +63,16 @@ def html(facts: Facts, drawn: Sequence[Drawn], sections: bytes, title: str, chim
 <footer>{escape(versions(facts))}</footer>
 </body></html>
 """
+
+
+def _validation(found: ValidationFound) -> str:
+    """The table of measures, and the page of pictures where it is there."""
+    rows = "".join(f"<tr><th>{escape(row.label)}</th><td>{escape(row.value)}</td><td class='{row.verdict}'>{escape(row.word)}</td>"
+                   f"<td>{escape(row.text)}</td><td>{escape(row.source)}</td></tr>" for row in found.rows)  # fmt: skip
+    sheet = next((path for path in found.files if path.suffix == ".png"), None)
+    picture = f'<figure><img alt="The figures of the validation" src="{_data(sheet.read_bytes(), "image/png")}"></figure>' if sheet else ""
+    head = "".join(f"<th>{name}</th>" for name in ("Measure", "Value", "", "What it says", "Source"))
+    return f"<h2>Validation</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{picture}"
 
 
 def _figure(drawn: Drawn) -> str:

@@ -1,4 +1,4 @@
-"""What other jobs of the project made of a refinement's half maps: a post-processed map, local resolutions, the mask that they took."""
+"""What other jobs of the project made of a refinement's half maps: a post-processed map, local resolutions, a validation."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Related:
 
     postprocess: PostProcessed | None = None
     local_resolution: Path | None = None
+    validation: Path | None = None  # a validation.json
 
 
 def related(root: Path) -> Related:
@@ -47,7 +48,8 @@ def related(root: Path) -> Related:
     folders = [project / process.name for process in sorted(users, key=lambda each: each.number, reverse=True)]
     found = (post_processed(each, folder) for each in folders)
     local = (path for each in folders for path in sorted(each.glob("*_locres.mrc")))
-    return Related(next((each for each in found if each), None), next(local, None))
+    validations = (each / "validation.json" for each in folders if (each / "validation.json").is_file())
+    return Related(next((each for each in found if each), None), next(local, None), next(validations, None))
 
 
 def post_processed(folder: Path, refinement: Path) -> PostProcessed | None:

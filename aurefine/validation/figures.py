@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aurefine.atomic import write_bytes
 from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aurefine.figures import label_resolutions, mollweide, new_figure, tidy
 from aurefine.validation.result import Validation
@@ -33,7 +35,9 @@ def draw(found: Validation, *paths: Path) -> None:
     table = figure.add_subplot(grid[2, :])
     _draw_table(table, found)
     for path in paths:
-        figure.savefig(path, dpi=130)
+        out = io.BytesIO()
+        figure.savefig(out, format=path.suffix[1:], dpi=130)
+        write_bytes(path, out.getvalue())
 
 
 def draw_fsc(axes: Axes, found: Validation) -> None:

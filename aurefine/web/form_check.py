@@ -89,7 +89,7 @@ def _files(job_type: JobType, values: Mapping[str, str], pipeline: Pipeline, fol
             yield Problem(row.key, "error", str(error).replace(f"{folder.root}/", ""))
     yield from form_contents.particles(values, heads)
     yield from form_contents.maps(values, heads, maps)
-    yield from form_contents.half_maps(job_type.name, paths.get("fn_in"))
+    yield from form_contents.half_maps(job_type.name, paths)
     yield from form_contents.selection(values, heads)
 
 

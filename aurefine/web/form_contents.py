@@ -61,22 +61,24 @@ def maps(values: Mapping[str, str], heads: Mapping[str, StarHead], found: Mappin
                           f"{head.pixel_size:g} Å: it will be resized, if \"Resize reference if needed?\" is Yes.")  # fmt: skip
         else:
             yield Problem("fn_ref", "note", f"{_size(reference)}, as the particles.")
-    base, mask = reference or found.get("fn_in"), found.get("fn_mask")
+    base, mask = reference or found.get("fn_in") or found.get("fn_half"), found.get("fn_mask")
     if base and mask and (base.columns != mask.columns or abs(base.pixel_size / mask.pixel_size - 1) > 0.001):
         yield Problem("fn_mask", "warning", f"The mask has {_size(mask)}, the map {_size(base)}.")
 
 
-def half_maps(job: str, path: Path | None) -> Iterator[Problem]:
-    """Of a post-processing: a map that is none of two halves, or whose other half is missing."""
-    if job != "PostProcess" or path is None:
+def half_maps(job: str, paths: Mapping[str, Path]) -> Iterator[Problem]:
+    """Of a post-processing or validation: a map that is none of two halves, or whose other half is missing."""
+    key = {"PostProcess": "fn_in", "Validation": "fn_half"}.get(job, "")
+    path = paths.get(key)
+    if path is None:
         return
     try:
         other = Path(PostprocessOptions(half1=str(path)).second_half)
     except InputError:
-        yield Problem("fn_in", "error", "This is no half map: expected one with half1 or half2 in its name, such as run_half1_class001_unfil.mrc.")
+        yield Problem(key, "error", "This is no half map: expected one with half1 or half2 in its name, such as run_half1_class001_unfil.mrc.")
         return
     if not other.is_file():
-        yield Problem("fn_in", "error", f"The other half, {other.name}, is not beside it.")
+        yield Problem(key, "error", f"The other half, {other.name}, is not beside it.")
 
 
 def selection(values: Mapping[str, str], heads: Mapping[str, StarHead]) -> Iterator[Problem]:

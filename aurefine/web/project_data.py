@@ -15,6 +15,7 @@ from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
 from aurefine.reporting.postprocess_plots import FILE as POSTPROCESS
+from aurefine.reporting.validation_plots import FILE as VALIDATION
 from aurefine.web.folder import Folder, Missing, Outside
 from aurefine.web.starting import START_LOG
 
@@ -69,7 +70,8 @@ def job(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
         "outputs": _nodes(pipeline, pipeline.outputs(process.name), folder), "files": _files(folder, process.name.rstrip("/")),
         "note": tail(directory / job_directory.NOTE, 0)["text"], "startLog": _start_log(directory, process.status),
         "dependents": [each.rstrip("/") for each in pipeline.dependents(process.name)], "isRefinement": _is_refinement(directory),
-        "maps": _shown(folder, directory, (".mrc",)), "pictures": _pictures(folder, directory), "hasCurves": (directory / POSTPROCESS).is_file(),
+        "maps": _shown(folder, directory, (".mrc",)), "pictures": _pictures(folder, directory), "hasCurves": _has_curves(directory),
+        "hasValidation": (directory / VALIDATION).is_file(),
         "can": _actions(process, form),
     }  # fmt: skip
 
@@ -128,6 +130,10 @@ def _is_refinement(directory: Path) -> bool:
     return next(directory.glob("*_half1_model.star"), None) is not None
 
 
+def _has_curves(directory: Path) -> bool:
+    return (directory / POSTPROCESS).is_file() or next(directory.glob("*_locres.mrc"), None) is not None
+
+
 def _shown(folder: Folder, directory: Path, suffixes: tuple[str, ...]) -> list[dict[str, str]]:
     """Files of a kind that lie in the job's folder itself, the newest last."""
     found = [path for path in directory.glob("*") if path.suffix in suffixes and path.is_file() and not path.is_symlink()]
@@ -136,8 +142,9 @@ def _shown(folder: Folder, directory: Path, suffixes: tuple[str, ...]) -> list[d
 
 
 def _pictures(folder: Folder, directory: Path) -> list[dict[str, str]]:
-    """Pictures that a job has made; the plots of a post-processing are drawn from their numbers instead."""
+    """Pictures that a job has made; those that the page draws from their numbers are left out."""
     drawn = ("_fsc.png", "_guinier.png") if (directory / POSTPROCESS).is_file() else ()
+    drawn = (*drawn, "validation.png") if (directory / VALIDATION).is_file() else drawn
     return [each for each in _shown(folder, directory, (".png",)) if not each["name"].endswith(drawn)]
 
 

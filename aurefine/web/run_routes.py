@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aurefine.reporting import documents, plots, postprocess_plots, sheet
+from aurefine import mrc
+from aurefine.errors import InputError
+from aurefine.file_cache import stamp
+from aurefine.project import job_star
+from aurefine.reporting import documents, plots, postprocess_plots, sheet, validation_plots
 from aurefine.reporting import history as histories
 from aurefine.reporting import methods as methods_of
+from aurefine.reporting.related import related
 from aurefine.web import particle_table, pictures, refinement, reports
-from aurefine.web.folder import Missing
+from aurefine.web.folder import Missing, Outside
 from aurefine.web.site import Handler, Site
 
 Body = dict[str, Any]
@@ -53,19 +60,63 @@ def plot(site: Site, request: Request, body: Body) -> Response:
 
 
 def _plots(site: Site, directory: Path) -> list[plots.Plot]:
-    if (directory / postprocess_plots.FILE).is_file():
-        return _postprocessed(site, directory).plots
+    """Those of a validation or a post-processing with its local resolutions, else those of a refinement."""
+    if (directory / validation_plots.FILE).is_file():
+        return _validated(site, directory).plots
+    if (directory / postprocess_plots.FILE).is_file() or _local_resolutions(site, directory):
+        return _postprocessed(site, directory)[1]
     return plots.all_plots(histories.iterations(refinement.root_of(directory)))
 
 
-def _postprocessed(site: Site, directory: Path) -> postprocess_plots.PostprocessCurves:
-    return postprocess_plots.read_curves(site.folder.file(site.folder.name(directory / postprocess_plots.FILE)))
+def _postprocessed(site: Site, directory: Path) -> tuple[list[tuple[str, str]], list[plots.Plot]]:
+    """Facts and plots of a post-processing job."""
+    facts: list[tuple[str, str]] = []
+    shown = [_histogram(site, directory, path) for path in _local_resolutions(site, directory)[-1:]]
+    if (directory / postprocess_plots.FILE).is_file() or not shown:
+        found = postprocess_plots.read_curves(site.folder.file(site.folder.name(directory / postprocess_plots.FILE)))
+        facts, shown = found.facts, [*found.plots, *shown]
+    return facts, shown
+
+
+def _local_resolutions(site: Site, directory: Path) -> list[Path]:
+    return [site.folder.file(site.folder.name(path)) for path in sorted(directory.glob("*_locres.mrc"))]
+
+
+def _histogram(site: Site, directory: Path, path: Path) -> plots.Plot:
+    """Of local resolutions, in the mask that the job was given where it is there."""
+    mask = None
+    with suppress(InputError, Missing, Outside):  # without its form or mask: of all that was measured
+        name = job_star.read(directory / "job.star").values.get("fn_mask", "")
+        mask = mrc.read_map(site.folder.file(name))[0] if name else None
+    return validation_plots.local_resolution(path, mask)
 
 
 def curves(site: Site, request: Request, body: Body) -> Body:
     """Facts and curves of a post-processing job."""
-    found = _postprocessed(site, _directory(site, request)[0])
-    return {"facts": found.facts, "plots": [plot.data() for plot in found.plots]}
+    facts, shown = _postprocessed(site, _directory(site, request)[0])
+    return {"facts": facts, "plots": [plot.data() for plot in shown]}
+
+
+def _validated(site: Site, directory: Path) -> validation_plots.ValidationFound:
+    return validation_plots.read_validation(site.folder.file(site.folder.name(directory / validation_plots.FILE)))
+
+
+def validation(site: Site, request: Request, body: Body) -> Body:
+    """What a validation job found; of a refinement, what the newest validation of it did, and the half map for a new one."""
+    directory, _ = _directory(site, request)
+    half = ""
+    if not (directory / validation_plots.FILE).is_file():
+        root = refinement.root_of(directory)
+        path = histories.map_path(root, -1, "half1")
+        half = site.folder.name(path) if path.is_file() else ""
+        newest = related(root).validation
+        if newest is None:
+            return {"job": "", "halfMap": half}
+        directory = site.folder.path(site.folder.name(newest.parent))
+    found = _validated(site, directory)
+    files = [{"name": path.name, "path": site.folder.name(path), "stamp": f"{stamp(path)[0]:x}"} for path in found.files]
+    return {"job": site.folder.name(directory), "halfMap": half, "notes": found.notes, "files": files,
+            "rows": [{**asdict(row), "word": row.word} for row in found.rows], "plots": [plot.data() for plot in found.plots]}  # fmt: skip
 
 
 def _download(data: bytes, name: str, media_type: str, request: Request) -> Response:
@@ -159,6 +210,7 @@ GET: dict[str, Handler] = {
     "job/{type}/{job}/refinement": history,
     "job/{type}/{job}/plot/{name}.{kind}": plot,
     "job/{type}/{job}/curves": curves,
+    "job/{type}/{job}/validation": validation,
     "job/{type}/{job}/methods": methods,
     "job/{type}/{job}/report/{name}": report,
     "job/{type}/{job}/section": section,

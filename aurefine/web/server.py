@@ -24,6 +24,7 @@ def bind(port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((ADDRESS, number))
+            listener.listen()  # until then, another process may still take the same port
             return listener
         except (OSError, OverflowError):
             listener.close()

@@ -7,7 +7,7 @@ export async function formPage(view, type, query) {
   const { types } = await get("types");
   const chosen = types.find((each) => each.name === type);
   if (!chosen) {
-    const texts = { Refine3D: "3D auto-refine", Extract: "Particle extraction", MaskCreate: "Mask creation", PostProcess: "Post-processing", Select: "Subset selection", External: "Other jobs of aurefine" };
+    const texts = { Refine3D: "3D auto-refine", Extract: "Particle extraction", MaskCreate: "Mask creation", PostProcess: "Post-processing", Select: "Subset selection", Validation: "Validation", External: "Other jobs of aurefine" };
     show(view, h("h1", {}, "New job"), h("ul", { class: "cards" }, types.map((each) => h("li", {}, h("a", { href: `#/new/${each.name}` }, h("strong", {}, texts[each.name] || each.name), h("span", {}, each.name))))));
     return;
   }
@@ -19,6 +19,7 @@ export async function formPage(view, type, query) {
     for (const [key, value] of Object.entries(job.form?.values || {})) values[key] = value;
     if (source && known.has("fn_cont")) values.fn_cont = "";
   }
+  for (const [key, value] of query) if (known.has(key)) values[key] = value;
   new Form(view, chosen, values, going, source).draw();
 }
 

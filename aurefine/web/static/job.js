@@ -4,6 +4,7 @@ import { chart } from "./charts.js";
 import { button, bytes, get, h, jobLink, post, say, show, status, tabs, watch } from "./dom.js";
 import { liveView } from "./live.js";
 import { view3d } from "./map3d.js";
+import { validationView } from "./validation.js";
 
 export async function jobPage(view, name, alive) {
   const job = await get(`job/${name}`);
@@ -13,13 +14,15 @@ export async function jobPage(view, name, alive) {
     const now = await get(`job/${name}`);
     const text = JSON.stringify([now.status, now.alias, now.place, now.can, now.startLog]);
     const gained = (now.isRefinement && !state.job.isRefinement) || now.maps.length + now.pictures.length > state.job.maps.length + state.job.pictures.length;
-    const redrawn = gained && !now.isRefinement || now.isRefinement !== state.job.isRefinement;
+    const validated = now.hasValidation && !state.job.hasValidation;
+    const redrawn = validated || gained && !now.isRefinement || now.isRefinement !== state.job.isRefinement;
     state.job = now;
     if (redrawn) { window.dispatchEvent(new HashChangeEvent("hashchange")); return; }
     if (text !== state.seen) { state.seen = text; show(heading, head(now, redraw)); }
   };
   const pages = [{ name: "Overview", content: () => overview(job) }, { name: "Output", content: () => logs(name, alive) }, { name: "Options", content: () => optionTable(job) }, { name: "Files", content: () => files(job) }];
   if (!job.isRefinement && (job.maps.length || job.pictures.length || job.hasCurves)) pages.unshift({ name: "Result", content: () => result(job) });
+  if (job.hasValidation) pages.unshift({ name: "Validation", content: () => validation(name) });
   if (job.isRefinement) pages.unshift({ name: "Refinement", content: () => liveView(name, alive) });
   show(view, heading, tabs("job", pages, job.status === "Running" && !job.isRefinement ? 1 : 0).element);
   await watch(redraw, alive, 5);
@@ -71,6 +74,12 @@ function result(job) {
   if (job.hasCurves) drawCurves(curves, job.name);
   if (job.maps.length) view3d(place, job.maps.map((map) => [`/api/volume?${new URLSearchParams({ path: map.name, version: map.stamp })}`, map.name.split("/").pop()]));
   return h("div", {}, curves, place, job.pictures.map((picture) => h("figure", {}, h("img", { class: "result", src: `/api/file?${new URLSearchParams({ path: picture.name, version: picture.stamp })}`, alt: picture.name }), h("figcaption", {}, picture.name))));
+}
+
+function validation(name) {
+  const place = h("div", {});
+  validationView(place, name);
+  return place;
 }
 
 // What a post-processing has found, from its numbers.

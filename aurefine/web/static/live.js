@@ -5,6 +5,7 @@ import { get, h, number, show, tabs, watch } from "./dom.js";
 import { view3d } from "./map3d.js";
 import { particleTable } from "./particles.js";
 import { reportView } from "./report.js";
+import { validationView } from "./validation.js";
 
 const COLUMNS = [
   ["Iteration", (row) => (row.iteration < 0 ? "final" : row.iteration)], ["Resolution (Å)", (row) => number(row.resolution)],
@@ -17,16 +18,18 @@ const COLUMNS = [
 export function liveView(name, alive) {
   const base = `/api/job/${name}`;
   const summary = h("div", { class: "summary", "aria-live": "polite" }), table = h("div", { class: "wide" }), plots = h("div", { class: "charts" });
-  const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {}), report = h("div", {});
+  const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {}), report = h("div", {}), validation = h("div", {});
   const state = { version: "", data: null, started: new Set() };
   const draw3d = () => { if (state.data && !state.started.has("3d")) { state.started.add("3d"); state.map = view3d(maps, volumes(base, state.data)); } };
   const drawDirections = () => { if (state.data) show(directions, directionsFigure(base, state.data)); };
   const drawParticles = () => { if (!state.started.has("particles")) { state.started.add("particles"); particleTable(particles, name); } };
+  const drawValidation = () => { if (state.data && state.validated !== state.data.version) { state.validated = state.data.version; validationView(validation, name); } };
   const drawReport = () => { if (state.data && state.reported !== state.data.version) { state.reported = state.data.version; reportView(report, name, state.data); } };
   const pages = [
     { name: "Convergence", content: () => h("div", {}, plots, table) }, { name: "Sections", content: () => sections.element },
     { name: "Map in 3D", content: () => { draw3d(); return maps; } }, { name: "Directions", content: () => { drawDirections(); return directions; } },
     { name: "Particles", content: () => { drawParticles(); return particles; } },
+    { name: "Validation", content: () => { drawValidation(); return validation; } },
     { name: "Report", content: () => { drawReport(); return report; } },
   ];
   watch(async () => {
@@ -42,7 +45,7 @@ export function liveView(name, alive) {
     if (state.map) state.map.update(volumes(base, data));
     if (directions.isConnected && !directions.closest("[hidden]")) drawDirections();
   }, alive, 4);
-  const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); if (index === 5) drawReport(); });
+  const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); if (index === 5) drawValidation(); if (index === 6) drawReport(); });
   return h("div", {}, summary, inner.element);
 }
 
