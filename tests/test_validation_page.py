@@ -79,7 +79,7 @@ def test_a_validation_runs_from_the_page_and_is_shown_with_its_refinement(page: 
 
 
 def write_validation(folder: Path) -> None:
-    measure = {"key": "cfar", "label": "cFAR <b>", "value": 0.3, "unit": "", "verdict": "poor", "text": "anisotropic", "source": "x", "shown": "0.300"}
+    measure = {"key": "cfar", "label": "cFAR <b>", "value": 0.3, "unit": "", "verdict": "poor", "text": "uneven", "source": "x", "shown": "0.300"}
     frequency = [0.0, 0.05, 0.1]
     curves = {"fsc": {"frequency": frequency, "unmasked": [1, 0.7, None], "masked": [1, 0.8, 0.1]},
               "reslog": {"particles": [100, 200], "resolution": [10, None], "line": [10, 9], "fitted": [1, 1]}}  # fmt: skip
