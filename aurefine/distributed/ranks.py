@@ -40,18 +40,26 @@ _WORTH = 3.0  # going over to the other half-set must save so many times what it
 class Ranks:
     """One of `dist.get_world_size()` processes; `store` counts for all, `threads` are this one's, `device` is where its E-step runs.
 
-    `storage` keeps the images, of this process or of all on its machine.
+    `storage` keeps the images, of this process or of all on its machine, which are `sharing`.
     """
 
-    def __init__(self, store: dist.Store, threads: int, device: torch.device | None = None, storage: Storage | None = None) -> None:
+    def __init__(
+        self, store: dist.Store, threads: int, device: torch.device | None = None, storage: Storage | None = None, sharing: int = 1
+    ) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.leads, self.writes = self.rank == 0, self.rank == 1
         self.storage = storage or Private()
         self._store, self._lanes = store, Lanes(threads)
         self._device = device or torch.device("cpu")
         self._pair = guarded(dist.new_group, [0, 1])  # those who maximise a half-set
+        self.sharing = sharing
         self._step, self._told = 0, 0
         self._mine: list[np.ndarray] = []  # particles done in this step
+
+    @property
+    def count(self) -> int:
+        """Half-sets that are worked on side by side."""
+        return self._lanes.count
 
     @property
     def threads_each(self) -> int:

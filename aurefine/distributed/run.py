@@ -85,7 +85,7 @@ def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Mem
     watch.start()
     try:
         names = [store.get(f"device/{rank}").decode().split()[0] for rank in range(place.size)]
-        yield Member(Ranks(store, threads, device, of_this_machine(names, place.rank)), place)
+        yield Member(Ranks(store, threads, device, of_this_machine(names, place.rank), place.local_size), place)
     except Lost as lost:
         watch.wait_for_verdict()
         print(f"aurefine: rank {place.rank} has lost the others: {str(lost).splitlines()[0]}", file=sys.stderr)

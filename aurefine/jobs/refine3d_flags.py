@@ -97,6 +97,7 @@ COMPUTE: tuple[Row, ...] = (
     ("--verb", "verbosity", "", "0: silent"),
     ("--resume", "resume", "", "Go on from what an earlier run of this command line has finished; start where there is nothing"),
     ("--checkpoint", "checkpoint_minutes", "min", "Time between two checkpoints within an iteration; 0: only whole iterations are kept"),
+    ("--memory", "memory_gb", "GB", "Memory that each process may take: smaller batches where it would take more; 0: what is there"),
     ("--watchdog", "watchdog_minutes", "min", "End the run when it has made no progress for so long, and tell where it hangs; 0: never"),
     ("--pipeline_control", "pipeline_control", "", "Directory of the files that tell RELION's pipeliner how the job ended"),
 )

@@ -208,6 +208,20 @@ class CoarsePass:
         return Coarse(rows, pair_ptr, rotation, shift, prior.astype(np.float32), weight)
 
 
+def joined(parts: Iterator[Coarse], limit: int) -> Iterator[Coarse]:
+    """Consecutive batches as one, as long as they have no more than `limit` pairs together: noisy images have many."""
+    waiting: list[Coarse] = []
+    count = 0
+    for part in parts:
+        if waiting and count + len(part.rotation) > limit:
+            yield Coarse.joined(waiting)
+            waiting, count = [], 0
+        waiting.append(part)
+        count += len(part.rotation)
+    if waiting:
+        yield Coarse.joined(waiting)
+
+
 def batches(sizes: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of consecutive blocks whose sizes sum to at most `limit` (one block at the least)."""
     total = np.concatenate([[0], np.cumsum(sizes)])

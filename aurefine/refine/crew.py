@@ -40,6 +40,16 @@ class Crew(Protocol):
         ...
 
     @property
+    def count(self) -> int:
+        """Half-sets that this process works on side by side: 1 or 2."""
+        ...
+
+    @property
+    def sharing(self) -> int:
+        """Processes that share this machine's memory."""
+        ...
+
+    @property
     def threads_each(self) -> int:
         """Threads of whoever works on a half-set."""
         ...

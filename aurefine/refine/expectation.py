@@ -20,7 +20,7 @@ from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
 from aurefine.refine import fine, fine_torch, select, select_torch, shortage, thinning
-from aurefine.refine.coarse import Coarse, CoarsePass, batches, rows_of
+from aurefine.refine.coarse import Coarse, CoarsePass, batches, joined, rows_of
 from aurefine.refine.images import ImageCache, Prepared, prepare, squares
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
@@ -140,11 +140,11 @@ class _GroupPass:
         )  # fmt: skip
         images, power = self._weighted(prepared)
         at_coarse = lambda values: values[:, self.coarse_rows].contiguous()  # noqa: E731
-        coarse = Coarse.joined(list(self.coarse.run(prepared, at_coarse(images), at_coarse(power), poses)))
-        for start, stop in batches(np.diff(coarse.ptr) * self.owner.grid.children, owner.batches.fine(owner.room)):
-            self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates, attempt)
-            attempt.done, attempt.summing = stop, False
-            progress(stop - start)
+        for coarse in joined(self.coarse.run(prepared, at_coarse(images), at_coarse(power), poses), owner.batches.pairs(owner.room)):
+            for start, stop in batches(np.diff(coarse.ptr) * self.owner.grid.children, owner.batches.fine(owner.room)):
+                self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates, attempt)
+                attempt.done, attempt.summing = int(coarse.rows[stop - 1]) + 1, False
+                progress(stop - start)
 
     def _weighted(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
         """Operands of every score, at the fine pass's pixels: images X model / sigma^2, powers model^2 / sigma^2; without sigma for correlations."""

@@ -90,7 +90,7 @@ def initial_state(particles: ParticleSet, cache: ImageCache, inputs: Inputs, opt
         sigma2 = read_noise(options.initial_noise_spectrum, len(particles.optics), box // 2 + 1)
     else:
         sigma2 = noise_spectra(particles, cache, members, box, pixel_size, options, warn)
-    grid = _first_sampling(options, pixel_size)
+    grid = first_sampling(options, pixel_size)
     directions = len(sampling.directions(grid.healpix_order, grid.grid_symmetry, grid.limit_tilt))
     models = tuple(
         _first_model(volume, pixel_size, sigma2, (subset == half).sum(), directions, particles, options)
@@ -105,7 +105,8 @@ def initial_state(particles: ParticleSet, cache: ImageCache, inputs: Inputs, opt
     return State(models, poses, grid, progress, subset)
 
 
-def _first_sampling(options: RefineOptions, pixel_size: float) -> SamplingState:
+def first_sampling(options: RefineOptions, pixel_size: float) -> SamplingState:
+    """The grid of a new run's first iteration; `pixel_size` is the model's."""
     reach, step = options.offset_range_pixels * pixel_size, options.offset_step_pixels * pixel_size
     state = SamplingState(
         options.healpix_order, point_group(options.symmetry).name, reach, step, perturbation_factor=options.perturbation_factor,

@@ -46,6 +46,7 @@ class Lanes:
     """The crew of one process: runs work on both half-sets side by side, in half of the `threads` each; one after the other where that cannot be."""
 
     leads = writes = True
+    sharing = 1
 
     @property
     def storage(self) -> Storage:

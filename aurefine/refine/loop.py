@@ -28,6 +28,7 @@ from aurefine.refine import (
     inputs,
     lanes,
     memory,
+    memory_plan,
     messages,
     outliers,
     rejection,
@@ -235,6 +236,8 @@ def _start(
     devices.of_halves(options)  # a GPU that is not there is told before images are read
     if missing := devices.missing(options):
         console.warn(missing)
+    sampling = begin.sampling if isinstance(begin, State) else initial.first_sampling(options, begin.pixel_size)
+    batches = memory_plan.settle(particles, sampling, grid.box, options, crew, console)
     monitor.phase("reading images", particles=particles.count)
     seen = Examination(particles, options.particle_diameter)
     cache = ImageCache(particles, seen, monitor.advance, crew.storage)
@@ -249,7 +252,7 @@ def _start(
     memory.give_back()
     subset, seed = state.random_subset, options.random_seed
     order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
-    return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected, Batches(warn=console.warn))
+    return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected, batches)
 
 
 def _first_state(

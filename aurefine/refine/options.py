@@ -91,6 +91,7 @@ class RefineOptions:
     # durability
     resume: bool = False  # go on from what an earlier run of the same command line has finished
     checkpoint_minutes: float = 30.0  # between two checkpoints within an iteration; 0: none
+    memory_gb: float = 0.0  # what the process may take; 0: what is there
     watchdog_minutes: float = 120.0  # without any progress, after which the run is ended; 0: never
     # projector
     padding: float = 2.0
@@ -138,6 +139,7 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("sigma2_fudge", "--sigma2_fudge", 1e-9, 1e9, "factor"),
     ("minimum_map_shells", "--minres_map", 0, 100000, "shell number"),
     ("checkpoint_minutes", "--checkpoint", 0.0, 1e6, "number of minutes"),
+    ("memory_gb", "--memory", 0.0, 1e6, "number of GB"),
     ("watchdog_minutes", "--watchdog", 0.0, 1e6, "number of minutes"),
     ("gridding_iterations", "--gridding_iter", 1, 1000, "number of iterations"),
 )

@@ -14,6 +14,7 @@ from aurefine.refine import memory, resume
 
 CHUNK_PIXELS = 1_500_000  # Fourier pixels of prepared images held at a time (24 bytes each)
 DENSE_SCORES = 8_000_000  # scores of the coarse pass held at a time (4 bytes each)
+PAIRS = 4_000_000  # significant pairs of the coarse pass held at a time (48 bytes each while they are joined)
 FINE_SCORES = 8_000_000  # scores of the fine pass held at a time (8 bytes each)
 IMAGE_PIXELS = 4_000_000  # of whole images that are transformed at a time (some 60 bytes each)
 _FEWEST = 64  # images a chunk, while there is room
@@ -39,6 +40,10 @@ class Batches:
     def dense(self, room: int = 1) -> int:
         """Scores of the coarse pass."""
         return self._size(DENSE_SCORES, room)
+
+    def pairs(self, room: int = 1) -> int:
+        """Significant pairs of the coarse pass."""
+        return self._size(PAIRS, room)
 
     def fine(self, room: int = 1) -> int:
         """Scores of the fine pass."""

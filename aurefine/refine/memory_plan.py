@@ -1,0 +1,210 @@
+"""How much memory a refinement will take, told before it starts, and batches that fit into what there is (or into --memory).
+
+The peak is that of three moments: the first iterations, whose whole grids and flat likelihoods make long lists; the E-step of the last one, at full
+size; and its M-step. What is counted is what is resident on the CPU; the factors are measured (docs/faults.md).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from aurefine.errors import InputError
+from aurefine.particles import ParticleSet
+from aurefine.refine import devices, run_status, shortage
+from aurefine.refine.console import Console
+from aurefine.refine.crew import Crew
+from aurefine.refine.options import RefineOptions
+from aurefine.refine.plan import Grid
+from aurefine.refine.shortage import Batches
+from aurefine.refine.state import SamplingState
+
+_LOADED = 170 << 20  # code and compiled kernels that are loaded on the way, and what the heap keeps between batches
+_PREPARED = 44  # bytes a Fourier pixel: transforms and operands of the images of a chunk
+_TRANSFORMED = 44  # bytes a pixel of the whole images that are transformed at a time
+_SCORED = 14  # bytes a score of the coarse pass
+_PAIR, _JOINED = 48, 24  # bytes a significant pair of the coarse pass, while lists are joined and afterwards
+_FINE = 14  # bytes a score of the fine pass, and what is made of it
+_KEPT = 32 << 20  # bytes: smaller blocks stay with the heap when they are freed (memory.py)
+_SIGNIFICANT = 0.06  # share of the whole grid that is significant while the likelihood is flat (C1, first iterations)
+_PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
+_SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
+_COLLECTED, _RECONSTRUCTED = 12, 48  # the same, of a half-set's collected sums and its reconstruction
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Half-sets that are worked on side by side, copies of an accumulator (one a thread), numbers of the GPUs in use, processes that share the
+    images."""
+
+    lanes: int = 1
+    copies: int = 1
+    gpus: tuple[int, ...] = ()
+    sharing: int = 1
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes of one process by what they are for; `lanes` half-sets are worked on side by side.
+
+    Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, last: batches of one
+    half-set in the first iterations and in the last one; sums, maximisation: of both half-sets in the last iteration; kept: of sums that stay
+    with the heap when they are freed, because they are small; gpus: (name, bytes of
+    references and sums, bytes that are free) of each GPU, where the E-step runs then; halved: how often batches are halved.
+    """
+
+    program: int
+    images: int
+    state: int
+    first: int
+    last: int
+    sums: int
+    maximisation: int
+    kept: int
+    lanes: int
+    gpus: tuple[tuple[str, int, int], ...]
+    halved: int
+
+    @property
+    def held(self) -> int:
+        """What is there throughout."""
+        return self.program + self.images + self.state
+
+    @property
+    def peak(self) -> int:
+        """The largest of all moments."""
+        return self.held + max(self.kept + self.lanes * self.first, self.sums + self.lanes * self.last, self.kept + self.maximisation)
+
+    def lines(self, there: int) -> list[str]:
+        """For the user: each part and the peak; `there` bytes are there for this process."""
+        parts = [
+            ("program and tables", self.program), ("images", self.images), ("maps and poses", self.state),
+            (f"batches of the first iterations, {self.lanes} x", self.first), (f"batches of the last iteration, {self.lanes} x", self.last),
+            ("references and sums of the last E-step", self.sums), ("last M-step", self.maximisation),
+        ]  # fmt: skip
+        lines = [" Memory planned for this process:", *(f"  {name:<46}{_megabytes(size):>9}" for name, size in parts if size)]
+        lines.append(f"  {'peak, of ' + _megabytes(there) + ' that are there' if there else 'peak':<46}{_megabytes(self.peak):>9}")
+        for name, held, free in self.gpus:
+            lines.append(f"  {name}: references and sums {_megabytes(held)}, batches in what is left of {_megabytes(free)}")
+        if self.halved:
+            lines.append(f"  Batches are {2**self.halved} times smaller than usual, to fit")
+        return lines
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / MB:.0f} MB"
+
+
+def measure(
+    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, workers: Workers, batches: Batches
+) -> MemoryPlan:
+    """The plan with these batches.
+
+    Args: sampling: the first iteration's; box: of the model.
+    """
+    lanes, gpus = workers.lanes, workers.gpus
+    half = math.ceil(particles.count / 2)
+    largest = max(optics.box for optics in particles.optics)
+    images = sum(2 * int((particles.optics_index == number).sum()) * optics.box**2 for number, optics in enumerate(particles.optics))
+    images //= workers.sharing
+    h = int(options.padding * (box // 2) + 0.5) + 1
+    voxels = (2 * h + 1) ** 2 * (h + 1)
+    maps = 4 * box**3
+    state = 2 * 3 * maps + particles.count * 2 * 8 * 12
+    extent = box * particles.optics[0].pixel_size
+    shells = (extent / options.initial_lowpass if options.initial_lowpass > 0 else box / 2) + options.increment_size
+    small = min(largest, 2 * int(shells))
+    grid = Grid(sampling)
+    children = grid.children
+    points = grid.coarse_count * len(grid.coarse_shifts) if not sampling.local else 10_000
+    first = _batch(half, small, largest, batches, points, points * _SIGNIFICANT, children)
+    last = _batch(half, largest, largest, batches, 0, _PAIRS_AT_END, children)
+    sums = 2 * (_SUMS * workers.copies + _REFERENCE) * voxels
+    on_gpu = tuple((_name(number), (_SUMS + _REFERENCE) * voxels * (2 if len(gpus) == 1 else 1), _free(number)) for number in gpus)
+    if gpus:  # where the batches are; lists of pairs come to the host, and the sums at the end
+        first, last, sums = int(min(half, 20_000) * points * _SIGNIFICANT) * _PAIR, 0, 2 * _SUMS * voxels
+    maximisation = 2 * _COLLECTED * voxels + lanes * _RECONSTRUCTED * voxels
+    program = run_status.memory_in_use()[0] + _LOADED
+    kept = sums if _SUMS * voxels < _KEPT else 0
+    return MemoryPlan(program, images, state, first, last, sums, maximisation, kept, lanes, on_gpu, batches.halved)
+
+
+def _batch(half: int, size: int, box: int, batches: Batches, scores: int, pairs: float, children: int) -> int:
+    """Bytes of one half-set's batches: images of `size` compared, coarse `scores` and `pairs` for each, and `children` of a pair."""
+    pixels = int(math.pi / 8 * size**2)
+    images = min(half, batches.chunk(pixels))
+    together = min(images, batches.images(box))
+    listed = min(images * pairs, batches.pairs())
+    coarse = min(images * scores, batches.dense()) * _SCORED + listed * _PAIR
+    fine = listed * _JOINED + min(listed * children, batches.fine()) * _FINE
+    return int(images * pixels * _PREPARED + max(together * box**2 * _TRANSFORMED, coarse, fine))
+
+
+def settle(particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, crew: Crew, console: Console) -> Batches:
+    """Print the plan of this process; returns batches that fit. Arguments and errors as for `measure` and `fitted`."""
+    gpus = tuple(dict.fromkeys(device.index or 0 for device in devices.of_halves(options) if device.type == "cuda"))
+    lanes = 1 if len(gpus) == 1 else crew.count
+    batches = Batches(warn=console.warn)
+    workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing)
+    plan, there = fitted(particles, sampling, box, options, workers, batches, available() // crew.sharing)
+    console.lines(plan.lines(there))
+    if there and plan.peak > there:
+        console.warn(f"memory may be too short: {_megabytes(plan.peak)} are planned, {_megabytes(there)} are there")
+    return batches
+
+
+def fitted(
+    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, workers: Workers, batches: Batches, there: int
+) -> tuple[MemoryPlan, int]:
+    """(the plan, bytes that are there), `batches` halved until the peak fits into --memory, or without it into the bytes `there` (0: unknown).
+
+    Raises InputError when --memory is less than the least that is needed.
+    """
+    there = int(options.memory_gb * (1 << 30)) or there
+    while True:
+        plan = measure(particles, sampling, box, options, workers, batches)
+        if not there or plan.peak <= there or batches.halved >= shortage.MOST_HALVED:
+            break
+        batches.halved += 1
+    if options.memory_gb > 0 and plan.peak > there:
+        raise InputError(
+            f"--memory {options.memory_gb:g}: at least {plan.peak / (1 << 30):.2f} GB are needed for {particles.count} particles in a box of "
+            f"{box} px (images {_megabytes(plan.images)}, sums {_megabytes(max(plan.sums, plan.maximisation))}). "
+            "Give more, use --pad 1, or a smaller box."
+        )
+    return plan, there
+
+
+def available() -> int:
+    """Bytes that this process may come to use: what the machine and its control group have free, and what the process has; 0 if unknown."""
+    try:
+        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(rows["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return 0
+    own = run_status.memory_in_use()[0]
+    return min([free + own, *(limit - used + own for limit, used in _control_group())])
+
+
+def _control_group() -> list[tuple[int, int]]:
+    """(limit, use) of the control groups that bound this process (version 2, else 1); none where there is no limit."""
+    found = []
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            values = [(Path("/sys/fs/cgroup") / name).read_text().strip() for name in (limit, used)]
+            found.append((int(values[0]), int(values[1])))
+        except (OSError, ValueError):  # no such version, or "max"
+            continue
+    return found
+
+
+def _name(number: int) -> str:
+    return f"GPU {number} ({torch.cuda.get_device_name(number)})"
+
+
+def _free(number: int) -> int:
+    return int(torch.cuda.mem_get_info(number)[0])
