@@ -107,7 +107,8 @@ def _run(name: str, job: ModuleType, arguments: list[str]) -> int:
     known = any(option.flag == _CONTROL for option in job.OPTIONS)
     directory, others = _pipeline_control(arguments)
     shared = getattr(job, "SHARED", False)  # whether several processes are one job: then the first of them speaks for all
-    with place.only_the_first_speaks(shared), job_control(directory if not shared or place.keeps_exit_files() else ""):
+    elsewhere = getattr(job, "submits", lambda words: False)(arguments) or (shared and not place.keeps_exit_files())
+    with place.only_the_first_speaks(shared), job_control("" if elsewhere else directory):
         # also a job whose flags are wrong has failed
         values, notes = parse(program, job.SUMMARY, job.OPTIONS, arguments if known else others)
         for note in notes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aurefine.errors import InputError
+from aurefine.jobs import submit
 from aurefine.jobs.options import parse
 from aurefine.jobs.outputs import cleaned
 from aurefine.jobs.refine3d_flags import FLAGS
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
     from aurefine.job_control import JobControl
     from aurefine.refine.state import State
 
-__all__ = ["FORM", "NAME", "OPTIONS", "SUMMARY", "arguments_from_form", "build", "run", "stored_values"]
+__all__ = ["FORM", "NAME", "OPTIONS", "SUMMARY", "arguments_from_form", "build", "run", "stored_values", "submits"]
 
 NAME = "refine"
 SUMMARY = "Refine a 3D map to convergence from single particles, with RELION's own options and files."
-OPTIONS = FLAGS
+OPTIONS = (*FLAGS, *submit.FLAGS)
 SHARED = True  # several processes may be one job
+submits = submit.submits
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> RefineOptions:
     """RefineOptions of a new run from parsed values (names of its fields), checked; raises InputError."""
-    return validate(replace(RefineOptions(), **cleaned(values), command_line=" ".join(arguments)))
+    given = {name: value for name, value in cleaned(values).items() if name not in submit.NAMES}
+    return validate(replace(RefineOptions(), **given, command_line=" ".join(arguments)))
 
 
 def stored_values(arguments: list[str]) -> Mapping[str, Any]:
@@ -42,6 +45,8 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     With --pipeline_control the job's directory says how it ended, whatever happens. As one of several processes (torchrun, srun, mpirun) it
     joins them; with --processes or several GPUs it starts them.
     """
+    if values.get("submit") is not None:
+        return _submit(values, arguments)
     from aurefine.distributed import place
     from aurefine.job_control import ABORT_NOW, JobAborted, job_control, stopped_by_signals
 
@@ -54,6 +59,17 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
         except KeyboardInterrupt as stop:
             raise type(stop)(f"interrupted. {_kept(values)}") from stop
     return 0
+
+
+def _submit(values: Mapping[str, Any], arguments: Sequence[str]) -> int:
+    """Hand the command line to a batch system; mistakes in it are told now, not when its turn comes."""
+    given = cleaned(values)
+    if given.get("continue_from"):
+        given["output"] = _root(given)
+    else:
+        build(values, arguments)
+    numbers = _of_the_machine(values).gpu_numbers
+    return submit.submit(NAME, given, arguments, max(1, values.get("processes", 0) or len(numbers or ())))
 
 
 def _by_all(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl, directory: str) -> None:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from aurefine.errors import InputError
 from aurefine.jobs.form import YES, JobType
-from aurefine.project import job_star, labels, runner
-from aurefine.project.job_directory import ERR, OUT
+from aurefine.project import job_star, labels, runner, submission
 from aurefine.project.job_star import JobStar
 from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
 from aurefine.project.runner import Planned
 
 START_LOG = "aurefine_start.txt"
-SCRIPT = "run_submit.script"
 
 
 class Starter:
@@ -73,34 +68,16 @@ class Starter:
     def _submit(self, process: Process, job: JobStar) -> str:
         """Fill in the submission script as RELION does and hand it to the queue; InputError where that fails."""
         values, folder = job.values, self.project.root / process.name
-        template = Path(os.path.expandvars(values.get("qsubscript", "")))
         try:
-            text = (self.project.root / template).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{process.name} is scheduled, but its submission script {template} cannot be read ({error}); clone the job and "
-                             "give one that can") from error  # fmt: skip
-        (folder / SCRIPT).write_text(_filled(text, values, process.name))
-        words = [*shlex.split(values.get("qsub", "qsub")), process.name + SCRIPT]
-        try:
-            done = subprocess.run(words, cwd=self.project.root, capture_output=True, text=True, timeout=60, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"{process.name} is scheduled, but {shlex.join(words)} failed: {error}") from error
-        if done.returncode:
-            raise InputError(f"{process.name} is scheduled, but {shlex.join(words)} failed: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout.strip()
+            template = submission.read_template(self.project.root / os.path.expandvars(values.get("qsubscript", "")))
+            (folder / submission.SCRIPT).write_text(submission.filled(template, _fillings(values, process.name)))
+            return submission.hand_over(values.get("qsub", "qsub"), process.name + submission.SCRIPT, self.project.root)
+        except InputError as error:
+            raise InputError(f"{process.name} is scheduled, but {error}") from error
 
 
-def _filled(text: str, values: Mapping[str, str], directory: str) -> str:
+def _fillings(values: Mapping[str, str], directory: str) -> dict[str, str]:
     """RELION's placeholders; the command is `aurefine run <job>`, which sets the job's state when it starts and ends."""
     threads = values.get("nr_threads", "1") or "1"
-    fillings = {
-        "XXXmpinodesXXX": "1", "XXXthreadsXXX": threads, "XXXcoresXXX": threads, "XXXnodesXXX": "1",
-        "XXXdedicatedXXX": values.get("min_dedicated", "1"), "XXXnameXXX": directory,
-        "XXXoutfileXXX": directory + OUT, "XXXerrfileXXX": directory + ERR, "XXXqueueXXX": values.get("queuename", ""),
-        "XXXcommandXXX": shlex.join([sys.executable, "-m", "aurefine", "run", directory]),
-    }  # fmt: skip
-    for name, value in fillings.items():
-        if name != "XXXcommandXXX" and not re.fullmatch(r"[\w.@:/+,=-]*", value):  # the batch system's shell reads the script
-            raise InputError(f"{directory} is scheduled, but {value!r} may not go into a submission script; use letters, digits and ._-/:,+=@")
-        text = text.replace(name, value)
-    return text
+    request = submission.Request(directory, (sys.executable, "-m", "aurefine", "run", directory), values.get("queuename", ""))
+    return {**request.fillings(), "XXXthreadsXXX": threads, "XXXcoresXXX": threads, "XXXdedicatedXXX": values.get("min_dedicated", "1")}
