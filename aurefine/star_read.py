@@ -14,6 +14,7 @@ from aurefine.star_labels import LABEL_TYPES
 
 _HEAD = re.compile(rb"\s*data_(\S*)[ \t]*(?:#.*)?")
 _TOKEN = re.compile(r'"([^"\n]*)"(?=\s|$)|\'([^\'\n]*)\'(?=\s|$)|(\S+)', re.MULTILINE)
+_HEAD_BYTES = 4096  # in which a binary file shows that it is one
 _CHUNK = 1 << 18  # bytes tokenised at a time: stays in cache, and bounds the memory that millions of rows take
 _LONG = 1 << 26  # from this many bytes on (a quarter of a million particles), compiled code (star_parse.py) pays for being loaded
 _LONG_CHUNK = 1 << 22
@@ -28,8 +29,8 @@ def read_blocks(path: str | Path) -> Iterator[tuple[str, dict[str, np.ndarray], 
 def blocks_of(data: bytes, path: str | Path) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
     """The same of a file's bytes, with line ends as Unix has them; `path` is for messages."""
     heads = list(_heads(data))
-    if not heads or b"\0" in data[:4096]:
-        raise InputError(f"{path}: not a STAR file (no line starts with 'data_'); give the .star file that RELION wrote")
+    if not heads or b"\0" in data[:_HEAD_BYTES]:
+        raise _not_star(path)
     seen: set[str] = set()
     for (start, stop, name), end in zip(heads, [*(head[0] for head in heads[1:]), len(data)], strict=True):
         if name in seen:
@@ -53,12 +54,30 @@ def _heads(data: bytes) -> Iterator[tuple[int, int, str]]:
 
 def _load(path: str | Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as handle:
+            head = handle.read(_HEAD_BYTES)
+            if b"\0" in head:  # a stack of many gigabytes is not read to find that it is none
+                raise _not_star(path)
+            if os.fstat(handle.fileno()).st_size > _memory():
+                raise InputError(f"{path}: the file is larger than this machine's memory; is it a STAR file?")
+            data = head + handle.read()
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the name, and that you are in the RELION project's folder") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def _not_star(path: str | Path) -> InputError:
+    return InputError(f"{path}: not a STAR file (no line starts with 'data_'); give the .star file that RELION wrote")
+
+
+def _memory() -> float:
+    """Bytes of the machine's memory; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 def _decoded(data: bytes) -> str:

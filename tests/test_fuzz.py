@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 
 from aurefine import cryosparc, mrc, star, star_read
 from aurefine.errors import InputError
-from aurefine.extraction import micrographs
+from aurefine.extraction import coordinates, micrographs
+from aurefine.project import job_star
 from aurefine.project.project import Project
 
 EXECUTIONS = 600
@@ -169,6 +170,28 @@ def test_blank_lines_take_no_memory(tmp_path, monkeypatch, compiled_from):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert table.count == 2 and peak < 300e6
+
+
+def test_a_gigantic_file_that_is_no_star_file_is_not_read(tmp_path):
+    """Files with holes, which take no room on the disk: a stack given for its STAR file, and a text that no memory would hold."""
+    for name, start, message in (("a.mrcs", mrc_header(), "not a STAR file"), ("a.star", b"data_\nloop_\n_rlnImageName\n" * 200, "larger than")):
+        with open(tmp_path / name, "wb") as file:
+            file.write(start)
+            file.truncate(1 << 40)
+        tracemalloc.start()
+        with pytest.raises(InputError, match=message):
+            star.read(tmp_path / name)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1e6
+
+
+def test_a_gigantic_list_of_coordinates_and_a_gigantic_job_are_not_read(tmp_path):
+    for name, read in (("a.txt", coordinates.read), ("a.box", coordinates.read), ("job.star", job_star.read)):
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(1 << 40)
+        with pytest.raises(InputError, match="too large" if name != "job.star" else "not a STAR file"):
+            read(str(tmp_path / name))
 
 
 def test_gigantic_cs_headers_ask_for_no_memory(tmp_path):

@@ -14,6 +14,7 @@ from aurefine.extraction.micrographs import Micrograph, MicrographSet
 from aurefine.extraction.options import ExtractOptions
 from aurefine.particles import without_job_prefix
 
+_LARGEST = 1 << 28  # bytes of a list of coordinates: millions of them
 X, Y, FOM = "rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit"
 
 
@@ -103,6 +104,8 @@ def _read_star(path: str) -> star.Table:
 def _read_list(path: str, eman: bool) -> star.Table:
     """Whole pixels in the first two columns; EMAN's boxes are stated by a corner and their sizes."""
     try:
+        if os.path.getsize(path) > _LARGEST:
+            raise InputError(f"{path}: too large for a list of coordinates; is it an image?")
         lines = Path(path).read_text(errors="replace").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

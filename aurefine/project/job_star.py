@@ -14,6 +14,8 @@ from aurefine.jobs.form import QUEUE, JobType
 from aurefine.project import job_types
 from aurefine.star import Table
 
+_BEGINNING = 1 << 16  # characters in which the first line lies
+
 
 @dataclass(frozen=True)
 class JobStar:
@@ -83,8 +85,8 @@ def _type(job: Table, path: str | Path) -> JobType:
 
 def _first_line(path: str | Path) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-            return next((line.strip() for line in lines if line.strip()), "")
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return next((line.strip() for line in file.read(_BEGINNING).splitlines() if line.strip()), "")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a job.star, a job's directory or a type such as Refine3D") from error
 
