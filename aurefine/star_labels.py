@@ -85,3 +85,4 @@ Voltage
 LABEL_TYPES: dict[str, type] = {
     "rln" + name: kind for kind, names in ((int, _INT), (bool, _BOOL), (str, _TEXT), (float, _FLOAT)) for name in names.split()
 }
+LABEL_TYPES["aurefineSignalFit"] = float  # aurefine's own

@@ -70,7 +70,7 @@ def test_half_maps_are_checked_alone(tmp_path, capsys):
         handle.seek(-4, 2)
         handle.write(np.float32(9).tobytes())
     assert main(["check", "--half1", str(tmp_path / "run_half1_class001_unfil.mrc"), "--half2", str(tmp_path / "same.mrc")]) == 0
-    assert "the FSC reaches Nyquist" in capsys.readouterr().out
+    assert "next to Nyquist" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_independent_half_maps_pass():
 def test_half_maps_with_common_noise_and_fine_enough_pixels_are_told():
     one, two = halves(3.0)
     common = 3 * one.std() * np.random.default_rng(9).normal(size=one.shape).astype(np.float32)
-    assert "reaches Nyquist" in half_map_fsc.check_curve(fsc.of_maps(one + common, two + common), 48, 5.0)[0]
+    assert "next to Nyquist" in half_map_fsc.check_curve(fsc.of_maps(one + common, two + common), 48, 5.0)[0]
     weak = common / 9.5
     assert "stays at 0.1" in half_map_fsc.check_curve(fsc.of_maps(one + weak, two + weak), 48, 5.0)[0]
     falling = np.concatenate([np.linspace(1, 0, 12), np.full(13, 0.0)])

@@ -83,13 +83,15 @@ def test_the_resolution_is_not_better_than_the_truth_allows(run: Run) -> None:
 
 def test_every_file_of_every_iteration_is_there(run: Run) -> None:
     expected = {"run_data.star", "run_optimiser.star", "run_sampling.star", "run_model.star", "run_class001.mrc", "run_class001_angdist.bild"}
-    expected |= {"run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc", job_control.SUCCESS}
+    expected |= {"run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc", job_control.SUCCESS, "status.json", "run_warnings.txt"}
     per_half = ("model.star", "class001.mrc", "class001_angdist.bild")
     for iteration in range(run.last_iteration + 1):
         base = f"run_it{iteration:03d}"
         expected |= {f"{base}_{name}.star" for name in ("data", "optimiser", "sampling")}
         expected |= {f"{base}_half{half}_{name}" for half in (1, 2) for name in per_half}
     assert {path.name for path in (run.folder / "job").iterdir()} == expected
+    (warning,) = (run.folder / "job/run_warnings.txt").read_text().splitlines()
+    assert "the pixels limit the resolution" in warning
 
 
 def test_the_final_files_belong_together(run: Run) -> None:
