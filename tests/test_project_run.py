@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -361,3 +362,19 @@ def test_the_list_says_how_jobs_stand(new_project: Project, capsys: pytest.Captu
     assert main(["jobs", "--unfinished"]) == 0
     assert "job001" not in capsys.readouterr().out
     assert isinstance(new_project.read(), Pipeline)
+
+
+def test_a_request_to_stop_that_comes_while_the_job_is_being_started_stops_it(new_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(Path(), monkeypatch, "trap 'echo asked; exit 130' INT; echo started; while true; do sleep 0.1; done")
+    start = subprocess.Popen
+
+    def start_and_terminate(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        job = start(*words, **options)
+        while "started" not in Path("Select/job001/run.out").read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)  # before anybody knows the job
+        return job
+
+    monkeypatch.setattr(watch.subprocess, "Popen", start_and_terminate)
+    assert run(*SELECT) == 130
+    assert "asked" in Path("Select/job001/run.out").read_text()

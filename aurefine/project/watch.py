@@ -47,13 +47,15 @@ def run(command: Sequence[str], root: Path, folder: Path) -> Result:
     """
     shown = [_Tail(folder / OUT, sys.stdout), _Tail(folder / ERR, sys.stderr)]
     stopped = False
-    with open(folder / OUT, "ab") as out, open(folder / ERR, "ab") as err, _terminations_raise():
+    with open(folder / OUT, "ab") as out, open(folder / ERR, "ab") as err, _terminations_raise() as late:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        job = subprocess.Popen(
-            [sys.executable, "-m", "aurefine", *command], cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
-            start_new_session=True,  # a Ctrl-C comes once, from here; and what it starts can be ended with it
-        )  # fmt: skip
+        with late:
+            job = subprocess.Popen(
+                [sys.executable, "-m", "aurefine", *command], cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
+                start_new_session=True,  # a Ctrl-C comes once, from here; and what it starts can be ended with it
+            )  # fmt: skip
         try:
+            late.arrive()
             ProcessRecord.of(job.pid).save(folder)
             _show_until_end(job, shown, folder / ABORT_NOW)
         except (KeyboardInterrupt, _Stopped):
@@ -103,22 +105,50 @@ def _stop(job: subprocess.Popen[bytes], shown: Sequence[_Tail]) -> None:
         tail.show()
 
 
+class _Late:
+    """Keeps a request to stop that comes while a job is being started, until the job is known here: it would run on, known to nobody."""
+
+    def __init__(self) -> None:
+        self.waiting = False
+        self._asked: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self.waiting = True
+
+    def __exit__(self, *error: object) -> None:
+        self.waiting = False
+
+    def ask(self, request: BaseException) -> None:
+        """Raise `request`, now or later."""
+        if not self.waiting:
+            raise request
+        self._asked = request
+
+    def arrive(self) -> None:
+        """Raise what was asked for meanwhile."""
+        if self._asked is not None:
+            raise self._asked
+
+
 @contextmanager
-def _terminations_raise() -> Iterator[None]:
+def _terminations_raise() -> Iterator[_Late]:
     """SIGTERM, which batch systems send, ends the wait as Ctrl-C does."""
+    late, before = _Late(), {}
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stopped
+        late.ask(_Stopped() if number == signal.SIGTERM else KeyboardInterrupt())
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, stop)
     except ValueError:  # not in the main thread: the caller looks after signals
-        yield
+        yield late
         return
     try:
-        yield
+        yield late
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Tail:

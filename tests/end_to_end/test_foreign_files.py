@@ -53,7 +53,7 @@ def entered(folder: Path, known: Known, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(folder)
 
 
-def save(path: str, fields: dict[str, np.ndarray]) -> None:
+def save(path: Path, fields: dict[str, np.ndarray]) -> None:
     rows = np.empty(COUNT, dtype=[(name, values.dtype, values.shape[1:]) for name, values in fields.items()])
     for name, values in fields.items():
         rows[name] = values
@@ -80,7 +80,7 @@ def cryosparc_file(folder: Path, known: Known) -> str:
     matrices = euler.to_matrix(np.column_stack([truth[f"rlnAngle{axis}"] for axis in ("Rot", "Tilt", "Psi")]))
     uid = np.random.default_rng(3).permutation(10**18 + np.arange(COUNT)).astype("u8")
     one = np.ones(COUNT, "f4")
-    save("J5_particles.cs", {
+    save(folder / "J5_particles.cs", {
         "uid": uid, "blob/path": np.array([f">J2/extract/{Path(name[2]).stem}.mrc".encode() for name in names]),
         "blob/idx": np.array([int(name[0]) - 1 for name in names], "u4"), "blob/shape": np.full((COUNT, 2), BOX, "u4"),
         "blob/psize_A": one * np.float32(PIXEL_SIZE), "blob/sign": -one, "ctf/accel_kv": 200 * one, "ctf/cs_mm": np.float32(1.4) * one,
@@ -94,7 +94,7 @@ def cryosparc_file(folder: Path, known: Known) -> str:
                    "location/micrograph_shape": np.tile(np.array([[ROWS, COLUMNS]], "u4"), (COUNT, 1)),
                    "location/center_x_frac": (truth["rlnCoordinateX"] / COLUMNS).astype("f4"),
                    "location/center_y_frac": (truth["rlnCoordinateY"] / ROWS).astype("f4")}  # fmt: skip
-    save("J5_passthrough_particles.cs", {name: values[order] for name, values in passthrough.items()})
+    save(folder / "J5_passthrough_particles.cs", {name: values[order] for name, values in passthrough.items()})
     return "J5_particles.cs"
 
 
