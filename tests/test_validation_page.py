@@ -65,7 +65,8 @@ def test_a_validation_runs_from_the_page_and_is_shown_with_its_refinement(page: 
     assert '"aurefine validate"' in (root / "Validation/job002/job.star").read_text()  # RELION shows it as an External job
     found = page.get("/api/job/Validation/job002/validation").json
     rows = {row["label"]: row for row in found["rows"]}
-    assert rows["cFAR"]["word"] == "ok" and rows["SCF*"]["word"] == "not computed"
+    assert rows["cFAR"]["word"] == "ok" and (rows["SCF*"]["value"], rows["SCF*"]["word"]) == ("not computed", "")
+    assert rows["Half maps, FSC 0.143"]["value"].endswith(" Å") and "Nyquist 4.00 Å" in rows["Half maps, FSC 0.143"]["text"]
     assert {each["name"] for each in found["files"]} >= {"validation.png", "validation.pdf", "validation.json"}
     names = [plot["name"] for plot in found["plots"]]
     assert names == ["validation_fsc", "validation_conical_fsc", "validation_directions"]

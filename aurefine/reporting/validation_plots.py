@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from aurefine.reporting.history import Number
 from aurefine.reporting.plots import Plot, Series
 
 FILE = "validation.json"
-WORDS = {"good": "ok", "warning": "look", "poor": "POOR", "info": "", "missing": "not computed"}
+WORDS = {"good": "ok", "warning": "look", "poor": "POOR", "info": "", "missing": ""}
 _FILES = ("validation.pdf", "validation.png", "validation.star", FILE, "3dfsc.mrc")
 _BINS = 50
 Curve = Mapping[str, Sequence[Number]]
@@ -53,18 +54,23 @@ def read_validation(path: Path) -> ValidationFound:
     """What a `validation.json` holds; InputError where it is none."""
     try:
         data = json.loads(path.read_text())
-        rows = [Row(str(each["label"]), _shown(str(each["shown"])), str(each["verdict"]), str(each["text"]), str(each["source"]))
-                for each in data["measures"]]  # fmt: skip
+        rows = [_row(each) for each in data["measures"]]
         plots = _plots(data["curves"])
-        notes = {str(name): str(text) for name, text in data["notes"].items()}
+        notes = {str(name): _with_angstrom(str(text)) for name, text in data["notes"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the validation.json of `aurefine validate` ({error})") from error
     files = [each for name in _FILES if (each := path.with_name(name)).is_file()]
     return ValidationFound(path.parent, notes, rows, plots, files)
 
 
-def _shown(value: str) -> str:
-    return value.replace("A^2", "Å²").removesuffix(" A") + (" Å" if value.endswith(" A") else "")
+def _row(each: Mapping[str, object]) -> Row:
+    shown, text = (_with_angstrom(str(each[name])) for name in ("shown", "text"))
+    return Row(str(each["label"]), shown, str(each["verdict"]), text, str(each["source"]))
+
+
+def _with_angstrom(text: str) -> str:
+    """Terminals get plain letters, pages the field's own."""
+    return re.sub(r"(?<=[\d/] )A(?=\b)|(?<=/)A\b", "Å", text.replace(" A^2", " Å²"))
 
 
 _CURVES = {  # table: title, threshold, and its columns with their labels and colours

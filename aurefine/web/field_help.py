@@ -37,6 +37,8 @@ HELP = {  # rows without a flag
     "do_filaments": "Selecting helical filaments is not supported; run this one with RELION.",
     "dendrogram_threshold": "For filaments, which are not supported.",
     "dendrogram_minclass": "For filaments, which are not supported.",
+    "do_hand": "Search every rotation and shift with the model or reference map and with its mirror image; needs one of the two.",
+    "do_reslog": "ResLog: reconstruct growing subsets of the particles, for the B-factor; needs the particle images.",
     "fn_exe": "A job of aurefine's that RELION's GUI has no form for, such as `aurefine image_handler`.",
     "in_mov": "Files that the job takes, shown as its inputs.",
     "in_mic": "Micrographs that the job takes.",

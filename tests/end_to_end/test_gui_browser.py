@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from gui_client import serving, wait_for  # noqa: E402
+from gui_client import Page, serving, wait_for  # noqa: E402
 
 from aurefine.cli.main import main  # noqa: E402
 from aurefine.project.project import Project  # noqa: E402
@@ -83,8 +83,9 @@ def test_the_way_from_the_form_to_the_sharpened_map(root: Path, browser_page: An
         until(page, "Number(document.querySelector('canvas').dataset.drawn) > 0")
         picture(page, "postprocess")
         keep_house(page)
+        validate(page, site)
         page.get_by_role("link", name="Jobs").click()
-        page.locator("svg a").nth(2).wait_for()
+        page.locator("svg a").nth(3).wait_for()
         picture(page, "jobs")
         assert page.locator("path.edge").count() >= 3
 
@@ -104,6 +105,32 @@ def keep_house(page: Any) -> None:
     page.get_by_role("link", name="PostProcess/job004", exact=True).click()
     page.get_by_role("button", name="Delete").click()
     page.get_by_text("Moved to Trash: PostProcess/job004").wait_for()
+
+
+def validate(page: Any, site: Page) -> None:
+    """From the refinement to its validation, and back to what it found."""
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_label("Show").select_option("All")
+    page.get_by_role("link", name="Refine3D/job001", exact=True).first.click()
+    page.get_by_role("tab", name="Validation").click()
+    page.get_by_role("link", name="Validate this refinement").click()
+    page.locator("#row-fn_mask").fill("MaskCreate/job002/mask.mrc")
+    page.get_by_role("button", name="Run!").click()
+    page.get_by_role("tab", name="Output").wait_for()
+    assert wait_for(site, "Validation/job005", "Succeeded", "Failed")["status"] == "Succeeded"
+    page.get_by_role("tab", name="Validation").click()
+    page.get_by_role("rowheader", name="cFAR").wait_for()
+    until(page, "document.querySelector('img.result').naturalWidth > 1000")
+    assert page.locator(".chart").count() >= 3 and page.evaluate("document.documentElement.scrollWidth <= 1280")
+    picture(page, "validation")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Directional FSC as CSV").click()
+    assert download.value.suggested_filename == "validation_conical_fsc.csv"
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_role("link", name="Refine3D/job001", exact=True).first.click()
+    page.get_by_role("tab", name="Validation").click()
+    page.get_by_text("Measured by").wait_for()
+    page.get_by_role("rowheader", name="cFAR").wait_for()
 
 
 def fill_and_run(page: Any, kind: str, values: dict[str, str]) -> None:
