@@ -98,7 +98,7 @@ def test_two_processes_give_the_answer_of_one(folder: Path, alone: Path) -> None
         printed, errors = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, errors
     assert (folder / "two" / job_control.SUCCESS).is_file()
-    assert errors.count("WARNING: the FSC reaches Nyquist") == 1 and "aurefine:" not in errors  # each warning once, too
+    assert errors.count("next to Nyquist") == 1 and "aurefine:" not in errors  # each warning once, too
     assert printed.count("Final resolution") == 1 and printed.count(" Auto-refine: Iteration= 2\n") == 1
     assert {path.name for path in (folder / "two").iterdir()} == {path.name for path in alone.iterdir()}
     assert_alike(folder / "two", alone, "run")
