@@ -88,3 +88,5 @@ def test_what_a_control_group_leaves_is_what_is_there(monkeypatch):
     own = memory_plan.run_status.memory_in_use()[0]
     monkeypatch.setattr(memory_plan, "_control_group", lambda: [(100 * MB, 30 * MB)])
     assert memory_plan.available() == pytest.approx(70 * MB + own, abs=20 * MB)
+    monkeypatch.setattr(memory_plan, "_address_space", lambda: [(100 * MB, 60 * MB)])
+    assert memory_plan.available() == pytest.approx(40 * MB + own, abs=20 * MB)

@@ -7,6 +7,7 @@ size; and its M-step. What is counted is what is resident on the CPU; the factor
 from __future__ import annotations
 
 import math
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,14 +181,22 @@ def fitted(
 
 
 def available() -> int:
-    """Bytes that this process may come to use: what the machine and its control group have free, and what the process has; 0 if unknown."""
+    """Bytes that this process may come to use: what the machine, its control group and `ulimit -v` leave, and what it has; 0 if unknown."""
     try:
         rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(rows["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return 0
     own = run_status.memory_in_use()[0]
-    return min([free + own, *(limit - used + own for limit, used in _control_group())])
+    return max(1, min([free + own, *(limit - used + own for limit, used in [*_control_group(), *_address_space()])]))
+
+
+def _address_space() -> list[tuple[int, int]]:
+    """(limit, use) of `ulimit -v`; none where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return []
+    return [(limit, int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())]
 
 
 def _control_group() -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -163,7 +164,8 @@ class RunMonitor:
         with self._writing:
             if state == run_status.RUNNING and self._ended.is_set():
                 return
-            try:
-                run_status.write_status(self.path, self.status(state, message))
-            except InputError:
+            if state != run_status.RUNNING:
+                run_status.write_last_status(self.path, self.status(state, message))
                 return
+            with suppress(InputError):
+                run_status.write_status(self.path, self.status(state, message))

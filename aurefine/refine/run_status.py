@@ -6,6 +6,7 @@ import json
 import resource
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -63,7 +64,27 @@ class RunStatus:
 def write_status(path: str | Path, status: RunStatus) -> None:
     """Replace the file as a whole; it is not flushed to the disk, as it is written again in a few seconds. Raises InputError."""
     with without_waiting_for_the_disk():
-        write_bytes(path, (json.dumps(asdict(status), indent=1) + "\n").encode())
+        write_bytes(path, _text(status))
+
+
+def write_last_status(path: str | Path, status: RunStatus) -> None:
+    """How the run ended, also where a full disk has no room for another file: into the one that is there, or no file is left that says "running"."""
+    try:
+        write_status(path, status)
+        return
+    except InputError:
+        file = Path(path)
+    try:
+        with file.open("r+b") as handle:  # its blocks are there already
+            handle.write(_text(status))
+            handle.truncate()
+    except OSError:
+        with suppress(OSError):  # a folder that is gone, or cannot be written to any more
+            file.unlink(missing_ok=True)
+
+
+def _text(status: RunStatus) -> bytes:
+    return (json.dumps(asdict(status), indent=1) + "\n").encode()
 
 
 def read_status(path: str | Path) -> RunStatus:

@@ -20,7 +20,10 @@ IMAGE_PIXELS = 4_000_000  # of whole images that are transformed at a time (some
 _FEWEST = 64  # images a chunk, while there is room
 MOST_HALVED = 6
 
-_SAYS_SHORT = ("not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory", "unable to allocate", "alloc_failed")
+_SAYS_SHORT = (
+    "not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory", "unable to allocate", "alloc_failed",
+    "could not create a primitive",  # oneDNN's matrix product
+)  # fmt: skip
 
 
 @dataclass(eq=False)
