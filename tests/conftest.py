@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,12 @@ def shared_data() -> Path:
     if root is None:
         pytest.skip("no test data: set AUREFINE_SHARED to the folder that holds data/")
     return root / "data"
+
+
+@pytest.fixture
+def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy, to spoil, of the folder that the module's fixture `simulated` has filled; the current folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(simulated, folder)
+    monkeypatch.chdir(folder)
+    return folder

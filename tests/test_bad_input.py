@@ -35,15 +35,6 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to spoil, and the current folder."""
-    folder = tmp_path / "project"
-    shutil.copytree(simulated, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def arguments(**changed: str | None) -> list[str]:
     """A refinement's command line; a value of None leaves the flag out."""
     values = {"i": "particles.star", "ref": "reference.mrc", "o": "out/run", "sym": "D2", "ini_high": "50", "particle_diameter": "200"} | changed

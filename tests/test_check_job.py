@@ -27,14 +27,6 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(simulated, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def test_a_good_set_gives_nothing_to_warn_of_and_writes_nothing(project, capsys):
     before = {path.name for path in project.iterdir()}
     assert main([*LINE, "--ref", "reference.mrc", "--sym", "C4", "--mask", "mask.mrc"]) == 0

@@ -31,14 +31,6 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(simulated, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def arguments(*more: str) -> list[str]:
     return ["refine", "--i", "particles.star", "--ref", "reference.mrc", "--o", "out/run", "--sym", "D2", "--ini_high", "50", "--ctf", "--zero_mask",
             "--particle_diameter", "200", "--firstiter_cc", "--auto_iter_max", "2", "--healpix_order", "1", "--random_seed", "1", "--j", "2",

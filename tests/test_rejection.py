@@ -34,15 +34,6 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to spoil, and the current folder."""
-    folder = tmp_path / "project"
-    shutil.copytree(simulated, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def spoil(micrograph: int, change) -> None:
     """Rewrite one stack after `change(images)`."""
     path = f"Particles/micrograph_{micrograph:04d}.mrcs"

@@ -43,14 +43,6 @@ def undisturbed(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "run"
 
 
-@pytest.fixture
-def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(simulated, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def arguments(root: str | Path = "out/run", *more: str) -> list[str]:
     return ["refine", "--i", "particles.star", "--ref", "reference.mrc", "--o", str(root), "--sym", "D2", "--ini_high", "50", "--ctf", "--zero_mask",
             "--particle_diameter", "200", "--norm", "--scale", "--firstiter_cc", "--auto_iter_max", "3", "--healpix_order", "1", "--offset", "5",
