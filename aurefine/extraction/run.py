@@ -205,8 +205,9 @@ def _conclude(
     _write_tables(options, optics, joint, done, console)
     if failures:
         raise InputError(
-            f"{len(failures)} of {len(failures) + len(done)} micrographs with particles could not be extracted; the first: {failures[0]}. "
-            f"{options.particles_star} holds the {joint.count} particles of the others; when the cause is removed, --only_do_unfinished adds the rest"
+            f"{len(failures)} of {len(failures) + len(done)} micrographs with particles could not be extracted; {options.particles_star} "
+            f"holds the {joint.count} particles of the others, and when the cause is removed, --only_do_unfinished adds the rest. "
+            f"The first: {failures[0]}"
         )
     console.line(" Done preprocessing!")
     return Extraction(options.particles_star, joint.count, len(done))

@@ -12,6 +12,7 @@ import pytest
 from aurefine import compare, euler, molecule, mrc, particles, simulate, star
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
+from aurefine.symmetry import point_group
 
 BOX, PIXEL_SIZE, COUNT, SYMMETRY = 32, 7.08, 120, "D2"
 ROWS, COLUMNS = 520, 510
@@ -150,6 +151,27 @@ def test_a_refinement_converges_near_the_truth_and_keeps_the_half_sets(kind: str
     assert errors["angle_median"] < 7 and errors["shift_median"] < 0.4 * PIXEL_SIZE
     found = compare.map_file_fsc(Path(f"{kind}/run_class001.mrc"), known.made.truth_map, known.made.particle_diameter / 2)
     assert found.summary()["mean_fsc"] > found.summary()["mirror_mean_fsc"] + 0.05
+
+
+@pytest.mark.parametrize("kind", ["cryosparc_file", "old_file"])
+def test_local_searches_start_from_the_poses_of_the_file(kind: str, request: pytest.FixtureRequest, known: Known) -> None:
+    """One iteration of searches within a few degrees: no view ends far from the one that the file gives."""
+    source, output = request.getfixturevalue(kind), f"{kind}_local/"
+    shutil.rmtree(output, ignore_errors=True)
+    Path(output).mkdir()
+    words = REFINE.replace("--firstiter_cc ", "").replace("--healpix_order 2", "--healpix_order 4").split()
+    assert main(["refine", "--i", source, "--o", f"{output}run", "--particle_diameter", f"{known.made.particle_diameter:.0f}", *words]) == 0
+    given = dict(by_image(particles.load(source)))
+    found = dict(by_image(particles.load(f"{output}run_it001_data.star")))
+    assert len(found) == COUNT
+    here, there = (euler.to_matrix(np.array([poses[name] for name in given])) for poses in (found, given))
+    assert euler.angular_difference(here, there, point_group(SYMMETRY)).max() < 15  # by chance 40 and more
+
+
+def by_image(loaded: particles.ParticleSet) -> list[tuple[str, np.ndarray]]:
+    """Name of each image without folders, and its pose."""
+    names = loaded.table["rlnImageName"].tolist()
+    return [(f"{int(name.partition('@')[0])}@{Path(name).stem}", angles) for name, angles in zip(names, loaded.angles, strict=True)]
 
 
 @pytest.mark.parametrize("kind", ["cryosparc", "old"])
