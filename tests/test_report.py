@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gui_client import write_iteration, write_postprocess
 
-from aurefine import mrc
+from aurefine import mrc, star
 from aurefine.cli.main import main
 from aurefine.project import job_types, labels
 from aurefine.project.pipeline import Process
@@ -37,6 +37,18 @@ def test_the_methods_paragraph_tells_what_relions_files_say(relion_report: Path)
                  "--auto_local_healpix_order 4", "Scheres"):  # fmt: skip
         assert said in text, said
     assert "unknown" not in text and "Post-processing" not in text
+
+
+def test_particles_that_were_set_aside_are_told_of(tmp_path: Path) -> None:
+    write_iteration(tmp_path, 0, 40.0)
+    assert "set aside" not in methods.paragraph(read_facts(tmp_path))
+    reasons = ["not_finite", "constant", "background_sd_9_times_the_median", *3 * ["likelihood_ratio_more_than_6_sigma_low"]]
+    rejected = {"rlnImageName": np.full(6, "1@in/stack.mrcs", object), "aurefineRejectionReason": np.array(reasons, object)}
+    star.write(tmp_path / "run_rejected.star", [star.Table("particles", rejected)])
+    facts = read_facts(tmp_path)
+    told = "Further particles were set aside: 3 with images that are unusable or duplicated and 3 in whose images the map was hardly found."
+    assert told in methods.paragraph(facts)
+    assert ("Set aside", "6") in methods.parameters(facts)
 
 
 def test_the_html_holds_everything_itself(relion_report: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from aurefine import star
 from aurefine.errors import InputError
 from aurefine.fsc import first_below
-from aurefine.reporting.history import Iteration, Number, crossing, find_root, iterations, particles_of, roots_of
+from aurefine.reporting.history import Iteration, Number, crossing, find_root, iterations, newest, particles_of, roots_of
 from aurefine.reporting.related import Related, related
 from aurefine.star import Table
 
@@ -50,6 +50,8 @@ class Facts:
     halves: tuple[int, int]  # numbers of particles in them; zeros where they are not told
     micrographs: int
     optics: tuple[Optics, ...]
+    unusable: int  # particles set aside for their images: not finite, constant, scaled unlike the others, duplicated
+    without_signal: int  # set aside because the map was hardly found in them
     settings: Mapping[str, Any]  # of the first _optimiser.star, by RELION's labels
     related: Related  # what other jobs of the project made of it
 
@@ -107,13 +109,13 @@ def read_facts(place: str | Path) -> Facts:
         raise InputError(f"{root}: no finished iteration ({root.name}_it000_half1_model.star) there; expected the directory of a 3D auto-refine job")
     numbered = [each for each in found if each.number >= 0]
     first = _optimiser(root, numbered[0].number if numbered else -1)
-    newest = _optimiser(root, found[-1].number)
+    last = _optimiser(root, found[-1].number)
     comments = star.leading_comments(first) if first else []
-    table = _list(newest)
+    table = _list(last)
     settings = {label: table.value(label) for label in table.columns}
-    counts = _particles(root)
+    counts = _particles(root) | _rejected(root)
     return Facts(
-        root=root, program=_program(star.leading_comments(newest) if newest else []), command=_words(comments), continued=len(roots_of(root)) > 1,
+        root=root, program=_program(star.leading_comments(last) if last else []), command=_words(comments), continued=len(roots_of(root)) > 1,
         finished=found[-1].number < 0, last=found[-1], rounds=max((each.number for each in numbered), default=0),
         local_from=next((each.number for each in numbered if each.model.local), None), settings=settings, related=related(root), **counts,
     )  # fmt: skip
@@ -158,6 +160,14 @@ def _particles(root: Path) -> dict[str, Any]:
     optics = tables.get("optics")
     return {"particles": table.count, "halves": (int(halves[1]), int(halves[2])), "micrographs": micrographs,
             "optics": tuple(_optics(optics, row, groups) for row in range(optics.count)) if optics else ()}  # fmt: skip
+
+
+def _rejected(root: Path) -> dict[str, int]:
+    """Numbers of particles that were set aside, by the newest list of them."""
+    path = newest(root, "rejected.star")
+    reasons = star.read_table(path, "particles").columns.get("aurefineRejectionReason", np.array([])) if path else np.array([])
+    without = sum(str(reason).startswith("likelihood") for reason in reasons)
+    return {"unusable": len(reasons) - without, "without_signal": without}
 
 
 def _optics(table: Table, row: int, groups: np.ndarray) -> Optics:

@@ -47,9 +47,16 @@ def _particles(facts: Facts) -> str:
     source = f" from {facts.micrographs:,} micrograph{'s' if facts.micrographs > 1 else ''}" if facts.micrographs else ""
     groups = [group for group in facts.optics if group.particles]
     if len(groups) == 1:
-        return f"The data were {facts.particles:,} particles{source} ({_microscope(groups[0])}), {_box(facts)}."
+        return f"The data were {facts.particles:,} particles{source} ({_microscope(groups[0])}), {_box(facts)}.{_set_aside(facts)}"
     listed = "; ".join(f"{group.particles:,} particles: {_microscope(group)}" for group in groups)
-    return f"The data were {facts.particles:,} particles{source}, {_box(facts)}{f', in {len(groups)} optics groups ({listed})' if groups else ''}."
+    within = f", in {len(groups)} optics groups ({listed})" if groups else ""
+    return f"The data were {facts.particles:,} particles{source}, {_box(facts)}{within}.{_set_aside(facts)}"
+
+
+def _set_aside(facts: Facts) -> str:
+    counts = ((facts.unusable, "with images that are unusable or duplicated"), (facts.without_signal, "in whose images the map was hardly found"))
+    told = [f"{count:,} {what}" for count, what in counts if count]
+    return f" Further particles were set aside: {' and '.join(told)}." if told else ""
 
 
 def _box(facts: Facts) -> str:
@@ -153,6 +160,7 @@ def parameters(facts: Facts) -> list[tuple[str, str]]:
         ("Program", facts.program),
         ("State", f"converged after {facts.rounds} iterations" if facts.finished else f"not finished, iteration {last.number}"),
         ("Particles", f"{facts.particles:,}{halves}" if facts.particles else ""),
+        ("Set aside", f"{facts.unusable + facts.without_signal:,}" if facts.unusable + facts.without_signal else ""),
         ("Micrographs", f"{facts.micrographs:,}" if facts.micrographs else ""),
         *_optics_rows(facts),
         ("Box", f"{model.box} px of {number(model.pixel_size, 4)} Å"),
