@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from aurefine.reporting.plots import Plot, Series
 FILE = "validation.json"
 WORDS = {"good": "ok", "warning": "look", "poor": "POOR", "info": "", "missing": ""}
 _FILES = ("validation.pdf", "validation.png", "validation.star", FILE, "3dfsc.mrc")
+_LARGEST = 50_000_000  # bytes; a validation writes less than two million
 _BINS = 50
+_COARSEST = 1e6  # Angstrom
 Curve = Mapping[str, Sequence[Number]]
 
 
@@ -53,11 +56,13 @@ class ValidationFound:
 def read_validation(path: Path) -> ValidationFound:
     """What a `validation.json` holds; InputError where it is none."""
     try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"{path.stat().st_size} bytes")
         data = json.loads(path.read_text())
         rows = [_row(each) for each in data["measures"]]
         plots = _plots(data["curves"])
         notes = {str(name): _with_angstrom(str(text)) for name, text in data["notes"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{path}: not the validation.json of `aurefine validate` ({error})") from error
     files = [each for name in _FILES if (each := path.with_name(name)).is_file()]
     return ValidationFound(path.parent, notes, rows, plots, files)
@@ -96,24 +101,33 @@ def _plots(curves: Mapping[str, Curve]) -> list[Plot]:
 
 def _fsc(name: str, curve: Curve) -> Plot:
     title, threshold, columns = _CURVES[name]
-    x = [float(value or 0) for value in curve["frequency"]]
+    x = [value or 0.0 for value in _numbers(curve["frequency"])]
     there = [each for each in columns if each[0] in curve]
-    series = [Series(label, x, list(curve[column]), colour, 1.4 if dashed else 2.2, dashed) for column, label, colour, dashed in there]
+    series = [Series(label, x, _numbers(curve[column]), colour, 1.4 if dashed else 2.2, dashed) for column, label, colour, dashed in there]
     return Plot(f"validation_{name}", title, "resolution (Å)", "FSC", "frequency", "linear", series, [(threshold, f"{threshold:g}")], (-0.15, 1.04))
 
 
 def _directions(curve: Curve) -> Plot:
     """How many directions reach which resolution."""
-    values = np.array([value for value in curve["resolution_0143"] if value], float)
+    values = np.array([value for value in _numbers(curve["resolution_0143"]) if value and 0 < value < _COARSEST], float)
     return _histogram("validation_directions", "Resolution by direction, FSC 0.143", values, "share of directions")
 
 
 def _reslog(curve: Curve) -> Plot:
-    x = [float(np.log10(value)) if value else 0.0 for value in curve["particles"]]
-    series = [Series("subsets at the final poses", x, [1 / value**2 if value else None for value in curve["resolution"]], BLUE, markers=True)]
+    x = [math.log10(value) if value and value > 0 else 0.0 for value in _numbers(curve["particles"])]
+    series = [Series("subsets at the final poses", x, _inverse_squares(curve["resolution"]), BLUE, markers=True)]
     if "line" in curve:
-        series.append(Series("fit", x, [1 / value**2 if value else None for value in curve["line"]], ORANGE, 1.4, True))
+        series.append(Series("fit", x, _inverse_squares(curve["line"]), ORANGE, 1.4, True))
     return Plot("validation_reslog", "ResLog", "log10(particles)", "1 / resolution² (1/Å²)", "linear", "linear", series)
+
+
+def _numbers(values: Sequence[Number]) -> list[Number]:
+    """Finite numbers, and None for a gap; TypeError or ValueError for what is none."""
+    return [float(value) if value is not None and math.isfinite(value) else None for value in values]
+
+
+def _inverse_squares(values: Sequence[Number]) -> list[Number]:
+    return [1 / value**2 if value and 1e-3 < value < _COARSEST else None for value in _numbers(values)]
 
 
 def local_resolution(path: Path, mask: np.ndarray | None = None) -> Plot:

@@ -49,6 +49,17 @@ def pipeline() -> bytes:
     return Path("default_pipeline.star").read_bytes()
 
 
+def test_relion_takes_a_validation_for_an_external_job(project: Project) -> None:
+    for half in ("half1", "half2"):
+        mrc.write_map(f"in/{half}.mrc", np.random.default_rng(len(half)).normal(size=(BOX,) * 3).astype(np.float32), 4.0)
+    assert main(["run", "--schedule", "Validation", "fn_half=in/half1.mrc", "do_reslog=No"]) == 0
+    before = pipeline()
+    relion("--check_job_completion")
+    assert pipeline() == before
+    relion("--addJobFromStar", "Validation/job001/job.star")
+    assert project.read().processes[-1].name == "External/job002/"
+
+
 def test_relion_reads_and_keeps_our_jobs(project: Project) -> None:
     assert main(["run", "--alias", "soft", "MaskCreate", "--i", "in/map.mrc", *MASK]) == 0
     assert main(["run", "Select", "--i", "in/particles.star", "--select", "rlnDefocusU", "--minval", "1", "--maxval", "15000"]) == 0

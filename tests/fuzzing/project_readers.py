@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,18 @@ from aurefine.errors import InputError
 from aurefine.jobs import options, refine3d, select
 from aurefine.project import job_star, job_types, pipeline
 from aurefine.refine import checkpoint, model_reader
+from aurefine.reporting import validation_plots
+from aurefine.reporting.plots import to_csv
 from fuzzing.place import Workplace
 from fuzzing.star_readers import shared_stars
 from fuzzing.star_seeds import JOB_SEED, MODEL_SEED, OLD_SEED, OPTIMISER_SEED, PIPELINE_SEED, RUN_JOB_SEED, SAMPLING_SEED, STAR_SEED
 
 RUN_FILES = ("optimiser", "data", "half1_model", "half2_model", "sampling")
+VALIDATION_SEED = (
+    b'{"notes": {"Run": "job001"}, "measures": [{"label": "cFAR", "verdict": "good", "text": "10 A", "source": "x", "shown": "0.8"}], "curves": '
+    b'{"fsc": {"frequency": [0, 0.1], "masked": [1, null]}, "directions": {"resolution_0143": [7.5, 8]}, "reslog": {"particles": [50, 100], '
+    b'"resolution": [10, 9.5], "line": [10, 9]}}}'
+)
 _PART = b"\n@@@@\n"
 _LONGEST = 3000  # bytes of each of a run's files
 
@@ -73,13 +81,26 @@ def sampling_target(place: Workplace, data: bytes) -> None:
     model_reader.read_sampling(place.put("a_sampling.star", data), 1, star.Table("model_general"))
 
 
-TARGETS = {"job": job_target, "pipeline": pipeline_target, "run": run_target, "model": model_target, "sampling": sampling_target}
+def validation_target(place: Workplace, data: bytes) -> None:
+    """What a validation left, as the page and the report take it: its curves are numbers or gaps."""
+    found = validation_plots.read_validation(Path(place.put("validation.json", data)))
+    for plot in found.plots:
+        to_csv(plot)
+        json.dumps(plot.data(), allow_nan=False)
+
+
+TARGETS = {
+    "job": job_target, "pipeline": pipeline_target, "run": run_target, "model": model_target, "sampling": sampling_target,
+    "validation": validation_target,
+}  # fmt: skip
 
 
 def seeds(name: str, place: Workplace, shared: Path | None) -> list[bytes]:
     """Files made here, and short ones of other programs where the shared data are."""
     if name == "run":
         return _runs(shared)
+    if name == "validation":
+        return [VALIDATION_SEED]
     if name in ("model", "sampling"):
         return [{"model": MODEL_SEED, "sampling": SAMPLING_SEED}[name], *_shared_of(shared, name)]
     own = {"pipeline": [PIPELINE_SEED], "job": [RUN_JOB_SEED, JOB_SEED, *_jobs(place)]}[name]
