@@ -18,7 +18,8 @@ from aurefine.job_control import JobControl
 
 _POLL_SECONDS = 0.05
 _STOPPED_SECONDS = 3.0  # a worker that is stopped (SIGSTOP) for so long, while we are not, is not coming back
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = 3.0  # in which the first process may leave by itself
+_CAUSE_SECONDS = 20.0  # in which the process that has told the error ends, once another one has left because of it
 
 
 def workers(processes: int, gpus: Sequence[int] | None) -> int:
@@ -89,7 +90,7 @@ def _watch(running: Sequence[subprocess.Popen[bytes]], control: JobControl) -> N
 
 def _failed(running: Sequence[subprocess.Popen[bytes]]) -> None:
     """One has ended with an error: the one that is not the consequence of another's is the cause, which it has told itself unless it was killed."""
-    end = time.monotonic() + _GRACE_SECONDS
+    end = time.monotonic() + _CAUSE_SECONDS
     while time.monotonic() < end and {worker.poll() for worker in running} <= {None, 0, QUIET}:
         time.sleep(_POLL_SECONDS)
     for rank, worker in sorted(enumerate(running), key=lambda each: each[1].returncode in (0, QUIET)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -118,6 +119,11 @@ def first_node(nodes: str) -> str:
         return nodes
     prefix, numbers, suffix = found.groups()
     return prefix + (re.split(r"[-,]", numbers)[0] + suffix if numbers else "")
+
+
+def machine_name() -> str:
+    """The name of this machine: processes with the same one share their images. AUREFINE_MACHINE is another one, such as that of a NUMA node."""
+    return os.environ.get("AUREFINE_MACHINE") or socket.gethostname()
 
 
 @contextmanager

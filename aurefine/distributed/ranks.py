@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from aurefine.distributed import messages
 from aurefine.distributed.messages import guarded
+from aurefine.distributed.shared_images import Machine, SharedImages
 from aurefine.distributed.sphere import Sphere
 from aurefine.kernels import Accumulator
 from aurefine.refine.backprojection import BackProjection
@@ -49,6 +50,8 @@ class Ranks:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.leads, self.writes = self.rank == 0, self.rank == 1
         self.storage = storage or Private()
+        machine = storage.machine if isinstance(storage, SharedImages) else Machine(0, 1, list(range(self.size)))
+        self._machine, self._beside = machine.number, len(machine.ranks)  # pieces are shared out among the processes of a machine
         self._store, self._lanes = store, Lanes(threads)
         self._device = device or torch.device("cpu")
         self._pair = guarded(dist.new_group, [0, 1])  # those who maximise a half-set
@@ -141,7 +144,7 @@ class Ranks:
         if first is not None or self.rank < 2:  # those who maximise a half-set need its sums in any case
             sums[own] = work(own, timed())
         seconds = (time.monotonic() - started) / max(done, 1)
-        if self._left(other, len(members[other])) * seconds / (1 + self.size / 2) < _WORTH * (started - begun):
+        if self._left(other, len(members[other])) * seconds / (1 + self._beside / 2) < _WORTH * (started - begun):
             return
         pieces = self._pieces(other, members[other])
         first, done = next(pieces, None), 0
@@ -149,7 +152,7 @@ class Ranks:
             sums[other] = work(other, timed())
 
     def _bounds(self, count: int) -> np.ndarray:
-        return piece_bounds(count, self.size if self._lanes.count > 1 else max(1, self.size // 2))
+        return piece_bounds(count, self._beside if self._lanes.count > 1 else max(1, self._beside // 2))
 
     def _pieces(self, half: int, members: np.ndarray) -> Iterator[np.ndarray]:
         """The pieces of a half-set that this rank takes."""
@@ -168,7 +171,7 @@ class Ranks:
         return count - int(bounds[min(guarded(self._store.add, self._key(half), 0), len(bounds) - 1)])
 
     def _key(self, half: int) -> str:
-        return f"piece/{self._step}/{half}"
+        return f"piece/{self._step}/{self._machine}/{half}"
 
     # ------------------------------------------------------------------ sums and poses
     def _add_up(self, sums: Sequence[HalfSums | None]) -> tuple[HalfSums, HalfSums]:

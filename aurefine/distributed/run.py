@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import torch.distributed as dist
 
 from aurefine import job_control
 from aurefine.distributed.messages import Lost, guarded
-from aurefine.distributed.place import QUIET, Place, keeps_exit_files
+from aurefine.distributed.place import QUIET, Place, keeps_exit_files, machine_name
 from aurefine.distributed.ranks import Ranks
 from aurefine.distributed.shared_images import of_this_machine
 from aurefine.distributed.watch import Watch
@@ -107,7 +106,7 @@ def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Mem
 
 def _sharing(store: dist.Store, place: Place) -> int:
     """How many processes share the cores of this one: those on the same machine that may use the same cores."""
-    mine = f"{socket.gethostname()} {sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else thread_count(0)}"
+    mine = f"{machine_name()} {sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else thread_count(0)}"
     store.set(f"cores/{place.rank}", mine)
     return [store.get(f"cores/{rank}").decode() for rank in range(place.size)].count(mine)
 
@@ -118,7 +117,7 @@ def _initialise(store: dist.Store, place: Place, device: torch.device) -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "gloo"
     gpu = torch.cuda.get_device_properties(device).uuid if device.type == "cuda" else ""
-    store.set(f"device/{place.rank}", f"{socket.gethostname()} {gpu}")
+    store.set(f"device/{place.rank}", f"{machine_name()} {gpu}")
     every = [store.get(f"device/{rank}").decode() for rank in range(place.size)]
     if dist.is_nccl_available() and all(each.split()[1:] for each in every) and len(set(every)) == len(every):
         torch.cuda.set_device(device)

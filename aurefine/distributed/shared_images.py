@@ -1,4 +1,7 @@
-"""Images in memory that all processes of a machine share: each reads its part of them, none holds them for itself alone."""
+"""Images in memory that all processes of a machine share: each reads its part of them, none holds them for itself alone.
+
+Of several machines each keeps every so-manieth image.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +9,54 @@ import math
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from aurefine.distributed import messages
 from aurefine.distributed.messages import guarded
 from aurefine.refine.examination import Examination
-from aurefine.refine.images import Private
 
 _PLACES = ("/dev/shm", tempfile.gettempdir())
 _SPARE = 1.1  # so many times the size must be free
 
 
-class SharedImages:
-    """Where `ImageCache` keeps its images: files in memory, mapped by the processes `ranks` of this machine, which are one `group`.
+@dataclass(frozen=True)
+class Machine:
+    """One of `count` machines, with the ranks of its processes."""
 
-    Where neither /dev/shm nor the folder for temporary files has room, every process keeps its own.
+    number: int
+    count: int
+    ranks: list[int]
+
+
+class SharedImages:
+    """Where `ImageCache` keeps its images: files in memory, mapped by the processes of this `machine`, which are one `group`.
+
+    Where neither /dev/shm nor the folder for temporary files has room, every process keeps its machine's part for itself.
     """
 
-    def __init__(self, ranks: list[int], group: dist.ProcessGroup) -> None:
-        self._ranks, self._group = ranks, group
-        self._number = ranks.index(dist.get_rank())
+    def __init__(self, machine: Machine, group: dist.ProcessGroup) -> None:
+        self.machine, self._ranks, self._group = machine, machine.ranks, group
+        self._number = machine.ranks.index(dist.get_rank())
         self._shared = True
+
+    def part(self, members: np.ndarray) -> np.ndarray:
+        """The particles that this machine keeps."""
+        return members[self.machine.number :: self.machine.count]
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """A tensor that is the same memory in all processes; called by all of them alike."""
         size = math.prod(shape) * dtype.itemsize
-        path = self._from_first(_create(size) if self._number == 0 else "")
+        path = self._from_first(_create(size) if size and self._number == 0 and len(self._ranks) > 1 else "")
         self._shared = bool(path)
         if not self._shared:
             return torch.empty(shape, dtype=dtype)
-        with warnings.catch_warnings():  # of from_file for a file without bytes
-            warnings.simplefilter("ignore")
-            tensor = torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+        tensor = torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
         guarded(dist.barrier, self._group)
         if self._number == 0:
             os.unlink(path)  # the memory is there as long as somebody maps it, however that process ends
@@ -61,9 +75,9 @@ class SharedImages:
 
     def tell(self, seen: Examination) -> None:
         """What each process has seen of its images, to all."""
-        for rank in self._ranks if self._shared else ():
+        for rank in range(dist.get_world_size()):
             mine = rank == dist.get_rank()
-            found = messages.broadcast(seen.found() if mine else None, rank, self._group)
+            found = messages.broadcast(seen.found() if mine else None, rank)
             if not mine:
                 seen.add(found)
 
@@ -87,12 +101,10 @@ def _create(size: int) -> str:
     return ""
 
 
-def of_this_machine(names: list[str], rank: int) -> SharedImages | Private:
+def of_this_machine(names: list[str], rank: int) -> SharedImages:
     """The images of this rank's machine; `names` are those of all ranks' machines. Every rank calls this alike."""
-    mine: SharedImages | Private = Private()
-    for name in dict.fromkeys(names):
-        ranks = [number for number, other in enumerate(names) if other == name]
-        group = guarded(dist.new_group, ranks)
-        if rank in ranks and len(ranks) > 1:
-            mine = SharedImages(ranks, group)
-    return mine
+    machines = list(dict.fromkeys(names))
+    ranks = [[number for number, name in enumerate(names) if name == machine] for machine in machines]
+    groups = [guarded(dist.new_group, each) for each in ranks]
+    number = machines.index(names[rank])
+    return SharedImages(Machine(number, len(machines), ranks[number]), groups[number])

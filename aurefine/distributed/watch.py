@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from aurefine.distributed.place import QUIET, Place
+from aurefine.distributed.place import QUIET, Place, machine_name
 
 SILENCE = "AUREFINE_SILENCE_SECONDS"  # so long may a process say nothing
 _SILENCE_SECONDS = 30.0
@@ -41,7 +40,7 @@ class Watch:
         self._store = connect()
         self._store.set_timeout(timedelta(seconds=10 * self._limit))
         self._store.set(_sign(place.rank), "0")
-        self._store.set(_who(place.rank), f"process {os.getpid()} on {socket.gethostname()}")
+        self._store.set(_who(place.rank), f"process {os.getpid()} on {machine_name()}")
 
     def start(self) -> None:
         """Begin, once every process is there."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from aurefine.particles import ParticleSet
 from aurefine.refine import crosscheck, messages
-from aurefine.refine.images import ImageCache
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.maximisation import Masks
 from aurefine.refine.options import RefineOptions
@@ -22,10 +21,10 @@ _LEAKED_SHELLS = 3  # joined shells make those next to them agree too, by interp
 _IMAGES = 300  # whose grey scale is looked at
 
 
-def warnings_at_start(particles: ParticleSet, cache: ImageCache, given: Inputs, found: Masks, options: RefineOptions) -> list[str]:
+def warnings_at_start(particles: ParticleSet, given: Inputs, found: Masks, options: RefineOptions) -> list[str]:
     """Warnings about a new run: of `of_table` and `of_reference`."""
     reference = Reference(given.references[0], given.pixel_size, found.solvent)
-    return of_table(particles, given.random_subset, options) + of_reference(particles, lambda rows: cache.read(0, rows).numpy(), reference, options)
+    return of_table(particles, given.random_subset, options) + of_reference(particles, particles.read_images, reference, options)
 
 
 def of_table(particles: ParticleSet, subset: np.ndarray, options: RefineOptions) -> list[str]:

@@ -75,7 +75,7 @@ class Crew(Protocol):
         ...
 
     def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool) -> tuple[HalfSums, HalfSums]:
-        """The E-step of both half-sets: `work` over their `members`, piece by piece where several processes help.
+        """The E-step of both half-sets: `work` over their `members` (those whose images this machine keeps), piece by piece where several help.
 
         The accumulators are whole where `map` works on that half-set, all other sums and the arrays of `updates` are whole everywhere.
         Where the half-sets are not to be `apart` (both on one GPU) a process works on one after the other.

@@ -60,15 +60,15 @@ def check(
     flat = np.full(len(grid.directions), 1 / len(grid.directions))
     chosen = [mine[:: max(1, len(mine) // _PARTICLES)][:_PARTICLES] for mine in members]
 
-    def half(mine: np.ndarray, other: int) -> np.ndarray:
+    def half(mine: np.ndarray, other: int) -> tuple[np.ndarray, np.ndarray]:
         model = replace(halves[other], pdf_direction=flat)
         work = Expectation(search, grid, model, projector(other), particles, cache, options, crew.threads_each)
         work.run([np.sort(mine)], poses, found, lambda count: crew.check())
-        return found.angles[mine]
+        return mine, found.angles[mine]
 
     with kernels.product_precision(torch.device("cpu"), search.reduced_precision):
-        angles = np.concatenate(crew.everywhere(crew.map(half, chosen, (1, 0))))
-    rows = np.concatenate(chosen)
+        searched = crew.everywhere(crew.map(half, chosen, (1, 0)))
+    rows, angles = (np.concatenate(both) for both in zip(*searched, strict=True))
     before, after = euler.to_matrix(poses.angles[rows]), euler.to_matrix(angles)
     difference = euler.angular_difference(before, after, point_group(plan.sampling.symmetry).operators)
     return CrossCheck(float((difference < _SAME).mean()), float(np.median(difference)), len(rows))

@@ -24,7 +24,11 @@ _MOST_OF_FLOAT16 = 1e4
 
 
 class Storage(Protocol):
-    """Who keeps the images of an `ImageCache`: this process for itself, or several together, each of which reads its part."""
+    """Who keeps the images of an `ImageCache`: this process for itself, or those of a machine together, each of which reads its part."""
+
+    def part(self, members: np.ndarray) -> np.ndarray:
+        """Which particles are kept on this machine."""
+        ...
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Room for images."""
@@ -46,6 +50,10 @@ class Storage(Protocol):
 class Private:
     """This process for itself."""
 
+    def part(self, members: np.ndarray) -> np.ndarray:
+        """All."""
+        return members
+
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Memory of this process."""
         return torch.empty(shape, dtype=dtype)
@@ -63,7 +71,9 @@ class Private:
 
 
 class ImageCache:
-    """All images of a particle set in memory, float16 where their range allows it; box sizes may differ between optics groups.
+    """The images of a particle set in memory, float16 where their range allows it; box sizes may differ between optics groups.
+
+    All of them, or of several machines each a part: `holds` [n] says which.
 
     `examination` looks at each image on its way; what it finds unusable is blank here, and `keep` then leaves it out. `progress` is told how
     many more images are read.
@@ -73,11 +83,11 @@ class ImageCache:
         self, particles: ParticleSet, examination: Examination | None = None, progress: Callable[[int], None] = lambda count: None,
         storage: Storage | None = None,
     ) -> None:  # fmt: skip
-        self.row = np.empty(particles.count, np.int64)
+        self.row = np.full(particles.count, -1)
         self.stacks: list[torch.Tensor] = []
         storage = storage or Private()
         for group in range(len(particles.optics)):
-            members = np.flatnonzero(particles.optics_index == group)
+            members = storage.part(np.flatnonzero(particles.optics_index == group))
             self.row[members] = np.arange(len(members))
             shape = len(members), particles.optics[group].box, particles.optics[group].box
             stack = storage.empty(shape, torch.float16)
@@ -87,6 +97,11 @@ class ImageCache:
             self.stacks.append(stack)
         if examination is not None:
             storage.tell(examination)
+
+    @property
+    def holds(self) -> np.ndarray:
+        """bool [n]: whose images are here."""
+        return self.row >= 0
 
     def keep(self, rows: np.ndarray) -> None:
         """Serve particles `rows` alone, numbered anew from 0."""

@@ -85,7 +85,7 @@ def _positive(spectrum: np.ndarray) -> np.ndarray:
 def initial_state(particles: ParticleSet, cache: ImageCache, inputs: Inputs, options: RefineOptions, warn: Callable[[str], None]) -> State:
     """Everything before the first iteration."""
     subset, box, pixel_size = inputs.random_subset, inputs.box, inputs.pixel_size
-    members = np.concatenate([np.flatnonzero(subset == half) for half in (1, 2)])
+    members = np.concatenate([np.flatnonzero((subset == half) & cache.holds) for half in (1, 2)])
     if options.initial_noise_spectrum:
         sigma2 = read_noise(options.initial_noise_spectrum, len(particles.optics), box // 2 + 1)
     else:

@@ -251,7 +251,8 @@ def _start(
         writer.write_iteration(options.output, 0, state, particles, options)
     memory.give_back()
     subset, seed = state.random_subset, options.random_seed
-    order = inputs.processing_order(particles, subset, 1, seed + 1), inputs.processing_order(particles, subset, 2, seed + 2)
+    first, second = (inputs.processing_order(particles, subset, half, seed + half) for half in (1, 2))
+    order = first[cache.holds[first]], second[cache.holds[second]]
     return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected, batches)
 
 
@@ -265,7 +266,7 @@ def _first_state(
         console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
 
     def look() -> tuple[list[str], State | None]:
-        return warnings_at_start(particles, cache, given, masks, options), None
+        return warnings_at_start(particles, given, masks, options), None
 
     def begin() -> tuple[list[str], State | None]:
         found: list[str] = []
@@ -377,9 +378,10 @@ def _expectation(
 
         def advance(count: int) -> None:
             crew.check()
-            data.monitor.advance(count)
             with turn:
-                bar.advance(crew.finished(count))
+                done = crew.finished(count)
+                bar.advance(done)
+                data.monitor.advance(done)
                 control.check()
 
         def half(keeper: Keeper, members: Sequence[np.ndarray], number: int, pieces: Iterable[np.ndarray]) -> HalfSums:
