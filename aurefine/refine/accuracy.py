@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,17 +40,35 @@ def _ladder(steps) -> np.ndarray:
     return np.array(values)
 
 
-def estimate(plan: Plan, model: Model, volume: Volume, particles: ParticleSet, poses: Poses, members: np.ndarray, options: RefineOptions) -> Accuracy:
-    """Mean error of rotation and translation at which the expected log-likelihood drops by -ln 0.01, over the first 100 of `members`."""
+def estimate(
+    plan: Plan,
+    model: Model,
+    volume: Volume,
+    particles: ParticleSet,
+    poses: Poses,
+    members: np.ndarray,
+    options: RefineOptions,
+    side_by_side: Callable[..., Iterable[Any]] = map,
+) -> Accuracy:
+    """Mean error of rotation and translation at which the expected log-likelihood drops by -ln 0.01, over the first 100 of `members`.
+
+    `side_by_side` maps a function over two lists of particles.
+    """
+
+    def errors(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        turns, shifts, spectrum = [np.empty(0)], [np.empty(0)], np.zeros(model.box // 2 + 1)
+        for group in np.unique(particles.optics_index[chosen]):
+            mine = chosen[particles.optics_index[chosen] == group]
+            signal = _Signal(plan, model, volume, particles, poses, mine, int(group), options)
+            turn, by_shell = signal.turn_errors(_ladder(_TURN_STEPS))
+            turns.append(turn)
+            spectrum += by_shell
+            shifts.append(signal.shift_errors(_ladder(_SHIFT_STEPS)) * particles.optics[group].pixel_size)
+        return np.concatenate(turns), np.concatenate(shifts), spectrum
+
     chosen = members[:_PARTICLES]
-    turns, shifts, spectrum = [], [], np.zeros(model.box // 2 + 1)
-    for group in np.unique(particles.optics_index[chosen]):
-        mine = chosen[particles.optics_index[chosen] == group]
-        signal = _Signal(plan, model, volume, particles, poses, mine, int(group), options)
-        turn, by_shell = signal.turn_errors(_ladder(_TURN_STEPS))
-        turns.append(turn)
-        spectrum += by_shell
-        shifts.append(signal.shift_errors(_ladder(_SHIFT_STEPS)) * particles.optics[group].pixel_size)
+    turns, shifts, spectra = zip(*side_by_side(errors, (chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :])), strict=True)
+    spectrum = np.sum(spectra, 0)
     total = spectrum.sum()
     return Accuracy(float(np.concatenate(turns).mean()), float(np.concatenate(shifts).mean()), spectrum / total if total > 0 else spectrum)
 

@@ -58,6 +58,10 @@ class Crew(Protocol):
         """[work(a, b, ...) of each half's arguments]. Of half-sets that are another process's the result is None, here."""
         ...
 
+    def side_by_side(self, work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
+        """[work(a, b, ...) of two sets of arguments], in this process's threads: for what is done once."""
+        ...
+
     def everywhere(self, values: Sequence[Result]) -> list[Result]:
         """What `map` returned, of both half-sets in every process; nobody goes on before both are done."""
         ...

@@ -87,6 +87,8 @@ class Lanes:
             raise error
         return [each.result() for each in running]
 
+    side_by_side = map
+
     def everywhere(self, values: Sequence[Result]) -> list[Result]:
         """The values themselves: there is one process."""
         return list(values)

@@ -291,7 +291,8 @@ def _plan(state: State, data: Data, options: RefineOptions, console: Console) ->
     if not correlation:
         volumes = data.crew.map(lambda half: projectors((half,), plan, options)[0], state.halves)
         first = cast(Volume, volumes[0])  # whoever does what is done once has it
-        estimate = data.crew.once(lambda: accuracy.estimate(plan, model, first, data.particles, state.poses, data.order[0], options))
+        given = plan, model, first, data.particles, state.poses, data.order[0], options
+        estimate = data.crew.once(lambda: accuracy.estimate(*given, data.crew.side_by_side))
         progress = replace(progress, accuracy_rotation=estimate.rotation, accuracy_translation=estimate.translation)
     if iteration > 1:
         # the verdict must hold by the last two accuracies (the first of a run is of a low-passed map), and the accuracy must have come to rest
