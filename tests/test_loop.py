@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from refinement_states import small_options, small_state
 
@@ -17,7 +18,8 @@ from aurefine.refine.maximisation import Masks
 
 def conclude(accuracy: float) -> Console:
     state = small_state()
-    halves = tuple(replace(model, accuracy_rotation=accuracy) for model in state.halves)
+    fallen = np.where(np.arange(len(state.halves[0].fsc)) < 4, 1.0, 0.0)
+    halves = tuple(replace(model, accuracy_rotation=accuracy, fsc=fallen) for model in state.halves)
     console = Console(io.StringIO(), io.StringIO())
     data = SimpleNamespace(masks=Masks(), crew=lanes_of(1))
     loop._conclude(replace(state, halves=halves), data, small_options(), console)  # type: ignore[arg-type]
