@@ -20,7 +20,7 @@ from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
 from aurefine.job_control import JobAborted, JobControl
 from aurefine.process_record import ProcessRecord
-from aurefine.refine import run_monitor
+from aurefine.refine import run_monitor, run_status
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.run_monitor import RunMonitor
 from aurefine.refine.run_status import read_status, write_status
@@ -167,6 +167,20 @@ def test_a_folder_that_vanishes_ends_the_run(tmp_path, monkeypatch):
     monitor._look_for_folder(time.monotonic() + 90)
     with pytest.raises(InputError, match="the output folder has vanished"):
         monitor.control.check()
+
+
+def test_the_process_that_started_others_corrects_what_they_could_not_know(tmp_path):
+    gone = ProcessRecord(**{**vars(ProcessRecord.own()), "start": "an earlier process"})
+    for told, state in (("interrupted", "failed"), ("running", "failed"), ("finished", "finished")):
+        write_status(tmp_path / "status.json", replace(monitor_in(tmp_path).status(told), process=gone))
+        run_status.correct_last_status(tmp_path, "failed", "rank 1 was killed")
+        assert read_status(tmp_path).verdict() == state
+    alive = replace(monitor_in(tmp_path).status("running"), process=ProcessRecord.own())
+    write_status(tmp_path / "status.json", alive)
+    run_status.correct_last_status(tmp_path, "failed", "")
+    assert read_status(tmp_path).verdict() == "running"
+    run_status.correct_last_status(tmp_path / "elsewhere", "failed", "")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_status_is_read_back_and_a_broken_one_is_told(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aurefine.errors import InputError
+from aurefine.errors import AlreadyTold, InputError
 from aurefine.jobs import submit
 from aurefine.jobs.options import parse
 from aurefine.jobs.outputs import cleaned
@@ -85,9 +85,26 @@ def _by_all(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
     elif (count := launch.workers(machine.processes, machine.gpu_numbers)) > 1:
         if not values.get("continue_from"):
             build(values, arguments)  # mistakes in the command line are told before anything is started
-        launch.launch([NAME, *arguments], count, control)
+        _launch(values, arguments, count, control)
     else:
         _refine(values, arguments, control, None)
+
+
+def _launch(values: Mapping[str, Any], arguments: Sequence[str], count: int, control: JobControl) -> None:
+    """Run in own workers, and see that status.json says how that ended."""
+    from aurefine.distributed import launch
+    from aurefine.job_control import JobAborted
+    from aurefine.refine import run_status
+
+    folder = Path(_root(cleaned(values))).parent
+    try:
+        launch.launch([NAME, *arguments], count, control)
+    except JobAborted:
+        run_status.correct_last_status(folder, run_status.ABORTED, run_status.ABORT_MESSAGE)
+        raise
+    except AlreadyTold:
+        run_status.correct_last_status(folder, run_status.FAILED, "a process of this run has failed: standard error (run.err) says which")
+        raise
 
 
 def _of_the_machine(values: Mapping[str, Any]) -> RefineOptions:

@@ -24,16 +24,17 @@ from aurefine.refine.shortage import Batches
 from aurefine.refine.state import SamplingState
 
 _LOADED = 170 << 20  # code and compiled kernels that are loaded on the way, and what the heap keeps between batches
-_PREPARED = 44  # bytes a Fourier pixel: transforms and operands of the images of a chunk
-_TRANSFORMED = 44  # bytes a pixel of the whole images that are transformed at a time
-_SCORED = 14  # bytes a score of the coarse pass
-_PAIR, _JOINED = 48, 24  # bytes a significant pair of the coarse pass, while lists are joined and afterwards
-_FINE = 14  # bytes a score of the fine pass, and what is made of it
+_PREPARED = 30  # bytes a Fourier pixel: transforms and operands of the images of a chunk
+_TRANSFORMED = 30  # bytes a pixel of the whole images that are transformed at a time
+_SCORED = 10  # bytes a score of the coarse pass
+_PAIR, _JOINED = 34, 17  # bytes a significant pair of the coarse pass, while lists are joined and afterwards
+_FINE = 10  # bytes a score of the fine pass, and what is made of it
 _KEPT = 32 << 20  # bytes: smaller blocks stay with the heap when they are freed (memory.py)
 _SIGNIFICANT = 0.06  # share of the whole grid that is significant while the likelihood is flat (C1, first iterations)
 _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
 _SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
 _COLLECTED, _RECONSTRUCTED = 12, 48  # the same, of a half-set's collected sums and its reconstruction
+_MARGIN = 1.1  # by which --memory is kept to: noise decides how long lists are
 MB = 1 << 20
 
 
@@ -53,8 +54,8 @@ class MemoryPlan:
     """Bytes of one process by what they are for; `lanes` half-sets are worked on side by side.
 
     Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, last: batches of one
-    half-set in the first iterations and in the last one; sums, maximisation: of both half-sets in the last iteration; kept: of sums that stay
-    with the heap when they are freed, because they are small; gpus: (name, bytes of
+    half-set in the first iterations and in the last one; sums, maximisation: of both half-sets in the last iteration; kept: of these what
+    stays with the heap when it is freed, because blocks are small; gpus: (name, bytes of
     references and sums, bytes that are free) of each GPU, where the E-step runs then; halved: how often batches are halved.
     """
 
@@ -78,7 +79,8 @@ class MemoryPlan:
     @property
     def peak(self) -> int:
         """The largest of all moments."""
-        return self.held + max(self.kept + self.lanes * self.first, self.sums + self.lanes * self.last, self.kept + self.maximisation)
+        batches = self.kept + self.lanes * max(self.first, self.last)
+        return self.held + max(batches, self.sums + self.lanes * self.last, self.maximisation)
 
     def lines(self, there: int) -> list[str]:
         """For the user: each part and the peak; `there` bytes are there for this process."""
@@ -130,7 +132,7 @@ def measure(
         first, last, sums = int(min(half, 20_000) * points * _SIGNIFICANT) * _PAIR, 0, 2 * _SUMS * voxels
     maximisation = 2 * _COLLECTED * voxels + lanes * _RECONSTRUCTED * voxels
     program = run_status.memory_in_use()[0] + _LOADED
-    kept = sums if _SUMS * voxels < _KEPT else 0
+    kept = sums + maximisation if _SUMS * voxels < _KEPT else 0
     return MemoryPlan(program, images, state, first, last, sums, maximisation, kept, lanes, on_gpu, batches.halved)
 
 
@@ -168,7 +170,8 @@ def fitted(
     there = int(options.memory_gb * (1 << 30)) or there
     while True:
         plan = measure(particles, sampling, box, options, workers, batches)
-        if not there or plan.peak <= there or batches.halved >= shortage.MOST_HALVED:
+        wanted = plan.peak * (_MARGIN if options.memory_gb > 0 else 1)
+        if not there or wanted <= there or batches.halved >= shortage.MOST_HALVED:
             break
         batches.halved += 1
     if options.memory_gb > 0 and plan.peak > there:

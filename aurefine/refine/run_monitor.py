@@ -77,7 +77,7 @@ class RunMonitor:
             self._phase = "done"
             self._write(run_status.FINISHED)
         elif isinstance(error, JobAborted):
-            self._write(run_status.ABORTED, "stopped by RELION_JOB_ABORT_NOW")
+            self._write(run_status.ABORTED, run_status.ABORT_MESSAGE)
         elif isinstance(error, KeyboardInterrupt):
             self._write(run_status.INTERRUPTED, "stopped by a signal")
         else:

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from aurefine.atomic import without_waiting_for_the_disk, write_bytes
@@ -16,6 +16,7 @@ from aurefine.process_record import ProcessRecord
 
 NAME = "status.json"
 RUNNING, FINISHED, FAILED, ABORTED, INTERRUPTED = "running", "finished", "failed", "aborted", "interrupted"
+ABORT_MESSAGE = "stopped by RELION_JOB_ABORT_NOW"
 DIED, SILENT = "died", "silent"  # what `verdict` makes of "running"
 
 
@@ -81,6 +82,16 @@ def write_last_status(path: str | Path, status: RunStatus) -> None:
     except OSError:
         with suppress(OSError):  # a folder that is gone, or cannot be written to any more
             file.unlink(missing_ok=True)
+
+
+def correct_last_status(path: str | Path, state: str, message: str) -> None:
+    """Why a run of several processes ended, by the one that started them: the one that wrote the status was only told to end."""
+    try:
+        status = read_status(path)
+    except InputError:
+        return  # it ended before it wrote one
+    if status.state in (RUNNING, INTERRUPTED) and status.process.alive() is False:
+        write_last_status(Path(path) / NAME, replace(status, state=state, message=message))
 
 
 def _text(status: RunStatus) -> bytes:
