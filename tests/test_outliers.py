@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aurefine import molecule, particles, simulate, star
+from aurefine import molecule, mrc, particles, simulate, star
 from aurefine.imaging import Camera, Imaging
 from aurefine.refine import checkpoint, outliers
 from aurefine.refine.console import Console
@@ -95,6 +96,37 @@ def test_a_continued_run_sets_the_same_particles_aside_and_makes_the_same_map(pr
     again = refine(particles.load(found.particles), None, options, state=state)
     assert np.array_equal(again.poses.significant == 0, through.poses.significant == 0) and (again.poses.significant == 0).sum() == NOISE
     assert np.corrcoef(again.map.ravel(), through.map.ravel())[0, 1] > 0.9999
+
+
+def test_what_is_left_out_is_in_no_sum(project, tmp_path, monkeypatch):
+    shutil.copytree(project, tmp_path / "loud")
+    monkeypatch.chdir(tmp_path / "loud")
+    loud, path = np.array([3, 8, 21]), "Particles/micrograph_0001.mrcs"
+    images = mrc.Stack(path).read(np.arange(40))
+    images[loud] *= 3.5
+    mrc.write_stack(path, images, PIXEL_SIZE)
+    tables = star.read("particles.star")
+    table = tables["particles"].with_columns({"rlnRandomSubset": 1 + np.arange(COUNT) // 2 % 2})
+    star.write("all.star", [tables["optics"], table])
+    star.write("quiet.star", [tables["optics"], table.select(np.setdiff1d(np.arange(COUNT), loud))])
+    run("quiet.star", "first/run", max_iterations=1)
+    same = {"initial_noise_spectrum": "first/run_it000_half1_model.star", "max_iterations": 1, "norm_correction": False}
+    quiet, _ = run("quiet.star", "", **same)
+    used, _ = run("all.star", "", **same)
+    monkeypatch.setattr(outliers, "find", lambda poses, loaded, iteration, tell: np.isin(np.arange(loaded.count), loud))
+    left_out, _ = run("all.star", "", **same)
+    assert np.flatnonzero(outliers.are_marked(left_out.poses)).tolist() == loud.tolist()
+    assert (left_out.poses.signal_fit[loud] > 0).all()  # scored all the same
+    for half in (0, 1):
+        one, other = left_out.state.halves[half], quiet.state.halves[half]
+        assert one.average_pmax == pytest.approx(other.average_pmax, rel=1e-6)
+        assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=1e-9)
+        # what follows is summed over samples that are drawn by lot, and lots go by the particle's row
+        assert one.sigma2_offset == pytest.approx(other.sigma2_offset, rel=1e-2)
+        assert np.allclose(one.sigma2_noise, other.sigma2_noise, rtol=5e-3) and np.allclose(one.group_scale, other.group_scale, rtol=1e-2)
+        assert np.corrcoef(one.map.ravel(), other.map.ravel())[0, 1] > 0.999
+    second = table["rlnRandomSubset"][loud[0]] - 1
+    assert not np.allclose(used.state.halves[second].sigma2_noise, quiet.state.halves[second].sigma2_noise, rtol=0.02)
 
 
 def test_nothing_changes_where_there_are_no_outliers(project, tmp_path, monkeypatch):

@@ -57,9 +57,9 @@ def set_aside(
 
 def summary(particles: ParticleSet, reasons: np.ndarray, root: str, done: str = "set aside") -> list[str]:
     """One line for each kind of reason [n] ("" for good particles); `root` names the list of them, or is empty."""
-    lines = []
+    lines, bad = [], np.flatnonzero(reasons != "")
     for kind, what in examination.KINDS.items():
-        rows = np.flatnonzero([reason.startswith(kind) for reason in reasons])
+        rows = bad[[reason.startswith(kind) for reason in reasons[bad]]]
         if len(rows):
             lines.append(_line(particles, rows, what, root, done))
     return lines
