@@ -109,9 +109,11 @@ def _centre_and_correct(transform: np.ndarray, n: int, dimensions: int) -> np.nd
     kernel = _kernel_transform(n)
     full, half = kernel[(np.fft.fftfreq(n, 1 / n) + n // 2).astype(int)], kernel[n // 2 :]
     sign = (-1.0) ** (np.arange(n) % 2)
-    transform = transform * (sign / full)[:, None] * (sign[0] * (-1.0) ** np.arange(n // 2 + 1) / half)
+    along, across = ((values).astype(transform.real.dtype) for values in (sign / full, sign[0] * (-1.0) ** np.arange(n // 2 + 1) / half))
+    transform *= along[:, None]  # in place: the copy that was cut out is this function's own
+    transform *= across
     if dimensions == 3:
-        transform = transform * (sign / full)[:, None, None]
+        transform *= along[:, None, None]
     transform[..., n // 2], transform[..., n // 2, :] = 0, 0
     if dimensions == 3:
         transform[n // 2] = 0
@@ -128,9 +130,12 @@ def transform_of_projections(points: np.ndarray, weights: np.ndarray, rotations:
     return _centre_and_correct(fft.rfft2(grid), box, 2)
 
 
-def transform_of_points(points: np.ndarray, weights: np.ndarray, box: int, pixel_size: float) -> np.ndarray:
-    """Fourier transform of points in space: [box, box, box/2 + 1] complex128, relative to the box's centre."""
-    grid = np.zeros((OVERSAMPLING * box,) * 3)
+def transform_of_points(points: np.ndarray, weights: np.ndarray, box: int, pixel_size: float, single: bool = False) -> np.ndarray:
+    """Fourier transform of points in space: [box, box, box/2 + 1] complex128, relative to the box's centre.
+
+    `single` computes in single precision, in half the memory: complex64.
+    """
+    grid = np.zeros((OVERSAMPLING * box,) * 3, np.float32 if single else np.float64)
     _spread_3d(np.asarray(points, float), np.asarray(weights, float), OVERSAMPLING / pixel_size, grid)
     return _centre_and_correct(fft.rfftn(grid), box, 3)
 

@@ -20,7 +20,7 @@ from aurefine import maps, nufft, sampling
 _COARSE_ORDER = 2  # 15 degrees between the rotations of the search
 _COARSE_SHELL = 9  # of the box: at 15 degrees a coefficient is at most some two voxels from its place
 _FINEST_SHELL = 64  # beyond, a fit gains nothing that is seen
-_PADDING = 2
+_PADDING, _MARGIN = 2, 2  # times; shells
 _AT_A_TIME = 64  # rotations
 _KEPT, _APART = 12, 20.0  # best rotations that are refined, degrees between them
 _SAMPLES = 4000  # coefficients that a refinement looks at
@@ -50,6 +50,9 @@ def search(target: np.ndarray, moving: np.ndarray, pixel_size: float, resolution
     `group` is the point group of the target: rotations that it makes alike are tried once. `check` is called between steps.
     """
     last = _last_shell(len(target), pixel_size, resolution)
+    small = working_box(len(target), pixel_size, resolution)
+    pixel_size *= len(target) / small
+    target, moving = _cropped(target, small), _cropped(moving, small)
     first = min(_COARSE_SHELL, last)
     starts = _coarse(target, moving, first, group, check)
     near = _Closeness(target, moving, first)
@@ -69,17 +72,27 @@ def search(target: np.ndarray, moving: np.ndarray, pixel_size: float, resolution
 
 def score(target: np.ndarray, moving: np.ndarray, pixel_size: float, resolution: float) -> float:
     """The `Fit.score` of two maps as they lie."""
-    return _Closeness(target, moving, _last_shell(len(target), pixel_size, resolution)).score(np.eye(3), np.zeros(3))
+    last, small = _last_shell(len(target), pixel_size, resolution), working_box(len(target), pixel_size, resolution)
+    return _Closeness(_cropped(target, small), _cropped(moving, small), last).score(np.eye(3), np.zeros(3))
+
+
+def working_box(box: int, pixel_size: float, resolution: float) -> int:
+    """Voxels a side that a fit up to a resolution (Angstrom) needs of a box: maps that are cropped to it in Fourier space give the same fit."""
+    return min(box, 2 * (_last_shell(box, pixel_size, resolution) + _MARGIN))
+
+
+def _cropped(volume: np.ndarray, small: int) -> np.ndarray:
+    return volume if len(volume) == small else maps.fourier_rescale(volume, small, single=True)
 
 
 def _last_shell(box: int, pixel_size: float, resolution: float) -> int:
-    return int(np.clip(round(box * pixel_size / resolution), 4, min(box // 2 - 2, _FINEST_SHELL)))
+    return int(np.clip(round(box * pixel_size / resolution), 4, min(box // 2 - _MARGIN, _FINEST_SHELL)))
 
 
 def _coarse(target: np.ndarray, moving: np.ndarray, last: int, group: str, check: Callable[[], None]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rotations [3, 3] and shifts [3] (voxels) of the best correlations over all rotations, far from each other."""
     samples = _transform(moving, last)
-    box, small = len(target), 2 * (last + 2)
+    box, small = len(target), 2 * (last + _MARGIN)
     sign = (-1.0) ** np.indices((small, small, small // 2 + 1)).sum(axis=0)
     x, y, z = (np.broadcast_to(f, (small, small, small // 2 + 1)) for f in nufft.frequency_grid(small, 3))
     radius = np.sqrt(x * x + y * y + z * z)
@@ -119,7 +132,7 @@ def _even(values: np.ndarray, shell: np.ndarray) -> np.ndarray:
 
 def _transform(volume: np.ndarray, last: int) -> np.ndarray:
     """Transform of a map up to a shell on a finer grid, complex64, zero frequency in the middle: for `_sample`."""
-    small = min(len(volume), 2 * (last + 2))
+    small = min(len(volume), 2 * (last + _MARGIN))
     axis = (np.arange(small) - small // 2) / (_PADDING * small)
     correct = 1 / np.sinc(axis) ** 2  # of linear interpolation
     values = maps.fourier_rescale(volume, small) * correct[:, None, None] * correct[:, None] * correct

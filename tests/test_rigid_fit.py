@@ -31,6 +31,15 @@ def test_any_turn_and_shift_is_found(group):
     assert fit.score > 0.8 and rigid_fit.score(target, moving, PIXEL_SIZE, RESOLUTION) < 0.3
 
 
+def test_a_larger_box_gives_the_same_fit():
+    body = molecule.generate("C1", 3)
+    target, moving = (each.density(2 * BOX, PIXEL_SIZE / 2) for each in (body.moved(TURN, SHIFT), body))
+    assert rigid_fit.working_box(2 * BOX, PIXEL_SIZE / 2, 2 * RESOLUTION) < BOX
+    fit = rigid_fit.search(target, moving, PIXEL_SIZE / 2, 2 * RESOLUTION)
+    assert np.degrees(Rotation.from_matrix(fit.rotation.T @ TURN).magnitude()) < 1
+    assert fit.shift == pytest.approx(SHIFT, abs=0.5)
+
+
 def test_the_mirror_image_fits_worse():
     body = molecule.generate("C1", 3)
     mirrored = body.moved(np.diag([1.0, 1.0, -1.0]), np.zeros(3)).density(BOX, PIXEL_SIZE)

@@ -33,7 +33,7 @@ _MIRROR = np.diag([1.0, 1.0, -1.0])
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """What the map is compared with: a model about the box's centre, or a map [n, n, n] with the pixels of the half maps."""
+    """What the map is compared with: a model about the box's centre, or a map [n, n, n] on the half maps' grid."""
 
     name: str
     model: molecule.Molecule | None = None
@@ -43,9 +43,10 @@ class Body:
         """Its map, float32 [n, n, n], or that of its mirror image."""
         if self.model is not None:
             placed = self.model.moved(_MIRROR, np.zeros(3)) if mirrored else self.model
-            return placed.density(box, pixel_size, _BFACTOR)
+            return placed.density(box, pixel_size, _BFACTOR, single=True)
         assert self.volume is not None
-        return invert_hand(self.volume) if mirrored else self.volume
+        volume = invert_hand(self.volume) if mirrored else self.volume
+        return volume if len(volume) == box else maps.fourier_rescale(volume, box, single=True)
 
 
 def measure(found: Validation, given: Given, options: ValidateOptions, control: JobControl) -> None:
@@ -60,19 +61,21 @@ def measure(found: Validation, given: Given, options: ValidateOptions, control: 
         return
     model = read_model(options.model, given) if options.model else None
     body = model or read_reference(options.reference_map, given)
-    full, resolution = _full(given), min(_FARTHEST, found.value("fsc_masked") or _FARTHEST)
-    search = not (options.skip_hand and not options.fit_model)
+    resolution = min(_FARTHEST, found.value("fsc_masked") or _FARTHEST)
     pixel_size, box = given.halves.pixel_size, given.halves.box
-    plain = body.density(box, pixel_size)
-    stands = rigid_fit.score(full, plain, pixel_size, resolution)
-    fit = rigid_fit.search(full, plain, pixel_size, resolution, given.symmetry, control.check) if search else None
+    small = rigid_fit.working_box(box, pixel_size, resolution)  # a fit needs no finer map, and large ones take long
+    full, coarser = maps.fourier_rescale(_full(given), small, single=True), pixel_size * box / small
+
+    def fitted(mirrored: bool) -> rigid_fit.Fit:
+        return rigid_fit.search(full, body.density(small, coarser, mirrored), coarser, resolution, given.symmetry, control.check)
+
+    stands = rigid_fit.score(full, body.density(small, coarser), coarser, resolution)
+    fit = fitted(mirrored=False) if options.fit_model or not options.skip_hand else None
     if model is not None and model.model is not None:
-        moved = fit is not None and options.fit_model
-        used = model.model.moved(fit.rotation, fit.shift) if fit is not None and moved else model.model
-        _correlate(found, given, used.density(box, pixel_size, _BFACTOR) if moved else plain, _placed(stands, fit, options, given))
+        used = model.model.moved(fit.rotation, fit.shift) if fit is not None and options.fit_model else model.model
+        _correlate(found, given, used.density(box, pixel_size, _BFACTOR, single=True), _placed(stands, fit, options))
     if fit is not None and not options.skip_hand:
-        other = rigid_fit.search(full, body.density(box, pixel_size, mirrored=True), pixel_size, resolution, given.symmetry, control.check)
-        _hand(found, body, fit, other, resolution)
+        _hand(found, body, fit, fitted(mirrored=True), resolution)
 
 
 def read_model(path: str, given: Given) -> Body:
@@ -108,7 +111,7 @@ class _Placement:
     words: str
 
 
-def _placed(stands: float, fit: rigid_fit.Fit | None, options: ValidateOptions, given: Given) -> _Placement:
+def _placed(stands: float, fit: rigid_fit.Fit | None, options: ValidateOptions) -> _Placement:
     if fit is None:
         words = "" if stands >= PRESENT else f"the model does not lie in the map (correlation {stands:.2f}); --fit_model looks for its place"
         return _Placement(stands >= PRESENT, words)
