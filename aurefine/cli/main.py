@@ -32,7 +32,7 @@ JOBS = {
     "mask_create": ("aurefine.jobs.mask_create", "make a soft mask from a map, with a threshold found by itself where none is given"),
     "report": ("aurefine.jobs.report", "report a refinement, aurefine's or RELION's: a page, curves, methods paragraph, ChimeraX view"),
     "check": ("aurefine.jobs.check", "check particles, reference and mask before a refinement, or half maps after it, as an expert does"),
-    "validate": ("aurefine.jobs.validate", "validate a refinement as reviewers ask: directional FSC, sampling of views, ResLog, map and model, hand, noise substitution"),
+    "validate": ("aurefine.jobs.validate", "validate a refinement as reviewers ask: directional FSC, views, ResLog, map and model, hand, noise"),
 }
 # Their matrix products are small; OpenBLAS would start a thread for each core when numpy is imported, which takes longer than a small map.
 _ONE_THREAD_OF_BLAS = ("extract", "image_handler", "jobs", "mask_create", "postprocess", "select", "star")

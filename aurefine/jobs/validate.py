@@ -12,7 +12,7 @@ from aurefine.jobs.refine3d import stored_values
 from aurefine.validation.options import ValidateOptions
 
 NAME = "validate"
-SUMMARY = "Validate a refinement, aurefine's or RELION's: resolution, directional FSC, how evenly the views sample Fourier space."
+SUMMARY = "Validate a refinement, aurefine's or RELION's: directional FSC, sampling by views, model, hand, noise substitution."
 
 _DEFAULT = ValidateOptions()
 
