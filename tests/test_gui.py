@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 from gui_client import Page, serving, wait_for, write_iteration, write_particles, write_postprocess
 
 from aurefine import mrc
+from aurefine.process_record import ProcessRecord
 from aurefine.project import job_types, labels
 from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
+from aurefine.refine.run_status import RunStatus, write_status
 from aurefine.web.field_help import help_of
 
 
@@ -162,6 +166,16 @@ def test_a_job_can_be_named_annotated_stopped_and_deleted_with_its_dependents(pa
     assert (root / "Trash/Extract/job001").is_dir() and (root / "Trash/Refine3D/job002").is_dir() and not (root / "Extract/first").is_symlink()
     pipeline = Project.open(root).read()
     assert pipeline.processes == [] and pipeline.nodes() == {}
+
+
+def test_a_running_refinement_is_shown_as_its_status_says(page: Page, root: Path, running: str) -> None:
+    now, here = time.time(), ProcessRecord.own()
+    status = RunStatus("running", "maximisation", 3, "run", 0, 0, 0.0, 90.0, 1, 1, now, now, 5.0, "", "", here)
+    write_status(root / running / "status.json", status)
+    found = page.get(f"/api/job/{running}/refinement").json
+    assert (found["phase"], found["left"]) == ("iteration 3: reconstructing", "1.5 min for this step")
+    write_status(root / running / "status.json", replace(status, heartbeat=now - 600))
+    assert page.get(f"/api/job/{running}/refinement").json["phase"].startswith("no sign of life for 60")
 
 
 def test_a_running_refinement_is_followed_without_reading_anything_twice(page: Page, root: Path, running: str) -> None:

@@ -77,7 +77,7 @@ class ProgressBar:
         elif self._terminal:
             self._write(f"\r{_times(elapsed, elapsed)}{'.' * _DOTS}{_MOUSE} yum!{' ' * 20}\n")
         else:
-            self._write(f"   done in {_duration(elapsed)}\n")
+            self._write(f"   done in {duration(elapsed)}\n")
 
     def update(self, done: int) -> None:
         """Say that `done` of the total steps are done; cheap enough to be called for every batch."""
@@ -98,7 +98,7 @@ class ProgressBar:
         self._dots = dots
         elapsed = self._clock() - self._start
         estimate = elapsed * self._total / self._done
-        left = f" {_duration(estimate - elapsed)} left"
+        left = f" {duration(estimate - elapsed)} left"
         self._write(f"\r{_times(elapsed, estimate)}{'.' * dots}{_MOUSE}{' ' * max(0, _DOTS - 2 - dots)}{_CHEESE}{left:<20}")
 
     def _say(self) -> None:
@@ -108,7 +108,7 @@ class ProgressBar:
         self._spoken = now
         elapsed = now - self._start
         left = elapsed * (self._total - self._done) / self._done
-        self._write(f"   {100 * self._done / self._total:3.0f} % in {_duration(elapsed)}, {_duration(left)} left\n")
+        self._write(f"   {100 * self._done / self._total:3.0f} % in {duration(elapsed)}, {duration(left)} left\n")
 
     def _write(self, text: str) -> None:
         if not self._silent:
@@ -125,7 +125,8 @@ def _times(elapsed: float, estimate: float) -> str:
     return f"{int(elapsed):4d}/{int(estimate):4d} sec "
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
     if seconds < 60:
         return f"{seconds:.1f} sec"
     if seconds < 3600:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
+from aurefine.errors import InputError
 from aurefine.file_cache import stamp
+from aurefine.refine.console import duration
+from aurefine.refine.run_status import NAME as STATUS
+from aurefine.refine.run_status import RUNNING, SILENT, read_status
 from aurefine.reporting.history import Iteration, crossing, find_root, iterations, maps_of
 
 
@@ -15,12 +20,16 @@ def root_of(directory: Path) -> Path:
     return find_root(directory)
 
 
+_OFTEN = 30_000_000_000  # nanoseconds: status.json changes every five seconds, which is no reason to draw all curves anew
+
+
 def version(directory: Path) -> str:
     """Changes when the refinement has written something that the page shows."""
     newest = max((stamp(path) for path in directory.glob("*_model.star")), default=(0, 0))
     log = stamp(directory / "run.out")
+    heartbeat = stamp(directory / STATUS)[0] // _OFTEN
     ends = sum((directory / f"RELION_JOB_EXIT_{end}").exists() << bit for bit, end in enumerate(("SUCCESS", "FAILURE", "ABORTED")))
-    return f"{newest[0]:x}-{newest[1]:x}-{log[0]:x}-{log[1]:x}-{ends}"
+    return f"{newest[0]:x}-{newest[1]:x}-{log[0]:x}-{log[1]:x}-{heartbeat:x}-{ends}"
 
 
 def history(directory: Path, status: str) -> dict[str, Any]:
@@ -63,6 +72,8 @@ def _phase(directory: Path, found: list[Iteration], status: str) -> tuple[str, s
         return "converged, final maps written", ""
     if status in _ENDED:
         return _ENDED[status], ""
+    if told := _told(directory):
+        return told
     text = _end_of(directory / "run.out")
     phase, place = "starting", -1
     for pattern, words in _TITLES:
@@ -70,6 +81,28 @@ def _phase(directory: Path, found: list[Iteration], status: str) -> tuple[str, s
             if match.start() > place:
                 phase, place = words.format(*match.groups()), match.start()
     return phase, _time_left(text[max(place, 0) :])
+
+
+_PHASES = {  # of status.json
+    "reading images": "reading the images", "first noise spectra": "estimating the noise", "planning": "iteration {}: estimating the accuracy",
+    "expectation": "iteration {}: aligning the particles", "alignment check": "checking the alignment",
+    "maximisation": "iteration {}: reconstructing",
+}  # fmt: skip
+
+
+def _told(directory: Path) -> tuple[str, str] | None:
+    """Phase and time left as a run of ours says itself; None where it does not (any more)."""
+    try:
+        status = read_status(directory)
+    except InputError:
+        return None
+    verdict = status.verdict()
+    if verdict == SILENT:
+        return f"no sign of life for {time.time() - status.heartbeat:.0f} seconds", ""
+    if verdict != RUNNING:
+        return None
+    phase = _PHASES.get(status.phase, status.phase).format(status.iteration)
+    return phase, f"{duration(status.seconds_left)} for this step" if status.seconds_left >= 0 else ""
 
 
 def _end_of(path: Path, count: int = 32 << 10) -> str:
