@@ -84,6 +84,20 @@ def test_large_boxes_and_many_threads_take_what_their_sums_take(particles):
     assert large.images == small.images == 300 * 32 * 32 * 2
 
 
+def test_the_limits_of_all_control_groups_around_a_process_count(tmp_path):
+    for name, limit in (("", "max"), ("slurm", "8000"), ("slurm/job_1", "5000"), ("other", "1")):
+        group = tmp_path / name
+        group.mkdir(exist_ok=True)
+        for file, text in (("memory.max", limit), ("memory.current", "3000"), ("memory.stat", "anon 2000\ninactive_file 700")):
+            (group / file).write_text(text + "\n")
+    own = tmp_path / "cgroup"
+    own.write_text("0::/slurm/job_1\n")
+    assert memory_plan._control_group(tmp_path, own) == [(5000, 2300), (8000, 2300)]
+    own.write_text("4:cpu,cpuacct:/slurm\n")
+    assert memory_plan._control_group(tmp_path, own) == []
+    assert memory_plan._control_group(tmp_path, tmp_path / "none") == []
+
+
 def test_what_a_control_group_leaves_is_what_is_there(monkeypatch):
     own = memory_plan.run_status.memory_in_use()[0]
     monkeypatch.setattr(memory_plan, "_control_group", lambda: [(100 * MB, 30 * MB)])

@@ -202,16 +202,33 @@ def _address_space() -> list[tuple[int, int]]:
     return [(limit, int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())]
 
 
-def _control_group() -> list[tuple[int, int]]:
-    """(limit, use) of the control groups that bound this process (version 2, else 1); none where there is no limit."""
+def _control_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[tuple[int, int]]:
+    """(limit, use) of each control group that bounds this process, its own and those around it (version 2 or 1); files in memory that can go do not
+    count as use."""
+    try:
+        places = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
+    except OSError:
+        return []
     found = []
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        try:
-            values = [(Path("/sys/fs/cgroup") / name).read_text().strip() for name in (limit, used)]
-            found.append((int(values[0]), int(values[1])))
-        except (OSError, ValueError):  # no such version, or "max"
+    for controllers, path in places:
+        if controllers not in ("", "memory"):
             continue
+        top, names = (root, ("memory.max", "memory.current", "inactive_file")) if not controllers else (
+            root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # fmt: skip
+        folder = top / path.strip("/")
+        for group in (folder, *folder.parents):
+            found += _limit_of(group, *names)
+            if group == top:
+                break
     return found
+
+
+def _limit_of(group: Path, limit: str, use: str, passing: str) -> list[tuple[int, int]]:
+    try:
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return [(int((group / limit).read_text()), int((group / use).read_text()) - int(statistics.get(passing, 0)))]
+    except (OSError, ValueError):  # there is no such group here, or its limit is "max"
+        return []
 
 
 def _name(number: int) -> str:

@@ -85,6 +85,12 @@ class RunMonitor:
 
     # ------------------------------------------------------------------ the thread
     def _watch(self) -> None:
+        try:
+            self._look_until_end()
+        except Exception as error:  # a watch that fails is the run's to tell
+            self._interrupt(error)
+
+    def _look_until_end(self) -> None:
         last = beat = time.monotonic()
         while not self._ended.wait(_LOOK):
             now = time.monotonic()
@@ -132,7 +138,8 @@ class RunMonitor:
         where = f"{self._phase} of iteration {self._iteration}" if self._iteration else self._phase
         message = f"no progress for {minutes:g} minutes (--watchdog) in this phase: {where}. The run is ended. {resume.advice(self.options.output)}"
         print(f"aurefine: {message}\nThis is what each thread was doing:", file=sys.stderr, flush=True)
-        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        with suppress(OSError, ValueError, AttributeError):  # a stream that is no file cannot take them
+            faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         self._leave(run_status.FAILED, message, 1, told=True)
 
     def _leave(self, state: str, message: str, code: int, told: bool = False) -> None:
