@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -86,14 +87,7 @@ def from_model(path: str | Path, centred: bool = True) -> Molecule:
 
     The mean position of all atoms becomes the origin, unless `centred` is false; the axes stay those of the file.
     """
-    try:
-        import gemmi
-    except ImportError:
-        raise InputError(f"{path}: reading atomic models needs the package gemmi; install it with `pip install aurefine[model]`.") from None
-    try:
-        structure = gemmi.read_structure(str(path))
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable mmCIF or PDB file ({error}).") from None
+    structure = _structure(path)
     structure.remove_waters()
     atoms = [cra.atom for model in list(structure)[:1] for cra in model.all()]
     if not atoms:
@@ -101,6 +95,29 @@ def from_model(path: str | Path, centred: bool = True) -> Molecule:
     positions = np.array([atom.pos.tolist() for atom in atoms])
     weights = np.array([atom.element.atomic_number * atom.occ for atom in atoms])
     return Molecule(positions - positions.mean(axis=0) if centred else positions, weights, blur=15.0)
+
+
+def _structure(path: str | Path) -> Any:
+    try:
+        import gemmi
+    except ImportError:
+        raise InputError(f"{path}: reading atomic models needs the package gemmi; install it with `pip install aurefine[model]`.") from None
+    try:
+        return gemmi.read_structure(str(path))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"{path}: not a readable mmCIF or PDB file ({error}).") from None
+
+
+def moved_model(path: str | Path, rotation: np.ndarray, shift: np.ndarray) -> bytes:
+    """An atomic model as mmCIF, every atom (waters too) at `rotation @ position + shift` (Angstrom)."""
+    import gemmi
+
+    structure = _structure(path)
+    for model in structure:
+        for cra in model.all():
+            cra.atom.pos = gemmi.Position(*(rotation @ np.array(cra.atom.pos.tolist()) + shift))
+    text: str = structure.make_mmcif_document().as_string()
+    return text.encode()
 
 
 def generate(point_group: str = "D2", seed: int = 0, shape: Shape | None = None) -> Molecule:

@@ -78,6 +78,15 @@ def test_a_model_in_its_place_agrees_with_both_halves_and_has_their_hand(run, tm
     assert found["hand"].verdict == "good" and found["hand"].value > 0.1
 
 
+def test_the_model_that_was_moved_is_written_where_it_fits(run, body, tmp_path):
+    turn = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    away = write_model(tmp_path / "away.cif", body.moved(turn, np.array([15.0, 5.0, -9.0])).positions)
+    words = ["validate", "--i", str(run), "--o", str(tmp_path / "out"), "--model", str(away), "--fit_model", "--skip_hand"]
+    assert cli.main(words) == 0
+    placed = molecule.from_model(tmp_path / "out" / "model_fitted.cif", centred=False).positions - HALF
+    assert np.linalg.norm(placed - body.positions, axis=1).max() < 0.5
+
+
 def test_a_model_elsewhere_is_said_to_be_so_and_fitted_when_asked(run, body, tmp_path):
     turn = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     away = write_model(tmp_path / "away.cif", body.moved(turn, np.array([15.0, 5.0, -9.0])).positions)

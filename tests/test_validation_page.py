@@ -101,6 +101,7 @@ def test_the_newest_validation_and_local_resolutions_are_in_the_report(root: Pat
     assert {"local_resolution", "validation_fsc", "validation_reslog"} <= set(names)
     html = documents.make("report.html").decode()
     assert "<h2>Validation</h2>" in html and "cFAR &lt;b&gt;" in html and "POOR" in html
+    assert "Validation (Validation/job003) gave: conical FSC area ratio (cFAR) 0.300." in documents.make("methods.txt").decode()
 
 
 def test_a_histogram_counts_what_was_measured_inside_the_mask(tmp_path: Path) -> None:

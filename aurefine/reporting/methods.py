@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from aurefine import __version__
+from aurefine.errors import InputError
 from aurefine.reporting.facts import Facts, Optics
+from aurefine.reporting.validation_plots import read_validation
 
 REFERENCES = (
     ("RELION's method", "Scheres, S. H. W. (2012). RELION: implementation of a Bayesian approach to cryo-EM structure determination. "
@@ -24,7 +26,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def paragraph(facts: Facts) -> str:
     """The methods paragraph, one sentence after the other."""
-    parts = (_particles, _refinement, _reference, _images, _search, _course, _resolution, _post)
+    parts = (_particles, _refinement, _reference, _images, _search, _course, _resolution, _post, _validation)
     return " ".join(sentence for sentence in (part(facts) for part in parts) if sentence)
 
 
@@ -149,6 +151,26 @@ def _post(facts: Facts) -> str:
     program = f" by {found.program}" if found.program else ""
     job = f"{found.folder.parent.name}/{found.folder.name}"
     return f"Post-processing{program} ({job}){masked} gave {number(found.resolution)} Å at FSC 0.143.{sharpened}"
+
+
+_MEASURES = (
+    ("cfar", "conical FSC area ratio (cFAR) {}"), ("sphericity", "sphericity of the 3D FSC {}"),
+    ("scf", "sampling compensation factor (SCF*) {}"), ("efficiency", "efficiency of the orientation distribution {}"),
+    ("model_fsc", "FSC 0.5 with the atomic model at {}"), ("noise_substitution", "FSC 0.143 corrected by noise substitution at {}"),
+)  # fmt: skip
+
+
+def _validation(facts: Facts) -> str:
+    """Figures of the newest validation; what was not computed is left out."""
+    path = facts.related.validation
+    if path is None:
+        return ""
+    try:
+        values = {row.key: row.value for row in read_validation(path).rows if row.verdict != "missing"}
+    except InputError:  # cut short, or of a later version
+        return ""
+    told = [words.format(values[key]) for key, words in _MEASURES if key in values]
+    return f"Validation ({path.parent.parent.name}/{path.parent.name}) gave: {'; '.join(told)}." if told else ""
 
 
 def parameters(facts: Facts) -> list[tuple[str, str]]:

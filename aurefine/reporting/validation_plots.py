@@ -19,7 +19,7 @@ from aurefine.reporting.plots import Plot, Series
 
 FILE = "validation.json"
 WORDS = {"good": "ok", "warning": "look", "poor": "POOR", "info": "", "missing": ""}
-_FILES = ("validation.pdf", "validation.png", "validation.star", FILE, "3dfsc.mrc")
+_FILES = ("validation.pdf", "validation.png", "validation.star", FILE, "3dfsc.mrc", "model_fitted.cif")
 _LARGEST = 50_000_000  # bytes; a validation writes less than two million
 _BINS = 50
 _COARSEST = 1e6  # Angstrom
@@ -35,6 +35,7 @@ class Row:
     verdict: str
     text: str
     source: str
+    key: str = ""
 
     @property
     def word(self) -> str:
@@ -70,7 +71,7 @@ def read_validation(path: Path) -> ValidationFound:
 
 def _row(each: Mapping[str, object]) -> Row:
     shown, text = (_with_angstrom(str(each[name])) for name in ("shown", "text"))
-    return Row(str(each["label"]), shown, str(each["verdict"]), text, str(each["source"]))
+    return Row(str(each["label"]), shown, str(each["verdict"]), text, str(each["source"]), str(each.get("key", "")))
 
 
 def _with_angstrom(text: str) -> str:

@@ -74,16 +74,22 @@ def measure(found: Validation, given: Given, options: ValidateOptions, control: 
     if model is not None and model.model is not None:
         used = model.model.moved(fit.rotation, fit.shift) if fit is not None and options.fit_model else model.model
         _correlate(found, given, used.density(box, pixel_size, _BFACTOR, single=True), _placed(stands, fit, options))
+        if fit is not None and options.fit_model:
+            shift = fit.shift + (np.eye(3) - fit.rotation) @ centre(given)
+            found.files["model_fitted.cif"] = molecule.moved_model(options.model, fit.rotation, shift)
     if fit is not None and not options.skip_hand:
         _hand(found, body, fit, fitted(mirrored=True), resolution)
 
 
 def read_model(path: str, given: Given) -> Body:
     """The model where its coordinates put it in the map: the first voxel lies at the header's origin. InputError for what is no model."""
+    return Body(path, molecule.from_model(path, centred=False).moved(np.eye(3), -centre(given)))
+
+
+def centre(given: Given) -> np.ndarray:
+    """The place [3] (x, y, z, Angstrom) of the box's centre in a model's coordinates."""
     assert given.halves is not None
-    halves = given.halves
-    centre = np.array(mrc.read_header(halves.names[0]).origin) + halves.box // 2 * halves.pixel_size
-    return Body(path, molecule.from_model(path, centred=False).moved(np.eye(3), -centre))
+    return np.array(mrc.read_header(given.halves.names[0]).origin) + given.halves.box // 2 * given.halves.pixel_size
 
 
 def read_reference(path: str, given: Given) -> Body:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aurefine.errors import InputError
 
-FILES = ("validation.star", "validation.json", "validation.png", "validation.pdf", "3dfsc.mrc")
+FILES = ("validation.star", "validation.json", "validation.png", "validation.pdf", "3dfsc.mrc", "model_fitted.cif")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Validation:
     measures: list[Measure] = field(default_factory=list)
     curves: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)  # further ones, by name
     arrays: dict[str, Any] = field(default_factory=dict)  # for the picture: maps over the sphere, the 3D FSC
 
     def add(self, *measures: Measure) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aurefine import mrc
+from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.threads import thread_count, use_threads
@@ -50,6 +51,8 @@ def _write(found: Validation, given: Given, options: ValidateOptions) -> None:
         step = 1 / (given.halves.box * given.halves.pixel_size)  # 1/Angstrom; headers hold lengths, so a voxel of frequency is one "Angstrom"
         mrc.write_map(options.path("3dfsc.mrc"), found.arrays["conical"].volume(), 1.0)
         found.notes["3D FSC"] = f"3dfsc.mrc, a voxel is {step:.6f} 1/A"
+    for name, data in found.files.items():
+        write_bytes(options.path(name), data)
     figures.draw(found, options.path("validation.png"), options.path("validation.pdf"))
     tables.write_star(options.path("validation.star"), found, options.command_line)
     tables.write_json(options.path("validation.json"), found)
