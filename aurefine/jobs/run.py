@@ -230,7 +230,7 @@ def _say_what_is_left_out(planned: Planned) -> None:
     if values.get("do_queue", "No").lower() in YES:
         print(" Note: do_queue is Yes, but the job runs here: submit `aurefine run` itself to the queue.")
     if values.get("nr_mpi", "1") not in ("", "1"):
-        print(f" Note: nr_mpi is {values['nr_mpi']}, but aurefine is one process that does the work of all.")
+        print(f" Note: nr_mpi is {values['nr_mpi']}, but one process of aurefine does the work of all; --processes starts several.")
     if planned.arguments is not None:
         for flag in planned.job.job_type.places:
             if flag in planned.arguments:
