@@ -62,6 +62,12 @@ def test_a_full_disk_is_a_message(fake_job, capsys):
     assert capsys.readouterr().err.startswith("aurefine: run_it003_data.star: No space left on device.")
 
 
+def test_memory_that_is_too_short_is_a_message(fake_job, capsys):
+    fake_job(raise_error(MemoryError("Unable to allocate 8.00 TiB")))
+    assert cli.main(["fake", "--count", "1"]) == 2
+    assert capsys.readouterr().err.startswith("aurefine: memory is too short (Unable to allocate 8.00 TiB). Take a machine with more")
+
+
 def test_a_fault_of_the_program_is_not_hidden(fake_job):
     fake_job(raise_error(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):

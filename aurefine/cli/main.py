@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         code = EXIT_TERMINATED if isinstance(stop, JobTerminated) else EXIT_INTERRUPTED
         return _fail(str(stop) or "interrupted.", code, debug)
+    except MemoryError as error:
+        advice = "Take a machine with more, or end other programs. A refinement goes on with --resume."
+        return _fail(f"memory is too short ({str(error) or 'MemoryError'}). {advice}", EXIT_INPUT_ERROR, debug)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return _fail(f"{str(error.filename)[:100]}...: {error.strerror}; is it a name of a file?", EXIT_INPUT_ERROR, debug)
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         name = f"{error.filename}: " if error.filename else ""
         advice = "Free some space, or choose another place with --o." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the permissions."
-        return _fail(f"{name}{error.strerror}. {advice} A refinement goes on with --continue.", EXIT_INPUT_ERROR, debug)
+        return _fail(f"{name}{error.strerror}. {advice} A refinement goes on with --resume.", EXIT_INPUT_ERROR, debug)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

@@ -22,7 +22,7 @@ MOST_HALVED = 6
 
 _SAYS_SHORT = (
     "not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory", "unable to allocate", "alloc_failed",
-    "could not create a primitive",  # oneDNN's matrix product
+    "could not create a primitive", "can't start new thread",  # oneDNN's matrix product; a thread's stack
 )  # fmt: skip
 
 
