@@ -57,6 +57,7 @@ def test_a_validation_runs_from_the_page_and_is_shown_with_its_refinement(page: 
     wrong = page.post("/api/form/check", {"type": "Validation", "values": {"fn_half": f"{REFINEMENT}run_it000_optimiser.star"}}).json
     assert any("no half map" in problem["text"] or "STAR file" in problem["text"] for problem in wrong["problems"])
     assert page.get("/api/job/Refine3D/job001/validation").json == {"job": "", "halfMap": HALF}
+    assert page.get("/api/browse?type=Validation&key=fn_half").json["nodes"] == [HALF]
     started = page.post("/api/form/run", {"type": "Validation", "values": {"fn_half": HALF, "fn_mask": f"{REFINEMENT}mask.mrc"}})
     assert started.status == 200, started.body
     job = wait_for(page, started.json["job"], "Succeeded", "Failed")

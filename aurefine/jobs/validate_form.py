@@ -46,5 +46,5 @@ JOB_TYPE = JobType(
     name="Validation", label="relion.external", code=99, command="validate", fields=FORM, to_arguments=arguments_from_form,
     outputs=lambda form, directory: [(f"{directory}validation.pdf", "LogFile.pdf.relion.external")],
     places={"--o": ""},
-    inputs={"--i": "DensityMap.mrc.relion.halfmap", "--mask": "Mask3D.mrc", "--reference_map": "DensityMap.mrc"},
+    inputs={"--i": "", "--mask": "Mask3D.mrc", "--reference_map": "DensityMap.mrc"},  # --i may be a folder, which is no node
 )  # fmt: skip

@@ -15,6 +15,7 @@ from aurefine.web.field_help import help_of, is_supported
 _KINDS = {  # rows whose flag does not say which kind of node goes there
     "fn_cont": "OptimiserData.star", "fn_model": "OptimiserData.star", "fn_mic": "MicrographGroupMetadata.star",
     "fn_data": "ParticleGroupMetadata.star", "in_mov": "MicrographMoviesGroupMetadata.star", "in_mic": "MicrographGroupMetadata.star",
+    "fn_half": "DensityMap.mrc.relion.halfmap",
     "in_part": "ParticleGroupMetadata.star", "in_coords": "MicrographCoordsGroup.star", "in_3dref": "DensityMap.mrc", "in_mask": "Mask3D.mrc",
 }  # fmt: skip
 _ENDINGS = {"DensityMap": (".mrc", ".map"), "Mask3D": (".mrc", ".map")}
