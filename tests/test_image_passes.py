@@ -56,3 +56,11 @@ def test_power_is_summed_by_shell():
 def test_squares_are_those_of_absolute_values():
     values = torch.randn((3, 50), dtype=torch.complex64)
     assert torch.allclose(image_passes.squares(values), values.abs().square(), rtol=1e-5)
+
+
+def test_operands_of_scores_are_products_at_some_of_the_pixels():
+    values, model, weight = torch.randn((3, 20), dtype=torch.complex64), torch.randn((3, 20)), torch.rand(20)
+    rows = np.array([0, 3, 4, 19])
+    images, power = image_passes.weighted(values, model, weight, rows)
+    assert torch.allclose(images, (values * model * weight)[:, rows], rtol=1e-5, atol=1e-6)
+    assert torch.allclose(power, (model.square() * weight)[:, rows], rtol=1e-5, atol=1e-6)

@@ -21,7 +21,7 @@ from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
 from aurefine.refine import fine, fine_torch, select, select_torch, shortage, thinning
 from aurefine.refine.coarse import Coarse, CoarsePass, batches, joined, rows_of
-from aurefine.refine.images import ImageCache, Prepared, prepare, squares
+from aurefine.refine.images import ImageCache, Prepared, prepare, squares, weighted
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, slice_matrices
 from aurefine.refine.select import Significant
@@ -112,7 +112,7 @@ class _GroupPass:
         sizes = (current, plan.compared(coarse, group), plan.compared(aligned, group))
         self.pixels, self.coarse_pixels, self.fine_pixels = (pixel_list(n, optics.box, optics.pixel_size) for n in sizes)
         self.coarse = CoarsePass(owner, group, optics, self.coarse_pixels)
-        self.coarse_rows = torch.from_numpy(rows_of(self.coarse_pixels, self.fine_pixels)).to(owner.device)
+        self.coarse_rows = rows_of(self.coarse_pixels, self.fine_pixels)
         self.fine_rows = rows_of(self.fine_pixels, self.pixels)
         self.geometry = plan.geometry[group]
         shells = _model_shells(self.pixels, self.geometry.scale, model.box)
@@ -138,27 +138,22 @@ class _GroupPass:
             owner.cache, owner.particles, self.group, indices, poses.offsets[indices], factor, scale,
             owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf, owner.device, owner.batches,
         )  # fmt: skip
-        images, power = self._weighted(prepared)
-        at_coarse = lambda values: values[:, self.coarse_rows].contiguous()  # noqa: E731
-        for coarse in joined(self.coarse.run(prepared, at_coarse(images), at_coarse(power), poses), owner.batches.pairs(owner.room)):
+        images, power = self._weighted(prepared, self.fine_rows)
+        at_coarse = self._weighted(prepared, self.fine_rows[self.coarse_rows])
+        for coarse in joined(self.coarse.run(prepared, *at_coarse, poses), owner.batches.pairs(owner.room)):
             for start, stop in batches(np.diff(coarse.ptr) * self.owner.grid.children, owner.batches.fine(owner.room)):
                 self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates, attempt)
                 attempt.done, attempt.summing = int(coarse.rows[stop - 1]) + 1, False
                 progress(stop - start)
 
-    def _weighted(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
-        """Operands of every score, at the fine pass's pixels: images X model / sigma^2, powers model^2 / sigma^2; without sigma for correlations."""
+    def _weighted(self, prepared: Prepared, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Operands of every score, at some rows of the pixels: images X model / sigma^2, powers model^2 / sigma^2; without sigma for correlations."""
         if self.owner.plan.correlation:
             doubled = np.where((self.pixels.x == 0) & (self.pixels.shell > 0), 2, 1)  # RELION sums both halves of the x = 0 column
             weight = torch.from_numpy(doubled.astype(np.float32)).to(self.owner.device)
         else:
             weight = self.score_weight
-        model = prepared.model * weight
-        images, power = prepared.masked * model, prepared.model * model
-        if len(self.fine_rows) == len(self.pixels):
-            return images, power
-        rows = torch.from_numpy(self.fine_rows).to(self.owner.device)
-        return images[:, rows].contiguous(), power[:, rows].contiguous()
+        return weighted(prepared.masked, prepared.model, weight, rows)
 
     # ------------------------------------------------------------------ fine pass
     def _fine(

@@ -96,3 +96,21 @@ def squares(values: torch.Tensor) -> torch.Tensor:
     out = torch.empty(values.shape, dtype=torch.float32)
     _squares(values.numpy(), out.numpy())
     return out
+
+
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
+def _weighted(values, model, weight, rows, images, power):
+    for i in prange(len(values)):
+        for k in range(len(rows)):
+            q = rows[k]
+            factor = model[i, q] * weight[q]
+            images[i, k] = values[i, q] * factor
+            power[i, k] = model[i, q] * factor
+
+
+def weighted(values: torch.Tensor, model: torch.Tensor, weight: torch.Tensor, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """`images.weighted` in one pass."""
+    images = torch.empty((len(values), len(rows)), dtype=torch.complex64)
+    power = torch.empty((len(values), len(rows)), dtype=torch.float32)
+    _weighted(values.numpy(), model.numpy(), weight.numpy(), rows, images.numpy(), power.numpy())
+    return images, power

@@ -20,6 +20,7 @@ from aurefine.refine.options import RefineOptions
 from aurefine.refine.shortage import Batches
 
 _READ_CHUNK = 512
+_MORE_ON_A_GPU = 4  # times as many images are transformed together there: it has no cache to stay in, and each call costs
 _MOST_OF_FLOAT16 = 1e4
 
 
@@ -183,6 +184,16 @@ def squares(values: torch.Tensor) -> torch.Tensor:
     return values.abs().square()
 
 
+def weighted(values: torch.Tensor, model: torch.Tensor, weight: torch.Tensor, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """values X model X weight, complex64, and model^2 X weight, float32, both [n, rows]; `rows` int64 are some of the pixels."""
+    if values.device.type == "cpu":
+        return image_passes.weighted(values, model, weight, rows)
+    place = torch.from_numpy(rows).to(values.device)
+    model = model[:, place]
+    factor = model * weight[place]
+    return values[:, place] * factor, model * factor
+
+
 def mask_background(images: torch.Tensor, radius: float, edge: float) -> torch.Tensor:
     """Replace what lies outside a soft circle (pixels) by the average of the background, image by image."""
     weight = mask.soft_edge(images.shape[1], 2, radius, edge)
@@ -239,7 +250,7 @@ def prepare(
     centre = round_half_away(offsets / optics.pixel_size)
     unmasked, masked = (torch.empty((len(indices), len(pixels)), dtype=torch.complex64, device=device) for _ in range(2))
     outer = np.empty((len(indices), optics.box // 2 + 1), np.float32)
-    together = (batches or Batches()).images(optics.box)
+    together = (batches or Batches()).images(optics.box, 1 if torch.device(device).type == "cpu" else _MORE_ON_A_GPU)
     for start in range(0, len(indices), together):
         part = slice(start, start + together)
         images = recentre(cache.read(group, indices[part], device), factor[part], centre[part])

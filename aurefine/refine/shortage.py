@@ -16,7 +16,7 @@ CHUNK_PIXELS = 1_500_000  # Fourier pixels of prepared images held at a time (24
 DENSE_SCORES = 8_000_000  # scores of the coarse pass held at a time (4 bytes each)
 PAIRS = 4_000_000  # significant pairs of the coarse pass held at a time (48 bytes each while they are joined)
 FINE_SCORES = 8_000_000  # scores of the fine pass held at a time (8 bytes each)
-IMAGE_PIXELS = 4_000_000  # of whole images that are transformed at a time (some 60 bytes each)
+IMAGE_PIXELS = 1_000_000  # of whole images that are transformed at a time (some 60 bytes each): few enough for the cache
 _FEWEST = 64  # images a chunk, while there is room
 MOST_HALVED = 6
 
@@ -52,9 +52,9 @@ class Batches:
         """Scores of the fine pass."""
         return self._size(FINE_SCORES, room)
 
-    def images(self, box: int) -> int:
+    def images(self, box: int, room: int = 1) -> int:
         """Whole images that are transformed at a time."""
-        return max(1, self._size(IMAGE_PIXELS, 1) // box**2)
+        return max(1, self._size(IMAGE_PIXELS, room) // box**2)
 
     def _size(self, whole: int, room: int) -> int:
         return room * whole >> self.halved
