@@ -27,16 +27,15 @@ from aurefine.atomic import atomic_file
 from aurefine.errors import InputError
 from aurefine.refine.checkpoint import OF_THE_PROCESS
 from aurefine.refine.options import RefineOptions
-from aurefine.refine.plan import Geometry, Plan
-from aurefine.refine.state import Model, Poses, Progress, SamplingState, State
+from aurefine.refine.plan import Plan
+from aurefine.refine.state import Poses, State
+from aurefine.refine.stored_state import nearly_same, read_plan, read_state, written_plan, written_state
 
 if TYPE_CHECKING:
     from aurefine.refine.expectation import HalfSums
 
 _NOT_OF_THE_RUN = OF_THE_PROCESS | {"particles", "reference", "max_iterations", "initial_noise_spectrum", "initial_tau2_spectrum"}
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError)
-_SIZES = ("sigma2", "optics_weight", "scale_cross", "scale_power", "group_count", "direction")
-_NUMBERS = ("weight", "norm", "offset", "pmax", "log_likelihood")
 
 
 class Keeper:
@@ -65,7 +64,7 @@ class Keeper:
         """Keep the numbers of an iteration that is about to be written; a disk that is full costs a warning."""
         if not self.root:
             return
-        arrays, head = _written_state(state, maps=False)
+        arrays, head = written_state(state, maps=False)
         try:
             _save(self._name(state.progress.iteration, "state"), arrays, head | {"options": self.options})
         except InputError as error:
@@ -79,11 +78,11 @@ class Keeper:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 head = json.loads(str(stored["head"]))
-                found = _read_state(stored, head, [half.map for half in state.halves])
+                found = read_state(stored, head, [half.map for half in state.halves])
         except _UNREADABLE as error:
             self.warn(f"{path}: this checkpoint cannot be read ({error}); the run goes on from STAR files, whose numbers are rounded")
             return state
-        return found if head["options"] == self.options and _nearly_same(found, state) else state
+        return found if head["options"] == self.options and nearly_same(found, state) else state
 
     def begun(self, state: State, order: Sequence[np.ndarray]) -> tuple[State, Plan] | None:
         """State and plan of an iteration that was begun after `state`, the one whose particles are partly done; None where there is none."""
@@ -100,7 +99,7 @@ class Keeper:
                 if head["options"] != self.options or head["order"] != _order_digest(order):
                     self.warn(f"{path}: this checkpoint is of a run with other options or particles; its iteration is started again")
                     return None
-                begun, plan = _read_state(stored, head), _read_plan(head["plan"])
+                begun, plan = read_state(stored, head), read_plan(head["plan"])
         except _UNREADABLE as error:
             self.warn(f"{path}: this checkpoint cannot be read ({error}); its iteration is started again")
             return None
@@ -142,8 +141,8 @@ class Keeper:
         with self.turn:  # both halves come here
             if self.begin is None:
                 return
-            arrays, head = _written_state(self.begin)
-            head |= {"plan": _written_plan(self.plan), "token": self.token, "options": self.options, "order": _order_digest(self.order)}
+            arrays, head = written_state(self.begin)
+            head |= {"plan": written_plan(self.plan), "token": self.token, "options": self.options, "order": _order_digest(self.order)}
             _save(self._name(self.plan.iteration, "plan"), arrays, head)
             self.begin = None
 
@@ -189,10 +188,8 @@ class HalfKeeper:
             self.keeper.warn(f"{self.path}: this checkpoint cannot be read ({error}); its half-set is started again")
             return 0
         sums.accumulator.data[0] = accumulator.to(sums.accumulator.data.device)
-        for name in _SIZES:
-            getattr(sums, name)[...] = content[name]
-        for name in _NUMBERS:
-            setattr(sums, name, head[name])
+        for name in _but_the_accumulator(sums):
+            setattr(sums, name, content[name] if name in content else head[name])
         rows = members[: head["done"]]
         for name in Poses.__dataclass_fields__:
             getattr(updates, name)[rows] = content[f"poses_{name}"]
@@ -205,16 +202,21 @@ class HalfKeeper:
         waits = (self.keeper.root and self.keeper.seconds) or math.inf
         if time.monotonic() - self.last < waits or done == len(members):
             return
-        arrays = {name: getattr(sums, name) for name in _SIZES}
+        values = _but_the_accumulator(sums)
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         arrays |= {f"poses_{name}": getattr(updates, name)[members[:done]] for name in Poses.__dataclass_fields__}
         arrays["accumulator"] = sums.accumulator.combined().cpu().numpy()
-        head = {name: float(getattr(sums, name)) for name in _NUMBERS} | {"token": self.keeper.token, "done": done}
+        head = {name: float(value) for name, value in values.items() if name not in arrays} | {"token": self.keeper.token, "done": done}
         try:
             self.keeper.save_begin()
             _save(self.path, arrays, head)
         except InputError as error:
             self.keeper.warn(f"no checkpoint within this iteration: {error}. The run goes on")
         self.last = time.monotonic()
+
+
+def _but_the_accumulator(sums: HalfSums) -> dict[str, Any]:
+    return {field.name: getattr(sums, field.name) for field in dataclasses.fields(sums) if field.name != "accumulator"}
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray], head: dict[str, Any]) -> None:
@@ -230,52 +232,3 @@ def _digest(values: dict[str, Any]) -> str:
 
 def _order_digest(order: Sequence[np.ndarray]) -> str:
     return hashlib.sha256(b"".join(np.asarray(members, np.int64).tobytes() + b"|" for members in order)).hexdigest()
-
-
-def _nearly_same(one: State, other: State) -> bool:
-    """Whether two states differ by the rounding of STAR files only, as far as particles tell."""
-    if not np.array_equal(one.random_subset, other.random_subset) or len(one.halves) != len(other.halves):
-        return False
-    return all(np.allclose(getattr(one.poses, name), getattr(other.poses, name), rtol=0, atol=1e-4) for name in ("angles", "offsets"))
-
-
-def _written_state(state: State, maps: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays, what else there is) of a state."""
-    arrays = {f"poses_{name}": getattr(state.poses, name) for name in Poses.__dataclass_fields__} | {"random_subset": state.random_subset}
-    models = []
-    for number, model in enumerate(state.halves):
-        values = {name: getattr(model, name) for name in Model.__dataclass_fields__}
-        arrays |= {f"half{number}_{name}": value for name, value in values.items() if isinstance(value, np.ndarray) and (maps or name != "map")}
-        models.append({name: float(value) for name, value in values.items() if not isinstance(value, np.ndarray)})
-    return arrays, {"models": models, "sampling": _plain(state.sampling), "progress": _plain(state.progress)}
-
-
-def _read_state(stored: Any, head: dict[str, Any], maps: Sequence[np.ndarray] = ()) -> State:
-    models = []
-    for number, values in enumerate(head["models"]):
-        prefix = f"half{number}_"
-        arrays = {name[len(prefix) :]: stored[name] for name in stored.files if name.startswith(prefix)}
-        if maps:
-            arrays["map"] = maps[number]
-        models.append(Model(**arrays, **values))
-    poses = Poses(*(stored[f"poses_{name}"] for name in Poses.__dataclass_fields__))
-    return State(tuple(models), poses, SamplingState(**head["sampling"]), Progress(**head["progress"]), stored["random_subset"])
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, numbers as JSON takes them."""
-    fields = {name: getattr(value, name) for name in value.__dataclass_fields__}
-    return {name: item.item() if isinstance(item, np.generic) else item for name, item in fields.items()}
-
-
-def _written_plan(plan: Plan) -> dict[str, Any]:
-    geometry = [_plain(each) | {"magnification": np.asarray(each.magnification).tolist()} for each in plan.geometry]
-    sizes = [[int(size) for size in group] for group in plan.image_sizes]
-    return _plain(plan) | {"sampling": _plain(plan.sampling), "geometry": geometry, "image_sizes": sizes}
-
-
-def _read_plan(head: dict[str, Any]) -> Plan:
-    geometry = tuple(Geometry(**{**each, "magnification": np.array(each["magnification"])}) for each in head["geometry"])
-    oversampling = tuple(head["oversampling"]) if head["oversampling"] else None
-    sizes = tuple(tuple(group) for group in head["image_sizes"])
-    return Plan(**{**head, "sampling": SamplingState(**head["sampling"]), "geometry": geometry, "image_sizes": sizes, "oversampling": oversampling})
