@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from aurefine import kernels
 from aurefine.fourier import pixel_list
 from aurefine.kernels import Accumulator, Samples, Volume
-from aurefine.refine.loop import use_threads
+from aurefine.refine.start import use_threads
 
 
 def volume_of(image: int, padding: float = 2.0) -> Volume:

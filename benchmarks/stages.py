@@ -27,7 +27,7 @@ import numpy as np
 import relion
 
 from aurefine import kernels
-from aurefine.refine import accuracy, crosscheck, expectation, initial, loop, writer
+from aurefine.refine import accuracy, crosscheck, expectation, initial, loop, planning, writer
 from aurefine.refine.coarse import CoarsePass
 
 
@@ -91,16 +91,17 @@ def install(clock: Clock) -> None:
     clock.wrap(loop, "maximise", "M-step")
     clock.wrap(accuracy, "estimate", "accuracy")
     clock.wrap(crosscheck, "check", "alignment check: rest")
-    clock.wrap(loop, "projectors", "projectors")
+    for module in (loop, planning):
+        clock.wrap(module, "projectors", "projectors")
     clock.wrap(writer, "write_iteration", "files")
     clock.wrap(writer, "write_final", "files")
-    planned = loop._plan
+    planned = loop.plan_iteration
 
     def plan(state, *rest):
         clock.iteration = state.progress.iteration + 1
         return planned(state, *rest)
 
-    loop._plan = plan
+    loop.plan_iteration = plan
 
 
 def table(clock: Clock) -> str:

@@ -18,6 +18,7 @@ from aurefine.particles import load
 from aurefine.refine import checkpoint, expectation, loop, resume, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.options import RefineOptions
+from aurefine.refine.result import Result
 from aurefine.refine.run_status import read_status
 
 COUNT = 90
@@ -57,7 +58,7 @@ def goes_on(capsys) -> None:
 
 
 # ---------------------------------------------------------------------- memory
-def refined(**changed) -> loop.Result:
+def refined(**changed) -> Result:
     options = RefineOptions(
         reference="reference.mrc", symmetry="D2", initial_lowpass=50, particle_diameter=200, ctf_correction=True, zero_mask=True,
         first_iteration_cc=True, healpix_order=1, max_iterations=2, random_seed=1, threads=2, verbosity=0, **changed,
@@ -171,13 +172,13 @@ def test_a_stack_that_becomes_unreadable_is_named(project, monkeypatch, capsys):
 
 
 def test_particles_that_vanish_after_they_were_read_do_not_matter(project, monkeypatch):
-    real = loop._plan
+    real = loop.plan_iteration
 
     def vanish(*given):
         shutil.rmtree("Particles", ignore_errors=True)
         return real(*given)
 
-    monkeypatch.setattr(loop, "_plan", vanish)
+    monkeypatch.setattr(loop, "plan_iteration", vanish)
     assert main(arguments()) == 0
     assert Path("out/run_it002_optimiser.star").exists() and not Path("Particles").exists()
 

@@ -16,7 +16,7 @@ from aurefine import kernels, molecule, particles, simulate  # noqa: E402
 from aurefine.errors import InputError  # noqa: E402
 from aurefine.imaging import Camera, Imaging  # noqa: E402
 from aurefine.kernels import cuda  # noqa: E402
-from aurefine.refine import devices, expectation, fine_torch, loop, select_torch  # noqa: E402
+from aurefine.refine import devices, expectation, fine_torch, loop, planning, select_torch, start  # noqa: E402
 from aurefine.refine.console import Console  # noqa: E402
 from aurefine.refine.lanes import lanes_of  # noqa: E402
 from aurefine.refine.options import RefineOptions  # noqa: E402
@@ -36,7 +36,7 @@ def prepared(tmp_path_factory):
     )  # fmt: skip
     table, console = particles.load(str(folder / "particles.star")), Console(verbosity=0)
     options = loop._complete(options, options.reference, table)
-    state, data = loop._start(table, options, None, console, lanes_of(1))
+    state, data = start.start(table, options, None, console, lanes_of(1))
     return state, data, options, console
 
 
@@ -50,8 +50,8 @@ def _run(plan, volume, state, data, options, device):
 @pytest.mark.parametrize("kind", ["global", "local", "correlation"])
 def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch):
     state, data, options, console = prepared
-    state, plan, _ = loop._plan(state, data, options, console)
-    (volume,) = loop.projectors(state.halves[:1], plan, options)
+    state, plan, _ = loop.plan_iteration(state, data, options, console)
+    (volume,) = planning.projectors(state.halves[:1], plan, options)
     sampling = replace(plan.sampling, local=True, sigma_angle=20.0) if kind == "local" else plan.sampling
     plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision=False, least_share=0.0)
     expected, poses = _run(plan, volume, state, data, options, "cpu")[1]()

@@ -14,9 +14,10 @@ from aurefine import molecule, mrc, particles, simulate, star
 from aurefine.imaging import Camera, Imaging
 from aurefine.refine import checkpoint, outliers
 from aurefine.refine.console import Console
-from aurefine.refine.loop import Result, refine
+from aurefine.refine.loop import refine
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.rejection import REASON
+from aurefine.refine.result import Result
 
 BOX, PIXEL_SIZE, COUNT, NOISE = 32, 9.0, 240, 8
 

@@ -16,10 +16,11 @@ from aurefine import euler, fourier, mask, mrc, simulate, star
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import load
-from aurefine.refine import loop, options, schedule, transforms
+from aurefine.refine import loop, options, schedule, start, transforms
 from aurefine.refine.model_reader import read_sampling
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Geometry, Grid, image_sizes, shells_left_out
+from aurefine.refine.result import Result
 from aurefine.refine.star_tables import sampling_tables
 from aurefine.refine.state import SamplingState
 from aurefine.symmetry import point_group
@@ -46,9 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def refine(folder: Path):
     """A function that refines the particles with changed options, one iteration unless told otherwise; the plain run is made once."""
-    cache: dict[tuple, loop.Result] = {}
+    cache: dict[tuple, Result] = {}
 
-    def run(state=None, **changed) -> loop.Result:
+    def run(state=None, **changed) -> Result:
         key = tuple(sorted(changed.items()))
         if state is not None or key not in cache:
             with contextlib.chdir(folder):
@@ -203,7 +204,7 @@ def test_relaxing_a_symmetry_searches_all_directions(refine):
 def test_the_grid_lines_tell_one_particles_local_orientations(refine):
     result = refine(sigma_angle=10.0)
     grid = Grid(result.state.sampling)
-    data = loop.Data(None, None, (np.array([3, 0]), np.array([1, 2])), None, None)  # type: ignore[arg-type]
+    data = start.Data(None, None, (np.array([3, 0]), np.array([1, 2])), None, None)  # type: ignore[arg-type]
     count = loop._orientations(grid, result.poses, data)
     assert count == len(grid.near(result.poses.angles[[3]]).coarse_index) < grid.coarse_count / 5
     assert loop._orientations(Grid(replace(result.state.sampling, local=False)), result.poses, data) == grid.coarse_count

@@ -120,9 +120,9 @@ def test_a_resumed_run_has_all_digits_where_nothing_was_changed(project, monkeyp
             raise Stopped
         return real(state, *others)
 
-    real = loop._plan
+    real = loop.plan_iteration
     for line in (arguments(), arguments("out/run", "--resume"), arguments("out/run", "--resume", "--tau2_fudge", "2")):
-        monkeypatch.setattr(loop, "_plan", stopping)
+        monkeypatch.setattr(loop, "plan_iteration", stopping)
         with pytest.raises(Stopped):
             main(line)
     run, exact, other = (state for state in seen if state.progress.iteration == 2)

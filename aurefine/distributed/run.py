@@ -23,8 +23,8 @@ from aurefine.distributed.watch import Watch
 from aurefine.errors import AlreadyTold, InputError
 from aurefine.refine import devices
 from aurefine.refine.console import Console
-from aurefine.refine.loop import use_threads
 from aurefine.refine.options import RefineOptions
+from aurefine.refine.start import use_threads
 from aurefine.threads import thread_count
 
 _MEETING = timedelta(minutes=10)  # until all processes have started

@@ -11,7 +11,7 @@ from aurefine import euler, fsc, mrc, particles, star
 from aurefine.job_control import JobControl
 from aurefine.jobs import refine3d
 from aurefine.local_search import LocalCandidates
-from aurefine.refine import checkpoint, loop
+from aurefine.refine import checkpoint, loop, planning, start
 from aurefine.refine.console import Console
 from aurefine.refine.images import ImageCache
 from aurefine.refine.lanes import lanes_of
@@ -53,16 +53,16 @@ def ours(run: Path, n: int, as_relion: bool) -> Iteration:
     general = star.read(run / f"run_it{n + 1:03d}_half1_model.star")["model_general"]
     sampling = read_sampling(str(run / f"run_it{n + 1:03d}_sampling.star"), 1, general)
     progress = replace(state.progress, iteration=n + 1)
-    plan = loop.make_plan(n + 1, sampling, progress, state, loaded, options, n == 0)
+    plan = planning.make_plan(n + 1, sampling, progress, state, loaded, options, n == 0)
     if as_relion:
-        stale = loop.make_plan(n + 1, state.sampling, progress, state, loaded, options, n == 0)
+        stale = planning.make_plan(n + 1, state.sampling, progress, state, loaded, options, n == 0)
         plan = replace(plan, image_sizes=stale.image_sizes, relion_offset_prior=True, least_share=0.0, reduced_precision=False)
     if sampling.healpix_order != state.sampling.healpix_order:
         directions = len(Grid(sampling).directions)
         flat = np.full(directions, 1 / directions)
         state = replace(state, halves=tuple(replace(half, pdf_direction=flat) for half in state.halves))
     order = np.flatnonzero(state.random_subset == 1), np.flatnonzero(state.random_subset == 2)
-    data = loop.Data(loaded, ImageCache(loaded), order, Masks(), lanes_of(loop.use_threads(2)))
+    data = start.Data(loaded, ImageCache(loaded), order, Masks(), lanes_of(start.use_threads(2)))
     sums, poses = loop._expectation(state, plan, data, options, Console(verbosity=0), JobControl())
     maximised = maximise(state.halves, sums, plan, Masks(), progress.current_resolution, options, data.crew)
     return Iteration(plan, maximised, poses, state.random_subset)
