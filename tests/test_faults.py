@@ -15,7 +15,7 @@ from aurefine import atomic, kernels, molecule, mrc, simulate, star
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import load
-from aurefine.refine import checkpoint, expectation, loop, resume, shortage
+from aurefine.refine import checkpoint, expectation, inputs, loop, resume, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.result import Result
@@ -160,14 +160,14 @@ def test_a_disk_that_is_really_full_leaves_whole_files(project, capsys):
 
 def test_a_stack_that_becomes_unreadable_is_named(project, monkeypatch, capsys):
     stack = next(Path("Particles").glob("*.mrcs"))
-    real = loop.inputs.read_masks
+    real = inputs.read_masks
 
     def cut(*given):
         with stack.open("r+b") as handle:
             handle.truncate(stack.stat().st_size // 2)
         return real(*given)
 
-    monkeypatch.setattr(loop.inputs, "read_masks", cut)  # after the stacks were checked, before they are read
+    monkeypatch.setattr(inputs, "read_masks", cut)  # after the stacks were checked, before they are read
     fails(capsys, str(stack))
 
 
