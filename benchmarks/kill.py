@@ -114,10 +114,13 @@ def _read(path: Path) -> None:
         star.read(path)
 
 
-def killed_run(folder: Path, root: str, kills: int, seconds: float, lottery: random.Random, tally: Tally) -> int:
-    """One run, killed so many times (less often if it ends before), then resumed to its end; returns how many times."""
+def killed_run(folder: Path, root: str, kills: int, seconds: float, loading: float, lottery: random.Random, tally: Tally) -> int:
+    """One run, killed so many times (less often if it ends before), then resumed to its end; returns how many times.
+
+    `seconds` is what an undisturbed run takes, `loading` what it takes to its first file: all lives but the first last at least that long.
+    """
     for number in range(kills):
-        life = lottery.uniform(0, 2 * seconds / (kills + 1)) + (0 if number == 0 else _START)
+        life = lottery.uniform(0, 2 * (seconds - loading) / (kills + 1)) + (0 if number == 0 else loading)
         run = start(folder, root, "--resume")
         try:
             if code := run.wait(life):
@@ -134,9 +137,6 @@ def killed_run(folder: Path, root: str, kills: int, seconds: float, lottery: ran
     return kills
 
 
-_START = 2.0  # seconds that a life lasts at the least, but for the first: what imports take
-
-
 def compare(folder: Path, root: str) -> dict[str, Any]:
     """The final map of a killed run against the undisturbed one's."""
     one, other = (mrc.read_map(folder / name / "run_class001.mrc")[0] for name in (root, "undisturbed"))
@@ -150,13 +150,17 @@ def measure(folder: Path, kills: int, per_run: int, seed: int, particles: int = 
     """Kill runs so many times; returns what was found and the seconds of an undisturbed run."""
     prepare(folder, particles, box, pixel_size)
     began = time.perf_counter()
-    if code := start(folder, "undisturbed").wait():
+    run = start(folder, "undisturbed")
+    while not (folder / "undisturbed" / "status.json").exists() and run.poll() is None:
+        time.sleep(0.05)
+    loading = time.perf_counter() - began
+    if code := run.wait():
         raise SystemExit(f"the undisturbed run ended with exit code {code}: {folder}/undisturbed/log.txt")
     seconds = time.perf_counter() - began
     lottery, tally = random.Random(seed), Tally()
     while tally.kills < kills:
         root = f"killed{len(tally.runs) + 1:02d}"
-        times = killed_run(folder, root, min(per_run, kills - tally.kills), seconds, lottery, tally)
+        times = killed_run(folder, root, min(per_run, kills - tally.kills), seconds, loading, lottery, tally)
         tally.runs.append({"kills": times} | compare(folder, root))
         print(f"{root}: {tally.runs[-1]}", flush=True)
     return tally, seconds
