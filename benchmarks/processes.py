@@ -1,6 +1,6 @@
 """Two processes on two cores against one process on one core: wall time, processor time, and whether the answer is the same.
 
-    python benchmarks/processes.py [--set d2_128] [--folder benchmark_sets] [--processes 2] [--repeats 3]
+    python benchmarks/processes.py [--set d2_128_4000] [--folder benchmark_sets] [--processes 2] [--repeats 3]
 
 The runs take turns. One process is bound to one core; of the others each has one thread. Besides the run, this measures how much faster two
 independent runs are than one after the other (`machine`): cores that share their cache, their memory or their clock set the limit that no
@@ -69,7 +69,7 @@ def agreement(first: Path, second: Path) -> dict[str, float]:
 def main() -> None:
     """Run both in turns and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", default="d2_128", help=f"one of {', '.join([*datasets.RECIPES, datasets.REAL])}")
+    parser.add_argument("--set", default="d2_128_4000", help=f"one of {', '.join([*datasets.RECIPES, datasets.REAL])}")
     parser.add_argument("--folder", type=Path, default=Path("benchmark_sets"), help="where sets are, or are written")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)

@@ -31,8 +31,8 @@ from aurefine.refine.state import Poses
 
 Result = TypeVar("Result")
 
-_SHARE = 0.5  # of what is left for each rank goes into its next piece
-_LEAST = 0.02  # of a rank's work: smaller pieces cost more than they balance
+_SHARE, _LEAST = 0.5, 0.02  # of what is left for each rank goes into its next piece; but no less than this part of a rank's work
+_SHARE_ALONE, _LEAST_ALONE = 0.7, 0.06  # the same where one rank works on a half-set: pieces cost, and only its tail is there to be helped with
 _FEWEST = 200  # particles of a piece: what is scored together shares projections
 _SUMS = 3  # values of a voxel: real, imaginary, weight
 _WORTH = 3.0  # going over to the other half-set must save so many times what its start costs
@@ -227,12 +227,13 @@ class Ranks:
 
 
 def piece_bounds(count: int, workers: int) -> np.ndarray:
-    """int64 [pieces + 1]: where the pieces of `count` particles begin. Each is half of what is left for one of `workers`, but not too small."""
-    least = max(_FEWEST, int(_LEAST * count / workers))
+    """int64 [pieces + 1]: where the pieces of `count` particles begin. Each is a part of what is left for one of `workers`, but not too small."""
+    share, part = (_SHARE, _LEAST) if workers > 1 else (_SHARE_ALONE, _LEAST_ALONE)
+    least = max(_FEWEST, int(part * count / workers))
     bounds = [0]
     while bounds[-1] < count:
         left = count - bounds[-1]
-        size = max(least, int(_SHARE * left / workers))
+        size = max(least, int(share * left / workers))
         bounds.append(bounds[-1] + size if left - size >= least else count)
     return np.array(bounds, np.int64)
 
