@@ -93,7 +93,8 @@ def examine(folder: Path, tally: Tally) -> None:
         os.chdir(here)
     if (folder / "status.json").exists():
         status = read_status(folder)
-        if status.verdict() != "died":
+        done = status.verdict() == "finished" and (folder / "run_optimiser.star").exists()  # killed on its way out
+        if status.verdict() != "died" and not done:
             tally.broken.append(f"{folder}/status.json says {status.verdict()}")
         tally.phases[status.phase] += 1
     else:
