@@ -33,7 +33,7 @@ _KEPT = 32 << 20  # bytes: smaller blocks stay with the heap when they are freed
 _SIGNIFICANT = 0.06  # share of the whole grid that is significant while the likelihood is flat (C1, first iterations)
 _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
 _SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
-_COLLECTED, _RECONSTRUCTED = 12, 48  # the same, of a half-set's collected sums and its reconstruction
+_COLLECTED, _RECONSTRUCTED = 12, 36  # the same, of a half-set's collected sums and its reconstruction
 _MARGIN = 1.1  # by which --memory is kept to: noise decides how long lists are
 MB = 1 << 20
 
