@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from aurefine.cli.main import command
 
-from aurefine.cli.main import main
-
-sys.exit(main())
+command()

@@ -27,7 +27,7 @@ import numpy as np
 import relion
 
 from aurefine import kernels
-from aurefine.refine import accuracy, crosscheck, expectation, initial, loop, planning, writer
+from aurefine.refine import accuracy, crosscheck, expectation, initial, loop, planning, start, writer
 from aurefine.refine.coarse import CoarsePass
 
 
@@ -72,7 +72,7 @@ class Clock:
 
 def install(clock: Clock) -> None:
     """Wrap the stages of a refinement."""
-    clock.wrap(loop.ImageCache, "__init__", "read images")
+    clock.wrap(start.ImageCache, "__init__", "read images")
     clock.wrap(initial, "initial_state", "initial noise")
     clock.wrap(expectation, "prepare", "prepare images", lambda cache, particles, group, indices, *rest: len(indices))
     clock.wrap(kernels, "project_planes", "project grid", lambda volume, slices, pixels: len(slices) * len(pixels))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aurefine import large_arrays
 from aurefine.fourier import PixelList
 
 __all__ = [
@@ -76,8 +77,8 @@ class Accumulator:
         """A zero accumulator for frequencies up to r_max shells of a map padded by `padding`."""
         h = int(padding * r_max + 0.5) + 1
         shape = (copies, 2 * h + 1, 2 * h + 1, h + 1, 4)
-        if torch.device(device).type == "cpu":  # fresh pages are zero already; torch.zeros would clear them once more
-            return cls(torch.from_numpy(np.zeros(shape, np.float32)), r_max, padding)
+        if torch.device(device).type == "cpu":  # torch.zeros would clear fresh pages once more
+            return cls(torch.from_numpy(large_arrays.zeros(shape)), r_max, padding)
         return cls(torch.zeros(shape, device=device), r_max, padding)
 
     def combined(self) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from aurefine import fourier
+from aurefine import fourier, large_arrays
 from aurefine.fsc import correlate
 from aurefine.kernels import Accumulator
 
@@ -53,19 +53,22 @@ def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackPr
     radius = int(accumulator.r_max * accumulator.padding + 0.5)
     others, source = np.ascontiguousarray(operators[1:], np.float32), sums.numpy().reshape(-1)
     on_grid = np.abs(others - np.round(others)).max(initial=0) < _ON_GRID
-    data, weight = _permuted(source, h, radius, np.round(others).astype(np.int64)) if on_grid else _symmetrised(source, h, radius, others)
+    data, weight = large_arrays.zeros((2 * h + 1, 2 * h + 1, h + 1, 2)), large_arrays.zeros((2 * h + 1, 2 * h + 1, h + 1))
+    if on_grid:
+        _permuted(source, h, radius, np.round(others).astype(np.int64), data, weight)
+    else:
+        _symmetrised(source, h, radius, others, data, weight)
     return BackProjection(torch.view_as_complex(torch.from_numpy(data)), torch.from_numpy(weight), accumulator.r_max, accumulator.padding, box)
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _permuted(source, h, radius, operators):
+def _permuted(source, h, radius, operators, data, total):
     """out(k) = in(k) + sum over operators of in(R k) for operators that take voxels to voxels, within the sphere.
 
-    Args: source float32, 4 values (re, im, weight, -) a voxel; operators int64 [n, 3, 3].
-    Returns: (data float32 [2h+1, 2h+1, h+1, 2], weight float32 [2h+1, 2h+1, h+1]).
+    Args: source float32, 4 values (re, im, weight, -) a voxel; operators int64 [n, 3, 3]; data float32 [2h+1, 2h+1, h+1, 2] and
+        total float32 [2h+1, 2h+1, h+1], zero outside the sphere, are filled inside it.
     """
     size, width = 2 * h + 1, h + 1
-    data, total = np.zeros((size, size, width, 2), np.float32), np.zeros((size, size, width), np.float32)
     stride_y, stride_z = 4 * width, 4 * width * size
     for iz in prange(size):
         for iy in range(size):
@@ -86,14 +89,12 @@ def _permuted(source, h, radius, operators):
                     im += sign * source[i + 1]
                     weight += source[i + 2]
                 data[iz, iy, x, 0], data[iz, iy, x, 1], total[iz, iy, x] = re, im, weight
-    return data, total
 
 
 @njit(nogil=True, parallel=True, fastmath=True, cache=True)
-def _symmetrised(source, h, radius, operators):
+def _symmetrised(source, h, radius, operators, data, total):
     """The same for any operators float32 [n, 3, 3]: what lies between voxels is interpolated."""
     size, width = 2 * h + 1, h + 1
-    data, total = np.zeros((size, size, width, 2), np.float32), np.zeros((size, size, width), np.float32)
     stride_y, stride_z = 4 * width, 4 * width * size
     for iz in prange(size):
         for iy in range(size):
@@ -121,7 +122,6 @@ def _symmetrised(source, h, radius, operators):
                         im += sign * (left * source[i + 1] + right * source[i + 5])
                         weight += left * source[i + 2] + right * source[i + 6]
                 data[iz, iy, ix, 0], data[iz, iy, ix, 1], total[iz, iy, ix] = re, im, weight
-    return data, total
 
 
 @dataclass(frozen=True, eq=False)
