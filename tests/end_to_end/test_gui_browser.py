@@ -111,8 +111,13 @@ def validate(page: Any, site: Page) -> None:
     """From the refinement to its validation, and back to what it found."""
     page.get_by_role("link", name="Jobs").click()
     page.get_by_label("Show").select_option("All")
+    held = []
+    page.route("**/api/job/Refine3D/job001/refinement*", lambda route: held.append(route))  # its data come after the tab has been opened
     page.get_by_role("link", name="Refine3D/job001", exact=True).first.click()
     page.get_by_role("tab", name="Validation").click()
+    for request in held[:]:
+        request.continue_()
+    page.unroute("**/api/job/Refine3D/job001/refinement*")
     page.get_by_role("link", name="Validate this refinement").click()
     page.locator("#row-fn_mask").fill("MaskCreate/job002/mask.mrc")
     page.get_by_role("button", name="Run!").click()

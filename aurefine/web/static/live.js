@@ -32,6 +32,8 @@ export function liveView(name, alive) {
     { name: "Validation", content: () => { drawValidation(); return validation; } },
     { name: "Report", content: () => { drawReport(); return report; } },
   ];
+  const drawn = [[maps, draw3d], [directions, drawDirections], [validation, drawValidation], [report, drawReport]];
+  const drawShown = () => { for (const [place, draw] of drawn) if (place.isConnected && !place.closest("[hidden]")) draw(); };
   watch(async () => {
     const data = await get(`job/${name}/refinement`, { have: state.version });
     if (data.unchanged) return;
@@ -43,7 +45,7 @@ export function liveView(name, alive) {
     show(plots, data.plots.map((plot) => chart(plot, base)));
     sections.update(data);
     if (state.map) state.map.update(volumes(base, data));
-    if (directions.isConnected && !directions.closest("[hidden]")) drawDirections();
+    drawShown(); // a tab may have been opened before there was anything to draw
   }, alive, 4);
   const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); if (index === 5) drawValidation(); if (index === 6) drawReport(); });
   return h("div", {}, summary, inner.element);
