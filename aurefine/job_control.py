@@ -123,9 +123,10 @@ def _taken(path: Path) -> bool:
     return True
 
 
-def leave_failure(directory: str) -> None:
-    """Say that the job has failed; for those who cannot leave the block of `job_control`."""
-    write_bytes(Path(directory) / FAILURE, b"")
+def leave_failure(directory: str | Path, aborted: bool = False) -> None:
+    """Say in the job's directory that it has failed or was stopped; also for those who end the process inside the block of `job_control`."""
+    with suppress(InputError):  # the disk may be full: what went wrong first says more, and whoever ends the process must come to it
+        write_bytes(Path(directory) / (ABORTED if aborted else FAILURE), b"")
 
 
 @contextmanager
@@ -144,7 +145,6 @@ def job_control(directory: str = "", advice: str = "") -> Iterator[JobControl]:
     try:
         yield JobControl(directory, advice)
     except BaseException as error:
-        with suppress(InputError):  # the disk may be full: what went wrong first says more
-            write_bytes(folder / (ABORTED if isinstance(error, JobAborted | KeyboardInterrupt) else FAILURE), b"")
+        leave_failure(folder, isinstance(error, JobAborted | KeyboardInterrupt))
         raise
     write_bytes(folder / SUCCESS, b"")

@@ -169,6 +169,14 @@ def test_a_folder_that_vanishes_ends_the_run(tmp_path, monkeypatch):
         monitor.control.check()
 
 
+def test_a_hanging_run_is_ended_also_where_its_exit_file_cannot_be_written(tmp_path, monkeypatch, capsys):
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monitor = RunMonitor(RefineOptions(output=str(tmp_path / "run"), pipeline_control=str(tmp_path / "gone"), watchdog_minutes=1.0))
+    monitor._end_hanging_run()
+    assert codes == [1] and "no progress for 1 minutes" in capsys.readouterr().err
+
+
 def test_the_process_that_started_others_corrects_what_they_could_not_know(tmp_path):
     gone = ProcessRecord(**{**vars(ProcessRecord.own()), "start": "an earlier process"})
     for told, state in (("interrupted", "failed"), ("running", "failed"), ("finished", "finished")):

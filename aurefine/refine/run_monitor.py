@@ -13,7 +13,6 @@ from types import TracebackType
 
 import aurefine
 from aurefine import job_control
-from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.job_control import JobAborted, JobControl
 from aurefine.process_record import ProcessRecord
@@ -148,8 +147,7 @@ class RunMonitor:
             print(f"aurefine: {message}", file=sys.stderr, flush=True)
         self._write(state, message)
         if self.options.pipeline_control:
-            outcome = job_control.ABORTED if state in (run_status.ABORTED, run_status.INTERRUPTED) else job_control.FAILURE
-            write_bytes(Path(self.options.pipeline_control) / outcome, b"")
+            job_control.leave_failure(self.options.pipeline_control, state in (run_status.ABORTED, run_status.INTERRUPTED))
         os._exit(code)
 
     # ------------------------------------------------------------------ the file
