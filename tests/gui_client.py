@@ -17,6 +17,8 @@ import numpy as np
 import uvicorn
 
 from aurefine import mrc
+from aurefine.project import job_types, labels
+from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
 from aurefine.web.app import create_app
 from aurefine.web.guard import Session
@@ -156,3 +158,20 @@ def wait_for(page: Page, job: str, *wanted: str) -> dict:
             return found
         time.sleep(0.2)
     raise AssertionError(f"{job} is {found['status']}: {found['startLog']}")
+
+
+def add_job(
+    root: Path, name: str, status: str = labels.SUCCEEDED, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = (),
+    kind: str = "ParticleGroupMetadata.star",
+) -> None:  # fmt: skip
+    """A job's place in the pipeline of the project at `root`, with an empty directory; `kind` is that of its inputs and outputs."""
+    job_type = job_types.by_name(name.split("/")[0])
+    with Project.open(root).edit("a test") as pipeline:
+        process = Process(name, "None", job_type.label, status)
+        pipeline.add_process(process, job_type.code)
+        pipeline.counter = max(pipeline.counter, process.number + 1)
+        for node in inputs:
+            pipeline.add_input(node, kind, name)
+        for node in outputs:
+            pipeline.add_output(name, node, kind)
+    (root / name).mkdir(parents=True)

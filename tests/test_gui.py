@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_client import Page, serving, wait_for, write_iteration, write_particles, write_postprocess
+from gui_client import Page, add_job, serving, wait_for, write_iteration, write_particles, write_postprocess
 
 from aurefine import mrc
 from aurefine.process_record import ProcessRecord
 from aurefine.project import job_types, labels
-from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
 from aurefine.refine.run_status import RunStatus, write_status
 from aurefine.web.field_help import help_of
@@ -44,19 +43,6 @@ def running(root: Path) -> str:
     write_iteration(root / "Refine3D" / "job001", 0, 30.0)
     (root / "Refine3D" / "job001" / "run.out").write_text(" Expectation iteration 1\n   40 % in 1.0 min, 1.5 min left\n")
     return "Refine3D/job001"
-
-
-def add_job(root: Path, name: str, status: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> None:
-    job_type = job_types.by_name(name.split("/")[0])
-    with Project.open(root).edit("a test") as pipeline:
-        process = Process(name, "None", job_type.label, status)
-        pipeline.add_process(process, job_type.code)
-        pipeline.counter = max(pipeline.counter, process.number + 1)
-        for node in inputs:
-            pipeline.add_input(node, "ParticleGroupMetadata.star", name)
-        for node in outputs:
-            pipeline.add_output(name, node, "ParticleGroupMetadata.star")
-    (root / name).mkdir(parents=True)
 
 
 def check(page: Page, kind: str, **values: str) -> dict[str, str]:

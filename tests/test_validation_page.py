@@ -8,18 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_client import Page, serving, wait_for, write_iteration
+from gui_client import Page, add_job, serving, wait_for, write_iteration
 from postprocess_maps import BOX, PIXEL_SIZE, write_halves
 
 from aurefine import mask, mrc
 from aurefine.errors import InputError
-from aurefine.project import job_types, labels
-from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
 from aurefine.reporting import validation_plots
 from aurefine.reporting.documents import Documents
 
 REFINEMENT = "Refine3D/job001/"
+HALF_MAP = "DensityMap.mrc.relion.halfmap"
 HALF = f"{REFINEMENT}run_half1_class001_unfil.mrc"
 
 
@@ -28,23 +27,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with the half maps of a refinement."""
     monkeypatch.chdir(tmp_path)
     Project.create(tmp_path, "5")
-    add_job(tmp_path, REFINEMENT, (), (HALF,))
+    add_job(tmp_path, REFINEMENT, outputs=(HALF,), kind=HALF_MAP)
     write_iteration(tmp_path / REFINEMENT, 0, 30.0)
     write_halves(tmp_path / REFINEMENT)
     return tmp_path
-
-
-def add_job(root: Path, name: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> None:
-    job_type = job_types.by_name(name.split("/")[0])
-    with Project.open(root).edit("a test") as pipeline:
-        process = Process(name, "None", job_type.label, labels.SUCCEEDED)
-        pipeline.add_process(process, job_type.code)
-        pipeline.counter = max(pipeline.counter, process.number + 1)
-        for node in inputs:
-            pipeline.add_input(node, "DensityMap.mrc.relion.halfmap", name)
-        for node in outputs:
-            pipeline.add_output(name, node, "DensityMap.mrc.relion.halfmap")
-    (root / name).mkdir(parents=True)
 
 
 @pytest.fixture
@@ -92,9 +78,9 @@ def test_the_newest_validation_and_local_resolutions_are_in_the_report(root: Pat
     (root / REFINEMENT / "run_it000_half1_class001.mrc").unlink()
     mrc.write_map(root / REFINEMENT / "run_it000_half1_class001.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
     for number in (2, 3):
-        add_job(root, f"Validation/job00{number}/", (HALF,))
+        add_job(root, f"Validation/job00{number}/", inputs=(HALF,), kind=HALF_MAP)
     write_validation(root / "Validation/job003")
-    add_job(root, "PostProcess/job004/", (HALF,))
+    add_job(root, "PostProcess/job004/", inputs=(HALF,), kind=HALF_MAP)
     local = np.where(mask.soft_edge(16, 3, 5, 1) > 0.5, 6.0, 0.0)
     mrc.write_map(root / "PostProcess/job004/postprocess_locres.mrc", local, 2.0)
     documents = Documents(root / REFINEMENT, root / REFINEMENT)

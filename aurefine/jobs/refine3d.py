@@ -28,6 +28,7 @@ OPTIONS = (*FLAGS, *submit.FLAGS)
 SHARED = True  # several processes may be one job
 submits = submit.submits
 
+
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> RefineOptions:
     """RefineOptions of a new run from parsed values (names of its fields), checked; raises InputError."""
     given = {name: value for name, value in cleaned(values).items() if name not in submit.NAMES}

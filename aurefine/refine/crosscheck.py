@@ -56,7 +56,7 @@ def check(
     """
     search = _global_plan(plan, halves[0], options)
     grid = Grid(search.sampling)
-    found = Poses(*(np.array(getattr(poses, name)) for name in Poses.__dataclass_fields__))
+    found = poses.copied()
     flat = np.full(len(grid.directions), 1 / len(grid.directions))
     chosen = [mine[:: max(1, len(mine) // _PARTICLES)][:_PARTICLES] for mine in members]
 

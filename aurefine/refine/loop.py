@@ -131,7 +131,7 @@ def _expectation(
     console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
     console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
     old = state.poses
-    new = Poses(*(np.array(getattr(old, name)) for name in Poses.__dataclass_fields__))
+    new = old.copied()
     crew, locations, known = data.crew, devices.of_halves(options), known or [None, None]
     outlying = crew.once(lambda: outliers.find(old, data.particles, plan.iteration, console.line))
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:

@@ -17,7 +17,7 @@ from aurefine.refine import examination, outliers
 from aurefine.refine.examination import Examination
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.options import RefineOptions
-from aurefine.refine.state import Poses, State
+from aurefine.refine.state import State
 from aurefine.star import Table
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def conclude(
     rejected = _joined([rejected, particles.table.select(rows).with_columns({REASON: np.full(len(rows), outliers.REASON, object)})])
     warn(_line(particles, rows, "hardly any signal of the map in them", root))
     kept = np.flatnonzero(~left_out)
-    poses = Poses(*(getattr(state.poses, name)[kept] for name in Poses.__dataclass_fields__))
-    return replace(state, poses=poses, random_subset=state.random_subset[kept]), particles.subset(kept), rejected
+    return replace(state, poses=state.poses.of(kept), random_subset=state.random_subset[kept]), particles.subset(kept), rejected
 
 
 def _refuse_many(particles: ParticleSet, reasons: np.ndarray, bad: np.ndarray) -> None:
@@ -161,6 +160,5 @@ def _selected(begin: Inputs | State, kept: np.ndarray, groups: np.ndarray, path:
             raise InputError(f"{path}: all particles of half-set {half} had to be set aside (rlnRandomSubset). Extract them again.")
     if isinstance(begin, Inputs):
         return replace(begin, random_subset=subset)
-    poses = Poses(*(getattr(begin.poses, name)[kept] for name in Poses.__dataclass_fields__))
     halves = tuple(replace(model, group_scale=model.group_scale[groups]) for model in begin.halves)
-    return replace(begin, random_subset=subset, poses=poses, halves=halves)
+    return replace(begin, random_subset=subset, poses=begin.poses.of(kept), halves=halves)

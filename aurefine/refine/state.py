@@ -51,6 +51,14 @@ class Poses:
     class_number: np.ndarray  # [n] int, 0 before the first iteration, then 1
     signal_fit: np.ndarray  # [n] strength of the model's projection in the image, 1 where it is the model's own; 0 before the first iteration
 
+    def of(self, rows: np.ndarray) -> Poses:
+        """Those of some particles, by mask or index array."""
+        return Poses(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def copied(self) -> Poses:
+        """The same in arrays of their own, for an iteration to write into."""
+        return Poses(*(np.array(getattr(self, name)) for name in self.__dataclass_fields__))
+
 
 @dataclass(frozen=True)
 class SamplingState:
