@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
+from refinement_states import small_model
 
 from aurefine.errors import InputError
 from aurefine.jobs import refine3d
 from aurefine.jobs.options import parse
+from aurefine.optics import OpticsGroup
 from aurefine.refine.options import RefineOptions, validate
+from aurefine.refine.planning import make_plan
+from aurefine.refine.state import Progress, SamplingState
 
 STARRED = """--i --o --ref --auto_refine --split_random_halves --auto_iter_max --auto_ignore_angles --auto_resol_angles
 --auto_local_healpix_order --healpix_order --oversampling --offset_range --offset_step --psi_step --offset_range_x --offset_range_y --offset_range_z
@@ -117,3 +122,14 @@ def test_what_is_wrong_at_once_is_said_at_once(values, message, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
         validate(RefineOptions(**values))
+
+
+def test_full_precision_is_one_switch_for_every_product_of_the_coarse_pass():
+    assert parsed("--i p.star --o run --ref r.mrc --full_precision")[0]["full_precision"] is True
+    particles = SimpleNamespace(optics=(OpticsGroup("one", 1, 300.0, 2.7, 0.1, 2.0, 32),))
+    sampling = SamplingState(2, "C1", 10.0, 2.0)
+    state = SimpleNamespace(halves=(small_model(1, 10),))
+    for correlation, full, reduced in ((False, False, True), (False, True, False), (True, False, False), (True, True, False)):
+        options = RefineOptions(full_precision=full, particle_diameter=40.0)
+        plan = make_plan(2, sampling, Progress(current_resolution=0.05), state, particles, options, correlation)
+        assert plan.reduced_precision is reduced

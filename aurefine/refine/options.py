@@ -99,6 +99,7 @@ class RefineOptions:
     gridding_iterations: int = 10
     # compute
     threads: int = 1  # 1: all cores
+    full_precision: bool = False  # no bfloat16 or TF32 in the coarse pass
     processes: int = 0  # on this machine; 0: one for each GPU that is named, else one
     gpu: str | None = None  # None: no GPU; "": all; else their numbers, such as "0:1" or "0,1"
     verbosity: int = 1

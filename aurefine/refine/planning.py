@@ -92,7 +92,8 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
     sizes = tuple(image_sizes(options, g, current, sampling.coarse_step, box, pixel_size) for g in geometry)
     use_ctf = options.ctf_correction and (options.reference_ctf_corrected or iteration > 1)
     # Correlations of a sharp map's first guesses lie closer together than a bfloat16 product tells apart.
-    return Plan(iteration, sampling, current, sizes, geometry, correlation, use_ctf, progress.has_converged, reduced_precision=not correlation)
+    reduced = not (correlation or options.full_precision)
+    return Plan(iteration, sampling, current, sizes, geometry, correlation, use_ctf, progress.has_converged, reduced_precision=reduced)
 
 
 def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
