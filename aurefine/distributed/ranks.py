@@ -191,6 +191,7 @@ class Ranks:
         guarded(dist.all_reduce, touched)
         whole = [_filled(like if each is None else each, small[half].numpy()) for half, each in enumerate(sums)]
         for half, each in enumerate(whole):
+            each.accumulator.data = each.accumulator.data.cpu()  # what travels between processes is the host's
             if touched[:, half].sum() > 1:  # somebody else than the one who needs it has worked on it, too
                 self._reduce(each.accumulator, half)
             if half != self.rank:

@@ -143,7 +143,10 @@ def _backend(device: torch.device):
         from aurefine.kernels import cpu
 
         return cpu
-    return _gpu_backend() if device.type == "cuda" else _plain_torch()
+    if device.type != "cuda":
+        return _plain_torch()
+    torch.cuda.set_device(device)  # kernels are started on the calling thread's current device
+    return _gpu_backend()
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from numba import njit, prange
 from aurefine import fourier, large_arrays
 from aurefine.fsc import correlate
 from aurefine.kernels import Accumulator
+from aurefine.refine import devices, sums_torch
 
 _ON_GRID = 1e-6  # an operator whose elements are this near to integers takes voxels to voxels
 
@@ -43,6 +44,10 @@ class BackProjection:
 
 def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackProjection:
     """Combine an accumulator (emptied by this), add Friedel mates on the x = 0 plane and apply the point group (ALGORITHM.md 3.4)."""
+    radius = int(accumulator.r_max * accumulator.padding + 0.5)
+    if not devices.compiled(accumulator.data.device):
+        found = sums_torch.collect(accumulator, operators, radius)
+        return BackProjection(*found, accumulator.r_max, accumulator.padding, box)
     sums = accumulator.combined().contiguous()
     accumulator.data = sums[:0]  # its memory is not needed beside what follows
     plane = sums[:, :, 0, :]
@@ -50,7 +55,6 @@ def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackPr
     mate[plane.shape[0] // 2, plane.shape[1] // 2] = 0  # the origin is its own mate and stays as it is
     plane += mate
     h = sums.shape[2] - 1
-    radius = int(accumulator.r_max * accumulator.padding + 0.5)
     others, source = np.ascontiguousarray(operators[1:], np.float32), sums.numpy().reshape(-1)
     on_grid = np.abs(others - np.round(others)).max(initial=0) < _ON_GRID
     data, weight = large_arrays.zeros((2 * h + 1, 2 * h + 1, h + 1, 2)), large_arrays.zeros((2 * h + 1, 2 * h + 1, h + 1))
@@ -126,7 +130,7 @@ def _symmetrised(source, h, radius, operators, data, total):
 
 @dataclass(frozen=True, eq=False)
 class Centre:
-    """The sums near the origin: data float32 [2r+1, 2r+1, r+1, 2] and weight float32 [2r+1, 2r+1, r+1]."""
+    """The sums near the origin, on the host: data float32 [2r+1, 2r+1, r+1, 2] and weight float32 [2r+1, 2r+1, r+1]."""
 
     data: np.ndarray
     weight: np.ndarray
@@ -140,7 +144,7 @@ def _central(half: BackProjection, shell: int) -> tuple[slice, slice, slice]:
 def low_resolution(half: BackProjection, shell: int) -> Centre:
     """A half's sums within `shell` unpadded shells, and some around them."""
     where = _central(half, shell)
-    return Centre(half.values[where].copy(), half.weight.numpy()[where].copy())
+    return Centre(torch.view_as_real(half.data)[where].numpy(force=True).copy(), half.weight[where].numpy(force=True).copy())
 
 
 def mean(first: Centre, second: Centre) -> Centre:
@@ -154,12 +158,18 @@ def join_low_resolution(half: BackProjection, shared: Centre, shell: int) -> Non
     axis = np.arange(-r, r + 1)
     squared = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, r:] ** 2
     inside = squared <= int(half.padding * shell + 0.5) ** 2
-    half.values[where][inside] = shared.data[inside]
-    half.weight.numpy()[where][inside] = shared.weight[inside]
+    replaced = torch.from_numpy(inside).to(half.data.device)
+    for sums, mean_sums in ((torch.view_as_real(half.data), shared.data), (half.weight, shared.weight)):
+        sums[where][replaced] = torch.from_numpy(mean_sums[inside]).to(half.data.device)
 
 
-def downsampled(half: BackProjection) -> np.ndarray:
-    """Unpadded voxel averages sum(data) / sum(weight) over the padded voxels that round to each: complex64 [2q+1, 2q+1, q+1], q = r_max + 1."""
+def downsampled(half: BackProjection) -> np.ndarray | torch.Tensor:
+    """Unpadded voxel averages sum(data) / sum(weight) over the padded voxels that round to each: complex64 [2q+1, 2q+1, q+1], q = r_max + 1.
+
+    A tensor where the sums are on a GPU.
+    """
+    if not devices.compiled(half.data.device):
+        return sums_torch.downsampled(half)
     q = half.r_max + 1
     axis = np.arange(-half.h, half.h + 1)
     nearest = np.clip(fourier.round_half_away(axis / half.padding) + q, 0, 2 * q).astype(np.int64)
@@ -190,8 +200,10 @@ def _averages(data, weight, radius, nearest, first):
     return out
 
 
-def gold_standard_fsc(one: np.ndarray, other: np.ndarray, r_max: int, box: int) -> np.ndarray:
+def gold_standard_fsc(one: np.ndarray | torch.Tensor, other: np.ndarray | torch.Tensor, r_max: int, box: int) -> np.ndarray:
     """FSC of two halves' voxel averages (`downsampled`), float64 [box/2+1]; 1 at shell 0, 0 beyond r_max (ALGORITHM.md 3.6)."""
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        return sums_torch.gold_standard_fsc(torch.as_tensor(one), torch.as_tensor(other), r_max, box)
     q = one.shape[2] - 1
     axis = np.arange(-q, q + 1, dtype=np.float32) ** 2
     shell = (np.sqrt(axis[:, None, None] + axis[None, :, None] + axis[None, None, q:]) + np.float32(0.5)).astype(np.int32)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from aurefine.errors import InputError
-from aurefine.kernels import Volume
+from aurefine.kernels import Accumulator
 from aurefine.refine.options import RefineOptions
+
+_MAXIMISING = 14  # bytes beside each number of an accumulator: collected sums, and the transforms of a reconstruction
 
 
 def of_halves(options: RefineOptions) -> tuple[torch.device, torch.device]:
@@ -32,6 +34,11 @@ def apart(devices: Sequence[torch.device]) -> bool:
     return len(set(devices)) == len(devices) or all(device.type == "cpu" for device in devices)
 
 
+def compiled(device: torch.device) -> bool:
+    """Whether the passes compiled for the CPU work there; elsewhere plain torch does. It does so on any device: tests take that way on the CPU."""
+    return device.type == "cpu"
+
+
 def missing(options: RefineOptions) -> str | None:
     """What to tell a user who asks for a GPU where there is none."""
     if options.gpu_numbers is None or torch.cuda.device_count() > 0:
@@ -39,8 +46,13 @@ def missing(options: RefineOptions) -> str | None:
     return "--gpu: no CUDA GPU was found (or torch was installed without CUDA): the CPU does the work"
 
 
-def use(volume: Volume, device: torch.device) -> Volume:
-    """The volume on the device, which also becomes the one that kernels are started on."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return volume.to(device)
+def maximised(accumulators: Sequence[Accumulator]) -> None:
+    """See that an M-step finds room: sums stay on their GPUs where it has that, and come to the host where one has not."""
+    gpus = {each.data.device for each in accumulators if each.data.device.type == "cuda"}
+    for gpu in gpus:
+        torch.cuda.empty_cache()  # what batches have left
+        here = [each.data for each in accumulators if each.data.device == gpu]
+        if torch.cuda.mem_get_info(gpu)[0] < sum(_MAXIMISING * values.numel() for values in here):
+            for each in accumulators:
+                each.data = each.data.cpu()
+            return

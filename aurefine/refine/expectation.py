@@ -92,7 +92,7 @@ class Expectation:
                     keep(len(some))
                     start += len(some)
         accumulator = self.sums.accumulator
-        accumulator.data = accumulator.combined()[None].cpu()  # one copy, where the M-step runs
+        accumulator.data = accumulator.combined()[None]  # one copy
         return self.sums
 
     def choose(self, values, ptr: np.ndarray) -> Significant:

@@ -32,15 +32,15 @@ def density_compensation(weight: torch.Tensor, radius: int, padded: int, iterati
         padded: size of the padded box.
     """
     size, h = weight.shape[0], weight.shape[2] - 1
-    axis = torch.arange(-h, h + 1, dtype=torch.float32)
-    square = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + torch.arange(h + 1, dtype=torch.float32)[None, None, :] ** 2
+    axis = torch.arange(-h, h + 1, dtype=torch.float32, device=weight.device) ** 2
+    square = axis[:, None, None] + axis[None, :, None] + axis[None, None, h:]
     sphere = square <= radius * radius
     used = sphere & (weight > 0)
     if not used.any():
         return torch.zeros_like(weight)
     mean = float(weight[used].double().mean())
     density = torch.where(used, weight / mean, torch.zeros_like(weight))
-    blob = _blob_on_grid(size, padded)
+    blob = _blob_on_grid(size, padded).to(weight.device)
     even = _convolved(sphere.float(), blob)
     compensation = used.float()
     for _ in range(iterations):

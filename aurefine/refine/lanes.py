@@ -100,8 +100,8 @@ class Lanes:
     def added(self, halves: Sequence[BackProjection]) -> BackProjection:
         """The second half added to the first."""
         first, second = halves
-        first.data += second.data
-        first.weight += second.weight
+        first.data += second.data.to(first.data.device)
+        first.weight += second.weight.to(first.data.device)
         return first
 
     def once(self, work: Callable[[], Result]) -> Result:

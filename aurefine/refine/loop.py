@@ -148,11 +148,11 @@ def _expectation(
         def half(keeper: Keeper, members: Sequence[np.ndarray], number: int, pieces: Iterable[np.ndarray]) -> HalfSums:
             volume, known[number] = known[number], None
             if volume is None or volume.r_max != plan.reference_size // 2:
-                (volume,) = projectors((state.halves[number],), plan, options)
+                (volume,) = projectors((state.halves[number],), plan, options, locations[number])
             if keeper is not data.keeper:
                 known[number] = volume  # it is needed again
             memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
-            volume = devices.use(volume, locations[number])
+            volume = volume.to(locations[number])
             work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each, data.batches)
             part = keeper.half(number)
             done = part.restore(members[number], work.sums, new)

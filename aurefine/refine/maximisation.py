@@ -10,7 +10,7 @@ import numpy as np
 
 from aurefine import fourier, mask
 from aurefine import fsc as fsc_room
-from aurefine.refine import backprojection, memory, reconstruct
+from aurefine.refine import backprojection, devices, memory, reconstruct
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import Crew
 from aurefine.refine.expectation import HalfSums
@@ -46,6 +46,7 @@ def maximise(
     operators = point_group(plan.sampling.symmetry).operators
     if plan.final:
         memory.give_back()
+    devices.maximised([s.accumulator for s in sums])
     halves = crew.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums)
     apart = lambda: tuple(crew.everywhere(crew.map(lambda half: _unregularised(half, options), halves)))  # noqa: E731
     separate = apart() if plan.final else ()  # before anything is shared

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import numpy as np
+import torch
 
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
-from aurefine.refine import accuracy, crosscheck, messages, schedule, transforms
+from aurefine.refine import accuracy, crosscheck, devices, messages, schedule, transforms, transforms_torch
 from aurefine.refine.console import Console
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, current_image_size, geometry_of, image_sizes, shells_left_out, shells_with_signal
 from aurefine.refine.start import Data
 from aurefine.refine.state import Model, Progress, State
 
+_CPU = torch.device("cpu")
 Volumes = list[Volume | None]  # projectors of both halves, where there are some
 
 
@@ -29,7 +32,7 @@ def plan_iteration(state: State, data: Data, options: RefineOptions, console: Co
     estimate: accuracy.Accuracy | None = None
     volumes: Volumes = [None, None]
     if not correlation:
-        volumes = data.crew.map(lambda half: projectors((half,), plan, options)[0], state.halves)
+        volumes = data.crew.map(lambda half, where: projectors((half,), plan, options, where)[0], state.halves, devices.of_halves(options))
         first = cast(Volume, volumes[0])  # whoever does what is done once has it
         given = plan, model, first, data.particles, state.poses, data.order[0], options
         estimate = data.crew.once(lambda: accuracy.estimate(*given, data.crew.side_by_side))
@@ -96,7 +99,8 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
     return Plan(iteration, sampling, current, sizes, geometry, correlation, use_ctf, progress.has_converged, reduced_precision=reduced)
 
 
-def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions):
-    """Padded transforms of the halves' maps at the plan's size."""
+def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions, device: torch.device = _CPU) -> tuple[Volume, ...]:
+    """Padded transforms of the halves' maps at the plan's size, on a device."""
     left_out = shells_left_out(options, halves[0].box * halves[0].pixel_size, plan.reference_size)
-    return tuple(transforms.projector(model.map, plan.reference_size // 2, options.padding, left_out) for model in halves)
+    make = transforms.projector if devices.compiled(device) else partial(transforms_torch.projector, device=device)
+    return tuple(make(model.map, plan.reference_size // 2, options.padding, left_out) for model in halves)

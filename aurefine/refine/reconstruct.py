@@ -10,6 +10,7 @@ import torch
 from numba import njit, prange
 
 from aurefine import mask
+from aurefine.refine import devices, sums_torch
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.gridding import density_compensation
 from aurefine.refine.transforms import gridding_correction, inverse, padded_size
@@ -28,8 +29,7 @@ class Prior:
 def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joined: bool) -> Prior:
     """tau2 from the FSC: SSNR = f / (1 - f), tau2 = SSNR * sigma2 (ALGORITHM.md 3.8); `joined` when the sums hold both halves."""
     shells = half.box // 2 + 1
-    weight, nothing = half.weight.numpy(), np.zeros(shells)
-    count, total, _ = _shell_sums(weight, nothing, half.radius, half.padding, 0.5)
+    count, total, _ = _sums(half, half.weight, np.zeros(shells), 0.5)
     sigma2 = np.divide(count, total * half.padding**3, out=np.zeros(shells), where=total > 0)
     f = np.maximum(fsc, 0.001)
     if joined:
@@ -38,8 +38,15 @@ def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joi
     ssnr = tau2_fudge * f / (1 - f)
     tau2 = ssnr * sigma2
     least = np.divide(1.0, tau2_fudge * tau2 * half.padding**3, out=np.full(shells, np.inf), where=tau2 > 0)
-    _, _, covered = _shell_sums(weight, least, half.radius, half.padding, 0.5)
+    _, _, covered = _sums(half, half.weight, least, 0.5)
     return Prior(tau2, ssnr, sigma2, covered / np.maximum(count, 1))
+
+
+def _sums(half: BackProjection, weight: torch.Tensor, least: np.ndarray, rounding: float):
+    """`_shell_sums` of weights in the sphere of a half, wherever they are."""
+    if devices.compiled(weight.device):
+        return _shell_sums(weight.numpy(), least, half.radius, half.padding, rounding)
+    return sums_torch.shell_sums(weight, least, half.radius, half.padding, rounding)
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -111,20 +118,28 @@ def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, mi
         strength = prior.tau2 * tau2_fudge * padding**3
         hopeless = prior.tau2 < 1e-20
         added = np.divide(1.0, strength, out=np.zeros(shells), where=~hopeless).astype(np.float32)
-    weight = _regularised(half.weight.numpy(), added, hopeless, radius, padding, minimum_shell)
+    if not devices.compiled(half.data.device):
+        weights = sums_torch.regularised(half.weight, added, hopeless, radius, padding, minimum_shell)
+        if gridding > 0:
+            data = half.data * density_compensation(weights, radius, padded_size(half.box, padding), gridding)
+        else:
+            data = sums_torch.divided(half.data, weights, _radial_floor(weights, half), radius, padding)
+        return sums_torch.finished(data, half.box, padding)
+    weight = torch.from_numpy(_regularised(half.weight.numpy(), added, hopeless, radius, padding, minimum_shell))
     if gridding > 0:
-        data = half.data * density_compensation(torch.from_numpy(weight), radius, padded_size(half.box, padding), gridding)
+        data = half.data * density_compensation(weight, radius, padded_size(half.box, padding), gridding)
     else:
-        data = torch.view_as_complex(torch.from_numpy(_divided(half.values, weight, _radial_floor(weight, half), radius, padding)))
+        floor = _radial_floor(weight, half)
+        data = torch.view_as_complex(torch.from_numpy(_divided(half.values, weight.numpy(), floor, radius, padding)))
     volume = inverse(data, half.box, half.padding)
     volume = mask.fill_outside(volume, mask.soft_edge(half.box, 3, half.box / 2, 3))
     volume /= gridding_correction(half.box, padded_size(half.box, half.padding))
     return volume
 
 
-def _radial_floor(weight: np.ndarray, half: BackProjection) -> np.ndarray:
+def _radial_floor(weight: torch.Tensor, half: BackProjection) -> np.ndarray:
     """A thousandth of the mean weight of each shell: voxels with less than that cannot be trusted to divide by."""
-    count, total, _ = _shell_sums(weight, np.zeros(half.box // 2 + 1), half.radius, half.padding, 1e-5)
+    count, total, _ = _sums(half, weight, np.zeros(half.box // 2 + 1), 1e-5)
     used = np.flatnonzero(count)
     mean = total[: used[-1] + 1] / np.maximum(count[: used[-1] + 1], 1)
     return (mean / 1000).astype(np.float32)
