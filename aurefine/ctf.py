@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from aurefine import aberrations
 
-_SMALLEST = 1e-8  # |CTF| is never below this
+SMALLEST = 1e-8  # |CTF| is never below this
 
 
 class CtfParameters(Protocol):
@@ -88,8 +88,8 @@ def evaluate(
     (`phase_flipped`), sign only (`only_flip_phases`), scale factor. Values below 1e-8 in size become 1e-8 with their sign.
     """
     rows = np.asarray(indices, dtype=np.int64)
-    pixels = _pixel_terms(optics, frequency_x, frequency_y)
-    columns = _particle_terms(table, rows, optics)
+    pixels = pixel_terms(optics, frequency_x, frequency_y)
+    columns = particle_terms(table, rows, optics)
     out = np.empty((len(rows), len(pixels.xx)), dtype=np.float32)
     flags = (bool(intact_first_peak), bool(phase_flipped), bool(only_flip_phases))
     _evaluate(*pixels, *columns, *flags, out)
@@ -112,7 +112,7 @@ def demodulation(optics: Optics, frequency_x: ArrayLike, frequency_y: ArrayLike)
     return np.exp(-1j * aberrations.odd_phase(odd, np.asarray(frequency_x), np.asarray(frequency_y))).astype(np.complex64)
 
 
-class _PixelTerms(NamedTuple):
+class PixelTerms(NamedTuple):
     """What depends on the pixel only, each `[p]`: squares of the frequency, and the phase all particles share."""
 
     xx: np.ndarray
@@ -121,7 +121,8 @@ class _PixelTerms(NamedTuple):
     shared: np.ndarray
 
 
-def _pixel_terms(optics: Optics, frequency_x: ArrayLike, frequency_y: ArrayLike) -> _PixelTerms:
+def pixel_terms(optics: Optics, frequency_x: ArrayLike, frequency_y: ArrayLike) -> PixelTerms:
+    """What the phase of every particle has in common, at frequencies `[p]` (1/Angstrom)."""
     frequency = np.stack([np.asarray(frequency_x, dtype=np.float64), np.asarray(frequency_y, dtype=np.float64)])
     magnification = getattr(optics, "magnification", None)
     x, y = frequency if magnification is None else np.asarray(magnification, dtype=np.float64) @ frequency
@@ -129,10 +130,10 @@ def _pixel_terms(optics: Optics, frequency_x: ArrayLike, frequency_y: ArrayLike)
     shared = spherical * (x * x + y * y) ** 2 + aberrations.even_phase(getattr(optics, "even_zernike", ()), x, y)
     contrast = optics.amplitude_contrast
     shared -= math.atan2(contrast, math.sqrt(max(0.0, 1.0 - contrast * contrast)))
-    return _PixelTerms(x * x, 2 * x * y, y * y, shared)
+    return PixelTerms(x * x, 2 * x * y, y * y, shared)
 
 
-def _particle_terms(table: CtfParameters, rows: np.ndarray, optics: Optics) -> tuple[np.ndarray, ...]:
+def particle_terms(table: CtfParameters, rows: np.ndarray, optics: Optics) -> tuple[np.ndarray, ...]:
     """Coefficients of x^2, 2xy and y^2, phase shift (radians), envelope exponent and scale factor, each `[k]`."""
     lam = wavelength(optics.voltage)
     u, v, angle, bfactor, scale, shift = (
@@ -192,5 +193,5 @@ def _flip_phases(row, absolute):
 def _scale_and_clamp(row, scale):
     for p in range(len(row)):
         value = row[p] * scale
-        size = max(abs(value), _SMALLEST)
+        size = max(abs(value), SMALLEST)
         row[p] = size if value >= 0.0 else -size

@@ -36,8 +36,9 @@ def test_significant_samples_equal_their_twin(seed, lengths, spread, fraction, l
     expected = select.significant(values, ptr, fraction, largest)
     found = select_torch.significant(_tensor(values), ptr, fraction, largest)
     _assert_alike(found, expected, ("maximum", "argmax", "log_sum", "threshold", "count"))
-    for one, other in zip(select_torch.indices(_tensor(values), ptr, found), select.indices(values, ptr, expected), strict=True):
-        np.testing.assert_array_equal(one, other)
+    (index, found_ptr), (expected_index, expected_ptr) = select_torch.indices(_tensor(values), ptr, found), select.indices(values, ptr, expected)
+    np.testing.assert_array_equal(index.cpu(), expected_index)
+    np.testing.assert_array_equal(found_ptr, expected_ptr)
 
 
 def test_ties_and_excluded_samples_are_selected_alike():
@@ -90,5 +91,37 @@ def test_fine_samples_equal_their_twin(children, shifts, spread):
         assert one.numel() == other.size
         np.testing.assert_allclose(one.cpu(), other, rtol=1e-5, err_msg=name)
     centre, table = rng.standard_normal((3, 2)), rng.standard_normal((3 * shifts, 2))
-    for one, other in zip(fine_torch.totals(samples, centre, table), fine.totals(expected, centre, table), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5)
+    weight, by_slice, square = fine.totals(expected, centre, table)
+    found_weight, found_by_slice, found_square = fine_torch.totals(samples, centre, table)
+    np.testing.assert_allclose(found_weight, weight, rtol=1e-5)
+    np.testing.assert_allclose(found_by_slice.cpu(), by_slice, rtol=1e-5)
+    np.testing.assert_allclose(found_square, square, rtol=1e-5)
+    directions = fine_torch.by_direction(pairs, found_by_slice, 2, 3)
+    np.testing.assert_allclose(directions, fine.by_direction(pairs, by_slice, 2, 3), rtol=1e-5)
+
+
+def test_pairs_in_order_of_rotation_equal_their_twin():
+    rng = np.random.default_rng(4)
+    particle_ptr = np.array([0, 16, 17, 17, 60], np.int64)  # several particles share each rotation: the grid's order
+    rotation, shift = np.concatenate([np.sort(rng.integers(0, 9, n)) for n in (16, 1, 43)]) * 7, rng.integers(0, 5, 60)
+    expected, found = fine.by_rotation(particle_ptr, rotation, shift), fine_torch.by_rotation(particle_ptr, _tensor(rotation), _tensor(shift))
+    for name in expected.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(found, name).cpu(), getattr(expected, name), err_msg=name)
+
+
+@pytest.mark.parametrize("rotation_prior", [True, False])
+def test_significant_pairs_with_their_priors_equal_their_twin(rotation_prior):
+    rng = np.random.default_rng(6)
+    values, ptr = _ragged(rng, [24, 12, 36], 3.0)
+    offset = rng.standard_normal((3, 4), dtype=np.float32)
+    rotation = rng.standard_normal(9, dtype=np.float32) if rotation_prior else None
+    split = lambda k: (k // 4, k % 4)  # noqa: E731
+    chosen = select.significant(values, ptr, 0.99)
+    expected = select.pairs(values, ptr, chosen, split, rotation, offset)
+    found = select_torch.pairs(_tensor(values), ptr, chosen, split, rotation, offset)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(torch.as_tensor(one).cpu(), other, rtol=1e-6)
+    count = np.array([3, 0, 2])
+    spread = select_torch.spread(np.arange(3), count, torch.zeros(5, device=DEVICE))
+    np.testing.assert_array_equal(spread.cpu(), select.spread(np.arange(3), count, np.zeros(5)))
+    np.testing.assert_array_equal(select_torch.picked(_tensor(values), count), select.picked(values, count))

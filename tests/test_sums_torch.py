@@ -83,9 +83,8 @@ def test_sums_come_to_the_host_where_a_gpu_has_no_room_for_an_m_step(monkeypatch
         def cpu(self) -> str:
             return "on the host"
 
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     for free, outcome in ((10_000, "on the host"), (100_000, None)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**9))
+        monkeypatch.setattr(devices, "free_memory", lambda device, free=free: free)
         sums = [Accumulator(OnGpu(), 5, 1.0) for _ in range(2)]  # type: ignore[arg-type]
         devices.maximised(sums)
         assert all((each.data if isinstance(each.data, str) else None) == outcome for each in sums)

@@ -128,15 +128,16 @@ def score(
     return out, block_ptr
 
 
-def _children_tiles(rotation_ptr: np.ndarray, n_rot: int, rows: int, room: int, chosen: np.ndarray) -> np.ndarray:
+def _children_tiles(rotation_ptr: torch.Tensor, n_rot: int, rows: int, room: int, chosen: torch.Tensor) -> torch.Tensor:
     """int64 [tiles, 4]: the work list of `_triton.score_children` for the chosen coarse rotations, `room` pairs to a tile."""
-    pairs = np.diff(rotation_ptr)[chosen]
+    first = rotation_ptr[chosen]
+    pairs = rotation_ptr[chosen + 1] - first
     across = -(-n_rot // rows)
-    count = -(-pairs // room) * across
-    owner = np.repeat(np.arange(len(chosen)), count)
-    k = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    start = k // across * room
-    return np.stack([chosen[owner], rotation_ptr[chosen[owner]] + start, np.minimum(pairs[owner] - start, room), k % across * rows], 1)
+    count = torch.div(pairs + room - 1, room, rounding_mode="floor") * across
+    owner = torch.repeat_interleave(torch.arange(len(chosen), device=chosen.device), count)
+    k = torch.arange(len(owner), device=chosen.device) - (torch.cumsum(count, 0) - count)[owner]
+    start = torch.div(k, across, rounding_mode="floor") * room
+    return torch.stack([chosen[owner], first[owner] + start, (pairs[owner] - start).clamp(max=room), k % across * rows], 1)
 
 
 def score_children(
@@ -152,13 +153,14 @@ def score_children(
         _move(pair_shift, device, torch.int32), _phases(shifts, pixels, device), _bits(images), power.contiguous(), x, y,
     )  # fmt: skip
     rows = min(max(n_rot, 8), _SCORE_ROWS)
-    bucket = np.minimum(np.searchsorted(_CHILD_COLUMNS, np.diff(rotation_ptr) * n_shift), len(_CHILD_COLUMNS) - 1)
+    bounds = _move(rotation_ptr, device, torch.int64)
+    bucket = torch.searchsorted(torch.tensor(_CHILD_COLUMNS, device=device), bounds.diff() * n_shift).clamp(max=len(_CHILD_COLUMNS) - 1)
     for k, least in enumerate(_CHILD_COLUMNS):
         columns = max(least, n_shift)
-        tiles = _children_tiles(rotation_ptr, n_rot, rows, columns // n_shift, np.flatnonzero(bucket == k))
+        tiles = _children_tiles(bounds, n_rot, rows, columns // n_shift, torch.nonzero(bucket == k).squeeze(1))
         if len(tiles):
             _triton.score_children[(len(tiles),)](
-                *operands, _move(tiles, device, torch.int64), out, len(pixels), n_rot, n_shift, volume.half, _limit(volume),
+                *operands, tiles, out, len(pixels), n_rot, n_shift, volume.half, _limit(volume),
                 CORRELATION=correlation, PRECISION=_precision(device), ROWS=rows, COLUMNS=columns, BLOCK=_SCORE_BLOCK, num_stages=_STAGES,
             )  # fmt: skip
     return out

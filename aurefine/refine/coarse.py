@@ -9,9 +9,9 @@ Three ways lead there, and all end in the same list of significant pairs (ALGORI
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from aurefine.kernels import NEVER
 from aurefine.optics import OpticsGroup
 from aurefine.refine import screen
 from aurefine.refine.images import Prepared
-from aurefine.refine.plan import slice_matrices
 from aurefine.refine.state import Poses
 
 if TYPE_CHECKING:
@@ -37,20 +36,21 @@ _LISTED_COST = 4  # how many times dearer an orientation is in a list than in th
 @dataclass(frozen=True, eq=False)
 class Coarse:
     """Significant coarse pairs of particles `rows` of the chunk, particle by particle: ptr int64 [n + 1]; rotation int64, shift int64, log
-    prior float32 and log weight float32 (with the prior) of every pair."""
+    prior float32 and log weight float32 (with the prior) of every pair: tensors there under --gpu."""
 
     rows: np.ndarray
     ptr: np.ndarray
-    rotation: np.ndarray
-    shift: np.ndarray
-    log_prior: np.ndarray
-    log_weight: np.ndarray
+    rotation: Any
+    shift: Any
+    log_prior: Any
+    log_weight: Any
 
     @classmethod
     def joined(cls, parts: list[Coarse]) -> Coarse:
         """One batch of consecutive ones: the more particles share a rotation, the fewer projections are made."""
         count = np.concatenate([np.diff(part.ptr) for part in parts])
-        whole = lambda name: np.concatenate([getattr(part, name) for part in parts])  # noqa: E731
+        join = lambda arrays: np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else torch.cat(arrays)  # noqa: E731
+        whole: Callable[[str], Any] = lambda name: join([getattr(part, name) for part in parts])  # noqa: E731
         ptr = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
         return cls(whole("rows"), ptr, whole("rotation"), whole("shift"), whole("log_prior"), whole("log_weight"))
 
@@ -62,11 +62,11 @@ class Coarse:
 
 
 class _Listed(NamedTuple):
-    """Orientations to look at, particle by particle: ptr int64 [n + 1], coarse rotation int64 and log prior float32 of each."""
+    """Orientations to look at, particle by particle: ptr int64 [n + 1], coarse rotation int64 and log prior float32 of each (tensors on a GPU)."""
 
     ptr: np.ndarray
-    rotation: np.ndarray
-    log_prior: np.ndarray
+    rotation: Any
+    log_prior: Any
 
     def part(self, start: int, stop: int) -> _Listed:
         """Particles start to stop."""
@@ -92,13 +92,13 @@ class CoarsePass:
         """Yield the significant coarse pairs of the chunk, batch by batch; images complex64, power float32 [particles, pixels]."""
         log_offset = self._offset_prior(prepared.centre)
         if self.plan.sampling.local:
-            near = self.grid.near(poses.angles[prepared.indices])
-            count = np.diff(near.ptr)
-            prior = near.log_prior + np.repeat(np.log(np.maximum(count, 1)), count).astype(np.float32)
-            yield from self._listed(_Listed(near.ptr, near.coarse_index, prior), images, power, log_offset)
+            ptr, index, log_prior = self.owner.near(poses.angles[prepared.indices])
+            count = np.diff(ptr)
+            prior = log_prior + self.owner.select.spread(np.log(np.maximum(count, 1)).astype(np.float32), count, log_prior)
+            yield from self._listed(_Listed(ptr, index, prior), images, power, log_offset)
             return
         log_rotation = np.repeat(_log_or_never(self.model.pdf_direction * len(self.grid.directions)), self.grid.n_psi)
-        if self.screened and self.owner.device.type == "cpu":  # a GPU's matrix product is faster than what comes after a screening
+        if self.screened and self.owner.compiled:  # a GPU's matrix product is faster than what comes after a screening
             listed = self._survivors_of_all(images, power, log_rotation, log_offset)
             if len(listed.rotation) * _LISTED_COST < len(images) * self.grid.coarse_count:
                 yield from self._listed(listed, images, power, log_offset)
@@ -133,9 +133,9 @@ class CoarsePass:
         Slices are those at in-plane angles below 180 degrees: `select.dense_scores` makes both scores of each product. float32; the products
         bfloat16 if `rough`.
         """
-        volume, device, n_psi = self.owner.volume, self.owner.device, self.grid.n_psi
-        below = self.grid.coarse_rotations.reshape(-1, n_psi, 3, 3)[:, : n_psi // 2].reshape(-1, 3, 3)
-        planes = kernels.project_planes(volume, slice_matrices(below, volume, self.geometry), pixels)
+        volume, device = self.owner.volume, self.owner.device
+        below = self.owner.slices_below_half_a_turn(self.geometry)
+        planes = kernels.project_planes(volume, below, pixels)
         squares = planes.square().sum(1)
         phases = kernels.shift_phases(torch.as_tensor(shifts, device=device), pixels)
         batch = max(1, self.owner.batches.dense(self.owner.room) // (2 * len(below) * len(phases)))
@@ -160,14 +160,15 @@ class CoarsePass:
             if not self.plan.correlation:
                 self.owner.select.add_block_priors(values, block_ptr, part.ptr, part.log_prior, log_offset[rows])
             coarse = self._significant_pairs(rows, values, block_ptr, split, None, log_offset[rows])
-            place = np.repeat(part.ptr[:-1], np.diff(coarse.ptr)) + coarse.rotation
-            prior = (coarse.log_prior + part.log_prior[place]).astype(np.float32)
+            place = self.owner.select.spread(part.ptr[:-1], np.diff(coarse.ptr), coarse.rotation) + coarse.rotation
+            prior = coarse.log_prior + part.log_prior[place]
             yield Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, prior, coarse.log_weight)
 
     def _scores(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray):
         """(log-likelihoods, block ptr) of every listed rotation at every shift, particle by particle."""
-        used, pair_slice = screen.distinct(listed.rotation)
-        slices = slice_matrices(self.grid.rotation_of(used), self.owner.volume, self.geometry)
+        compiled = isinstance(listed.rotation, np.ndarray)
+        used, pair_slice = screen.distinct(listed.rotation) if compiled else torch.unique(listed.rotation, return_inverse=True)
+        slices = self.owner.slices(used, 0, self.geometry)
         shifts, particles = len(self.shifts), len(images)
         screening = None
         if self.screened:
@@ -198,14 +199,8 @@ class CoarsePass:
     # ------------------------------------------------------------------ what is significant
     def _significant_pairs(self, rows, values, ptr, split, log_rotation, log_offset) -> Coarse:
         """Reduce log weights to significant (rotation, shift) pairs, particle by particle."""
-        index, pair_ptr = self.owner.select.indices(values, ptr, self.owner.choose(values, ptr))
-        rotation, shift = split(index)
-        particle = np.repeat(np.arange(len(ptr) - 1), np.diff(pair_ptr))
-        prior = log_offset[particle, shift] + (0 if log_rotation is None else log_rotation[rotation])
-        if self.plan.correlation:
-            prior = np.zeros(len(rotation))
-        weight = values[ptr[particle] + index] if isinstance(values, np.ndarray) else values[torch.from_numpy(ptr[particle] + index)].cpu().numpy()
-        return Coarse(rows, pair_ptr, rotation, shift, prior.astype(np.float32), weight)
+        ptr, rotation, shift, prior, weight = self.owner.select.pairs(values, ptr, self.owner.choose(values, ptr), split, log_rotation, log_offset)
+        return Coarse(rows, ptr, rotation, shift, prior * 0 if self.plan.correlation else prior, weight)
 
 
 def joined(parts: Iterator[Coarse], limit: int) -> Iterator[Coarse]:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from aurefine import euler, kernels
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
+from aurefine.refine import devices
 from aurefine.refine.crew import Crew
 from aurefine.refine.expectation import Expectation
 from aurefine.refine.images import ImageCache
@@ -66,7 +66,7 @@ def check(
         work.run([np.sort(mine)], poses, found, lambda count: crew.check())
         return mine, found.angles[mine]
 
-    with kernels.product_precision(torch.device("cpu"), search.reduced_precision):
+    with kernels.product_precision(devices.of_halves(options)[0], search.reduced_precision):
         searched = crew.everywhere(crew.map(half, chosen, (1, 0)))
     rows, angles = (np.concatenate(both) for both in zip(*searched, strict=True))
     before, after = euler.to_matrix(poses.angles[rows]), euler.to_matrix(angles)

@@ -10,6 +10,7 @@ from aurefine.errors import InputError
 from aurefine.kernels import Accumulator
 from aurefine.refine.options import RefineOptions
 
+_SPARE = 0.3  # share of a GPU's free memory that images may take
 _MAXIMISING = 14  # bytes beside each number of an accumulator: collected sums, and the transforms of a reconstruction
 
 
@@ -46,13 +47,24 @@ def missing(options: RefineOptions) -> str | None:
     return "--gpu: no CUDA GPU was found (or torch was installed without CUDA): the CPU does the work"
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that can be had, those included that torch keeps for later; 0 for a CPU."""
+    if device.type != "cuda":
+        return 0
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether a GPU has `size` bytes to spare for what need not be there: most of its memory is for batches."""
+    return size < _SPARE * free_memory(device)
+
+
 def maximised(accumulators: Sequence[Accumulator]) -> None:
     """See that an M-step finds room: sums stay on their GPUs where it has that, and come to the host where one has not."""
     gpus = {each.data.device for each in accumulators if each.data.device.type == "cuda"}
     for gpu in gpus:
-        torch.cuda.empty_cache()  # what batches have left
         here = [each.data for each in accumulators if each.data.device == gpu]
-        if torch.cuda.mem_get_info(gpu)[0] < sum(_MAXIMISING * values.numel() for values in here):
+        if free_memory(gpu) < sum(_MAXIMISING * values.numel() for values in here):
             for each in accumulators:
                 each.data = each.data.cpu()
             return

@@ -19,11 +19,12 @@ from aurefine.fourier import PixelList, pixel_list
 from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
-from aurefine.refine import fine, fine_torch, select, select_torch, shortage, thinning
+from aurefine.refine import devices, fine, fine_torch, select, select_torch, shortage, thinning
 from aurefine.refine.coarse import Coarse, CoarsePass, batches, joined, rows_of
+from aurefine.refine.grid_torch import DeviceGrid
 from aurefine.refine.images import ImageCache, Prepared, prepare, squares, weighted
 from aurefine.refine.options import RefineOptions
-from aurefine.refine.plan import Grid, Plan, slice_matrices
+from aurefine.refine.plan import Geometry, Grid, Plan, slice_matrices
 from aurefine.refine.select import Significant
 from aurefine.refine.shortage import Attempt, Batches
 from aurefine.refine.state import Model, Poses
@@ -58,13 +59,16 @@ class Expectation:
         self.plan, self.grid, self.model, self.volume = plan, grid, model, volume
         self.particles, self.cache, self.options = particles, cache, options
         self.device = volume.data.device
-        on_cpu = self.device.type == "cpu"
-        self.select: Any = select if on_cpu else select_torch  # the same functions for numpy arrays and for tensors on a GPU
-        self.fine: Any = fine if on_cpu else fine_torch
-        self.native: Any = torch.Tensor.numpy if on_cpu else lambda values: values  # what those functions work on
-        free = 0 if on_cpu else torch.cuda.mem_get_info(self.device)[0]
+        self.compiled = devices.compiled(self.device)
+        self.select: Any = select if self.compiled else select_torch  # the same functions for numpy arrays and for tensors on a GPU
+        self.fine: Any = fine if self.compiled else fine_torch
+        self.native: Any = torch.Tensor.numpy if self.compiled else lambda values: values  # what those functions work on
+        self.turned = None if self.compiled else DeviceGrid(grid, self.device)
+        accumulator = Accumulator.empty(plan.current_size // 2, volume.padding, threads if self.compiled else 1, self.device)
+        for group in range(len(particles.optics)):
+            cache.on(group, self.device)  # before what is left is shared out
+        free = devices.free_memory(self.device)
         self.room = max(1, free // 160 // self.batches.dense())  # batches as large as a GPU's memory holds; selection takes up to 100 bytes a score
-        accumulator = Accumulator.empty(plan.current_size // 2, volume.padding, threads if on_cpu else 1, self.device)
         shells = model.box // 2 + 1
         groups = len(particles.group_names)
         self.sums = HalfSums(
@@ -94,6 +98,24 @@ class Expectation:
         accumulator = self.sums.accumulator
         accumulator.data = accumulator.combined()[None]  # one copy
         return self.sums
+
+    def near(self, angles: np.ndarray) -> tuple[np.ndarray, Any, Any]:
+        """(ptr int64 [n + 1], coarse index int64, log prior float32) of the coarse rotations near poses; the latter two on the device."""
+        return self.turned.near(angles) if self.turned else self.grid.near(angles)
+
+    def slices(self, coarse: Any, oversampling: int, geometry: Geometry) -> Any:
+        """float32 [k * 8^oversampling, 3, 2]: slice matrices of the children of coarse rotations, on the device."""
+        if self.turned:
+            return self.turned.slices(coarse, oversampling, geometry.stretch(self.volume))
+        rotations = self.grid.fine_rotations(coarse) if oversampling else self.grid.rotation_of(coarse)
+        return slice_matrices(rotations, self.volume, geometry)
+
+    def slices_below_half_a_turn(self, geometry: Geometry) -> Any:
+        """The same of the whole coarse grid at in-plane angles below 180 degrees."""
+        if self.turned:
+            return self.slices(self.turned.below_half_a_turn(), 0, geometry)
+        below = self.grid.coarse_rotations.reshape(-1, self.grid.n_psi, 3, 3)[:, : self.grid.n_psi // 2]
+        return slice_matrices(below.reshape(-1, 3, 3), self.volume, geometry)
 
     def choose(self, values, ptr: np.ndarray) -> Significant:
         """The significant samples of every block; only the best one when scores are correlations."""
@@ -136,7 +158,7 @@ class _GroupPass:
         scale = np.clip(owner.model.group_scale[owner.particles.group_index[indices]], 1e-3, None)
         prepared = prepare(
             owner.cache, owner.particles, self.group, indices, poses.offsets[indices], factor, scale,
-            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf, owner.device, owner.batches,
+            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf, owner.device, owner.batches, owner.room,
         )  # fmt: skip
         images, power = self._weighted(prepared, self.fine_rows)
         at_coarse = self._weighted(prepared, self.fine_rows[self.coarse_rows])
@@ -164,10 +186,10 @@ class _GroupPass:
         batch = slice(rows[0], rows[-1] + 1)
         values = self._fine_scores(coarse, images[batch], power[batch])
         chosen = self.owner.choose(values.reshape(-1), coarse.ptr * grid.children)
-        pairs = fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
-        slices = slice_matrices(grid.fine_rotations(pairs.rotation), owner.volume, self.geometry)
+        pairs = owner.fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
+        slices = owner.slices(pairs.rotation, grid.rotation_oversampling, self.geometry)
         samples = owner.fine.samples_of(values, pairs, chosen)
-        if owner.device.type == "cpu" and owner.plan.least_share > 0:  # a GPU sums faster than it would draw
+        if owner.compiled and owner.plan.least_share > 0:  # a GPU sums faster than it would draw
             samples = thinning.thinned(samples, thinning.lots(prepared.indices[batch], owner.plan.iteration), owner.plan.least_share)
         attempt.summing = True
         sums = kernels.accumulate(
@@ -179,8 +201,7 @@ class _GroupPass:
         weight, slice_weight, offset = owner.fine.totals(samples, centre.astype(float), grid.fine_shifts.reshape(-1, 2))
         owner.sums.offset += offset
         owner.sums.weight += float(weight.sum())
-        direction = np.repeat(pairs.rotation // grid.n_psi, grid.rotation_children)
-        owner.sums.direction += np.bincount(direction, slice_weight, len(grid.directions))
+        owner.sums.direction += owner.fine.by_direction(pairs, slice_weight, grid.n_psi, len(grid.directions))
         squared = squares(part.masked)
         self._sum_noise(part, squared, weight, sums)
         self._sum_scales(part, sums, scale[batch])
@@ -190,10 +211,10 @@ class _GroupPass:
         """float32 [pairs, rotation children, shift children] log weights, in the order of the pairs."""
         grid, plan, volume = self.owner.grid, self.owner.plan, self.owner.volume
         if grid.children == 1 and len(self.coarse_rows) == len(self.fine_rows):  # nothing to look at more finely
-            return self.owner.native(torch.from_numpy(coarse.log_weight).to(self.owner.device)).reshape(-1, 1, 1)
-        pairs = fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
+            return coarse.log_weight.reshape(-1, 1, 1)
+        pairs = self.owner.fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
         scores = kernels.score_children(
-            volume, slice_matrices(grid.fine_rotations(pairs.rotation), volume, self.geometry), grid.rotation_children, pairs.ptr, pairs.particle,
+            volume, self.owner.slices(pairs.rotation, grid.rotation_oversampling, self.geometry), grid.rotation_children, pairs.ptr, pairs.particle,
             pairs.shift, images, power, self.fine_shift, grid.shift_children, self.fine_pixels, plan.correlation,
         )  # fmt: skip
         if not plan.correlation:
@@ -226,8 +247,9 @@ class _GroupPass:
         owner, grid, rows = self.owner, self.owner.grid, prepared.indices
         pair, child = np.divmod(chosen.argmax, grid.children)
         pair += coarse.ptr[:-1]
-        rotation = coarse.rotation[pair] * grid.rotation_children + child // grid.shift_children
-        shift = coarse.shift[pair] * grid.shift_children + child % grid.shift_children
+        picked = owner.select.picked
+        rotation = picked(coarse.rotation, pair) * grid.rotation_children + child // grid.shift_children
+        shift = picked(coarse.shift, pair) * grid.shift_children + child % grid.shift_children
         residual = weight * prepared.power - 2 * sums.particle_cross + sums.particle_power + prepared.high_power
         norm = poses.norm[rows] / owner.model.average_norm * np.sqrt(2 * np.maximum(residual, 0))
         owner.sums.norm += float(norm.sum())

@@ -165,6 +165,11 @@ def _totals(slice_ptr, run_particle, run_ptr, shift, weight, centre, table, part
     return square
 
 
+def by_direction(pairs: PairOrder, weight: np.ndarray, n_psi: int, directions: int) -> np.ndarray:
+    """float64 [directions]: the weights of slices (the children of each distinct rotation side by side), summed by their coarse direction."""
+    return np.bincount(np.repeat(pairs.rotation // n_psi, len(weight) // max(len(pairs.rotation), 1)), weight, directions)
+
+
 def totals(samples: Samples, centre: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """(weight by particle [n], weight by slice [s], sum of weight times squared offset).
 

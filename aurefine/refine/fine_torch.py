@@ -1,4 +1,4 @@
-"""Torch twins of `fine` for scores that live on a GPU: pairs are ordered on the host, scores and samples stay on the device."""
+"""Torch twins of `fine` for scores that live on a GPU: pairs, scores and samples stay on the device."""
 
 from __future__ import annotations
 
@@ -6,17 +6,34 @@ import numpy as np
 import torch
 
 from aurefine.kernels import Samples
-from aurefine.refine.fine import PairOrder, by_rotation
+from aurefine.refine.fine import PairOrder
 from aurefine.refine.select import Significant
 
-__all__ = ["PairOrder", "add_pair_prior", "by_rotation", "samples_of", "to_particle_order", "totals"]
+__all__ = ["PairOrder", "add_pair_prior", "by_direction", "by_rotation", "samples_of", "to_particle_order", "totals"]
 
 
 def _on(array: np.ndarray | torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(array).to(like.device, non_blocking=True)
 
 
-def add_pair_prior(values: torch.Tensor, log_prior: np.ndarray) -> None:
+def by_rotation(particle_ptr: np.ndarray, rotation: torch.Tensor, shift: torch.Tensor) -> PairOrder:
+    """See `fine.by_rotation`, always in the grid's order; the fields are tensors on the device."""
+    particles = torch.arange(len(particle_ptr) - 1, dtype=torch.int32, device=rotation.device)
+    particle = torch.repeat_interleave(particles, _on(particle_ptr, rotation).diff(), output_size=len(rotation))
+    ordered, order = torch.sort(rotation, stable=True)
+    used, count = torch.unique_consecutive(ordered, return_counts=True)
+    ptr = torch.cat([count.new_zeros(1), torch.cumsum(count, 0)])
+    return PairOrder(order, used, ptr, particle[order], shift[order].int())  # type: ignore[arg-type]
+
+
+def by_direction(pairs: PairOrder, weight: torch.Tensor, n_psi: int, directions: int) -> np.ndarray:
+    """See `fine.by_direction`, as numpy."""
+    direction = torch.div(_on(pairs.rotation, weight), n_psi, rounding_mode="floor")
+    by_rotation = weight.view(len(direction), -1).sum(1)
+    return torch.zeros(directions, dtype=torch.float64, device=weight.device).index_add_(0, direction, by_rotation).cpu().numpy()
+
+
+def add_pair_prior(values: torch.Tensor, log_prior: np.ndarray | torch.Tensor) -> None:
     """See `fine.add_pair_prior`: in place, values[pair, :, :] += log_prior[pair]."""
     values += _on(log_prior, values)[:, None, None]
 
@@ -55,8 +72,8 @@ def samples_of(values: torch.Tensor, pairs: PairOrder, chosen: Significant) -> S
     return Samples(*fields)  # type: ignore[arg-type]
 
 
-def totals(samples: Samples, centre: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """See `fine.totals`: (weight by particle, weight by slice, sum of weight times squared offset), as numpy."""
+def totals(samples: Samples, centre: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, torch.Tensor, float]:
+    """See `fine.totals`: (weight by particle, numpy; weight by slice, on the device; sum of weight times squared offset)."""
     slice_ptr, run_particle, run_ptr, shift, weight = (getattr(samples, name) for name in samples.__dataclass_fields__)
     weight = weight.double()
     slices = len(slice_ptr) - 1
@@ -67,4 +84,4 @@ def totals(samples: Samples, centre: np.ndarray, shifts: np.ndarray) -> tuple[np
     by_particle = torch.zeros(len(centre), dtype=torch.float64, device=weight.device).index_add_(0, particle, weight)
     by_slice = torch.zeros(slices, dtype=torch.float64, device=weight.device).index_add_(0, of_slice, weight)
     square = (weight * offset.square().sum(1)).sum()
-    return by_particle.cpu().numpy(), by_slice.cpu().numpy(), float(square)
+    return by_particle.cpu().numpy(), by_slice, float(square)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from aurefine import ctf, mask
+from aurefine import ctf, ctf_torch, mask
 from aurefine.fourier import PixelList, frequencies, round_half_away
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
-from aurefine.refine import image_passes
+from aurefine.refine import devices, image_passes
 from aurefine.refine.examination import Examination
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.shortage import Batches
 
 _READ_CHUNK = 512
-_MORE_ON_A_GPU = 4  # times as many images are transformed together there: it has no cache to stay in, and each call costs
+_MORE_ON_A_GPU = 64  # times as many images at most are transformed together there: it has no cache to stay in, and each call costs
 _MOST_OF_FLOAT16 = 1e4
 
 
@@ -86,6 +86,7 @@ class ImageCache:
     ) -> None:  # fmt: skip
         self.row = np.full(particles.count, -1)
         self.stacks: list[torch.Tensor] = []
+        self._copies: dict[tuple[int, torch.device], torch.Tensor] = {}
         storage = storage or Private()
         for group in range(len(particles.optics)):
             members = storage.part(np.flatnonzero(particles.optics_index == group))
@@ -110,7 +111,17 @@ class ImageCache:
 
     def read(self, group: int, indices: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         """float32 [k, box, box] images of particles `indices`, all of optics group `group`; they travel as they are stored."""
-        return self.stacks[group][torch.from_numpy(self.row[indices])].to(device).to(torch.float32)
+        stack = self.on(group, torch.device(device))
+        return stack[torch.from_numpy(self.row[indices]).to(stack.device)].to(device).to(torch.float32)
+
+    def on(self, group: int, device: torch.device) -> torch.Tensor:
+        """A group's images as they are stored: on a GPU that has room for them all, else on the host."""
+        if device.type == "cpu":
+            return self.stacks[group]
+        if (group, device) not in self._copies:
+            here = self.stacks[group]
+            self._copies[group, device] = here.to(device) if devices.has_room(device, here.numel() * here.element_size()) else here
+        return self._copies[group, device]
 
 
 def _fill(
@@ -163,7 +174,7 @@ class Prepared:
 
 def recentre(images: torch.Tensor, factor: np.ndarray, shift: np.ndarray) -> torch.Tensor:
     """Move each image [n, y, x] by whole pixels `shift` int [n, 2] (x, y) and multiply it by its factor; vacated pixels become 0."""
-    if images.device.type == "cpu":
+    if devices.compiled(images.device):
         return image_passes.centred(images, factor.astype(np.float32), shift)
     images = images * torch.from_numpy(factor.astype(np.float32)).to(images.device)[:, None, None]
     if not shift.any():
@@ -179,14 +190,14 @@ def recentre(images: torch.Tensor, factor: np.ndarray, shift: np.ndarray) -> tor
 
 def squares(values: torch.Tensor) -> torch.Tensor:
     """float32 |F|^2 of complex64 values."""
-    if values.device.type == "cpu":
+    if devices.compiled(values.device):
         return image_passes.squares(values)
     return values.abs().square()
 
 
 def weighted(values: torch.Tensor, model: torch.Tensor, weight: torch.Tensor, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """values X model X weight, complex64, and model^2 X weight, float32, both [n, rows]; `rows` int64 are some of the pixels."""
-    if values.device.type == "cpu":
+    if devices.compiled(values.device):
         return image_passes.weighted(values, model, weight, rows)
     place = torch.from_numpy(rows).to(values.device)
     model = model[:, place]
@@ -197,7 +208,7 @@ def weighted(values: torch.Tensor, model: torch.Tensor, weight: torch.Tensor, ro
 def mask_background(images: torch.Tensor, radius: float, edge: float) -> torch.Tensor:
     """Replace what lies outside a soft circle (pixels) by the average of the background, image by image."""
     weight = mask.soft_edge(images.shape[1], 2, radius, edge)
-    if images.device.type == "cpu":
+    if devices.compiled(images.device):
         return image_passes.masked(images, weight)
     inside = torch.from_numpy(np.array(weight)).to(images.device)
     outside = 1 - inside
@@ -239,25 +250,28 @@ def prepare(
     use_ctf: bool,
     device: torch.device | str = "cpu",
     batches: Batches | None = None,
+    room: int = 1,
 ) -> Prepared:
     """Transforms of particles `indices` (all of one optics group).
 
     Args: offsets [n, 2] Angstrom; factor [n] grey-value factor of the norm correction; scale [n] grey-scale of each particle's group;
         sigma2 [shells] noise spectrum of the group, for noise-filled masks; use_ctf False in a first iteration whose reference is not
-        CTF-corrected; device: where the transforms are to be; batches: how many images are transformed at a time.
+        CTF-corrected; device: where the transforms are to be; batches: how many images are transformed at a time, `room`
+        times as many on a GPU.
     """
     optics = particles.optics[group]
     centre = round_half_away(offsets / optics.pixel_size)
     unmasked, masked = (torch.empty((len(indices), len(pixels)), dtype=torch.complex64, device=device) for _ in range(2))
-    outer = np.empty((len(indices), optics.box // 2 + 1), np.float32)
-    together = (batches or Batches()).images(optics.box, 1 if torch.device(device).type == "cpu" else _MORE_ON_A_GPU)
+    outer: list[np.ndarray | torch.Tensor] = []
+    together = (batches or Batches()).images(optics.box, max(1, min(room, _MORE_ON_A_GPU)))
     for start in range(0, len(indices), together):
         part = slice(start, start + together)
         images = recentre(cache.read(group, indices[part], device), factor[part], centre[part])
-        outer[part] = _transform(images, unmasked[part], masked[part], optics, sigma2, pixels, options, options.random_seed + indices[part])
+        outer.append(_transform(images, unmasked[part], masked[part], optics, sigma2, pixels, options, options.random_seed + indices[part]))
     power = squares(masked).sum(1, dtype=torch.float64).cpu().numpy()
-    model = torch.from_numpy(_model(particles, indices, optics, scale, pixels, options, use_ctf)).to(device)
-    return Prepared(indices, unmasked, masked, model, centre, power, outer)
+    model = _model(particles, indices, optics, scale, pixels, options, use_ctf, torch.device(device))
+    beyond = np.concatenate(outer) if isinstance(outer[0], np.ndarray) else torch.cat(outer).cpu().numpy()  # type: ignore[arg-type]
+    return Prepared(indices, unmasked, masked, model, centre, power, beyond)
 
 
 def _transform(
@@ -269,7 +283,7 @@ def _transform(
     pixels: PixelList,
     options: RefineOptions,
     seeds: np.ndarray,
-) -> np.ndarray:
+) -> np.ndarray | torch.Tensor:
     """Fill `unmasked` and `masked` with the transforms of centred images; returns the masked images' power beyond the list, by shell."""
     demodulate = ctf.demodulation(optics, pixels.frequency_x, pixels.frequency_y)
     correct = pixels.sign if demodulate is None else (pixels.sign * demodulate).astype(np.complex64)
@@ -286,7 +300,7 @@ def _transform(
 
 def _pick(full: torch.Tensor, flat: np.ndarray, factor: np.ndarray, out: torch.Tensor) -> None:
     """The listed pixels of transforms [n, y, x / 2 + 1], times a factor each, into `out` [n, pixels]."""
-    if full.device.type == "cpu":
+    if devices.compiled(full.device):
         image_passes.picked(full, flat, factor, out)
     else:
         torch.mul(full.flatten(1)[:, torch.from_numpy(flat).to(full.device)], torch.from_numpy(factor).to(full.device), out=out)
@@ -296,28 +310,31 @@ def _mask_radius(options: RefineOptions, optics: OpticsGroup) -> float:
     return options.particle_diameter / (2 * optics.pixel_size)
 
 
-def _beyond(full: torch.Tensor, box: int, size: int) -> np.ndarray:
-    """float32 [n, box/2+1]: power of each shell beyond image size `size`."""
+def _beyond(full: torch.Tensor, box: int, size: int) -> np.ndarray | torch.Tensor:
+    """float32 [n, box/2+1]: power of each shell beyond image size `size`; a tensor on a GPU."""
     shell = _high_shells(box, size)
     outer, shells = np.flatnonzero(shell), box // 2 + 1
-    if full.device.type == "cpu":
+    if devices.compiled(full.device):
         return image_passes.shell_power(full, outer, shell[outer], shells)
     total = torch.zeros((len(full), shells), device=full.device)
     place = torch.from_numpy(outer).to(full.device)
     total.index_add_(1, torch.from_numpy(shell[outer]).to(full.device), squares(full.flatten(1)[:, place]))
-    return total.cpu().numpy()
+    return total
 
 
 def _model(
-    particles: ParticleSet, indices: np.ndarray, optics: OpticsGroup, scale: np.ndarray, pixels: PixelList, options: RefineOptions, use_ctf: bool
-) -> np.ndarray:
+    particles: ParticleSet, indices: np.ndarray, optics: OpticsGroup, scale: np.ndarray, pixels: PixelList, options: RefineOptions, use_ctf: bool,
+    device: torch.device,
+) -> torch.Tensor:  # fmt: skip
     """float32 [n, pixels]: what a projection is multiplied by before it is compared with an image."""
+    factor = torch.from_numpy(scale.astype(np.float32)).to(device)[:, None]
     if not use_ctf:
-        return np.broadcast_to(scale.astype(np.float32)[:, None], (len(indices), len(pixels))).copy()
-    values = ctf.evaluate(
+        return factor.expand(-1, len(pixels)).clone()
+    evaluate: Callable[..., Any] = ctf.evaluate if devices.compiled(device) else partial(ctf_torch.evaluate, device=device)
+    values = torch.as_tensor(evaluate(
         particles.defocus, indices, optics, pixels.frequency_x, pixels.frequency_y,
         intact_first_peak=options.ctf_intact_first_peak, phase_flipped=options.ctf_phase_flipped, only_flip_phases=options.only_flip_phases,
-    )  # fmt: skip
+    ))  # fmt: skip
     if optics.premultiplied:
         values = values * values
-    return values * scale.astype(np.float32)[:, None]
+    return values * factor

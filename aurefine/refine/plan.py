@@ -35,6 +35,10 @@ class Geometry:
         """Model shell of each image shell; `shells` for those beyond the model."""
         return np.minimum((image_shell / self.scale + 0.5).astype(np.int64), shells)
 
+    def stretch(self, volume: Volume) -> np.ndarray:
+        """float64 [2, 2]: image frequency to padded voxels before the rotation (ALGORITHM.md 1.6, 3.2)."""
+        return self.magnification * (volume.padding / self.scale)
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -140,7 +144,7 @@ class Grid:
 def slice_matrices(rotations: np.ndarray, volume: Volume, geometry: Geometry) -> np.ndarray:
     """float32 [n, 3, 2]: image frequency to padded voxel, the inverse rotation with padding, scale and magnification (ALGORITHM.md 1.6, 3.2)."""
     out = np.empty((len(rotations), 3, 2), np.float32)
-    _slice_matrices(rotations, geometry.magnification * (volume.padding / geometry.scale), out)
+    _slice_matrices(rotations, geometry.stretch(volume), out)
     return out
 
 

@@ -80,7 +80,7 @@ def plan_iteration(state: State, data: Data, options: RefineOptions, console: Co
 def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
     """Before the halves are joined: are orientations found again in the other half's map?"""
     data.monitor.phase("alignment check")
-    projector = lambda half: projectors((state.halves[half],), plan, options)[0]  # noqa: E731
+    projector = lambda half: projectors((state.halves[half],), plan, options, devices.of_halves(options)[half])[0]  # noqa: E731
     found = crosscheck.check(plan, state.halves, projector, data.order, data.particles, data.cache, state.poses, options, data.crew)
     console.line(found.line())
     return replace(progress, orientations_kept=found.share_kept)

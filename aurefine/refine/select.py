@@ -6,6 +6,7 @@ Block i of a flat array is values[ptr[i] : ptr[i + 1]]. Nothing here loops over 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +113,30 @@ def _indices(values, ptr, threshold, out_ptr, out):
 def indices(values: np.ndarray, ptr: np.ndarray, chosen: Significant) -> tuple[np.ndarray, np.ndarray]:
     """(index within its block int64 [total], ptr int64 [n + 1]) of every significant sample, in block order."""
     return at_least(values, ptr, chosen.threshold, chosen.count)
+
+
+def pairs(
+    values: np.ndarray, ptr: np.ndarray, chosen: Significant, split: Callable, log_rotation: np.ndarray | None, log_offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(ptr int64 [n + 1], rotation int64, shift int64, log prior float32, log weight float32) of every significant sample, in block order.
+
+    Args: split: an index within a block as (rotation, shift); log_rotation float32 by rotation, or None; log_offset float32 [n, shifts].
+    """
+    index, pair_ptr = indices(values, ptr, chosen)
+    rotation, shift = split(index)
+    particle = np.repeat(np.arange(len(ptr) - 1), np.diff(pair_ptr))
+    prior = log_offset[particle, shift] + (0 if log_rotation is None else log_rotation[rotation])
+    return pair_ptr, rotation, shift, prior.astype(np.float32), values[ptr[particle] + index]
+
+
+def spread(per_block: np.ndarray, count: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Each block's number, once for each of its `count` entries; `like` is an array with one number an entry."""
+    return np.repeat(per_block, count)
+
+
+def picked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some entries, for the host."""
+    return array[rows]
 
 
 def at_least(values: np.ndarray, ptr: np.ndarray, threshold: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

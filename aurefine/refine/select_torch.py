@@ -1,17 +1,19 @@
 """Torch twins of `select` for scores that live on a GPU: the same functions, names and results.
 
-Arrays with one entry a score stay on the scores' device; what has one entry a particle or a significant sample is numpy, as in `select`.
+Arrays with one entry a score or a significant sample stay on the scores' device; what has one entry a particle is numpy, as in `select`.
 `ptr` arrays and priors may be numpy. A call waits for the device a few times (the number of samples has to be known), never once a particle.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from aurefine.refine.select import Significant
 
-__all__ = ["Significant", "add_block_priors", "best_only", "dense_scores", "indices", "significant"]
+__all__ = ["Significant", "add_block_priors", "best_only", "dense_scores", "indices", "pairs", "picked", "significant", "spread"]
 
 
 def _on(array: np.ndarray | torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -91,13 +93,39 @@ def best_only(values: torch.Tensor, ptr: np.ndarray | torch.Tensor) -> Significa
     return _to_host(top, argmax, top, top, torch.bincount(owner, minlength=blocks))  # the log sum makes every winner weigh 1
 
 
-def indices(values: torch.Tensor, ptr: np.ndarray | torch.Tensor, chosen: Significant) -> tuple[np.ndarray, np.ndarray]:
-    """See `select.indices`: (index within its block, ptr) of every significant sample, as numpy."""
+def indices(values: torch.Tensor, ptr: np.ndarray | torch.Tensor, chosen: Significant) -> tuple[torch.Tensor, np.ndarray]:
+    """See `select.indices`: (index within its block, on the device; ptr, numpy) of every significant sample."""
+    place, owner, pair_ptr = _reached(values, ptr, chosen)
+    return place - _on(ptr, values)[owner], pair_ptr
+
+
+def _reached(values: torch.Tensor, ptr, chosen: Significant) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Flat places and blocks of the significant samples, and where each block's begin."""
     bounds = _on(ptr, values)
-    lengths = bounds.diff()
-    place = torch.nonzero(values >= _spread(_on(chosen.threshold, values), lengths, len(values))).squeeze(1)
-    place -= bounds[torch.searchsorted(bounds, place, right=True) - 1]
-    return place.cpu().numpy(), np.concatenate([[0], np.cumsum(chosen.count)]).astype(np.int64)
+    place = torch.nonzero(values >= _spread(_on(chosen.threshold, values), bounds.diff(), len(values))).squeeze(1)
+    return place, torch.searchsorted(bounds, place, right=True) - 1, np.concatenate([[0], np.cumsum(chosen.count)]).astype(np.int64)
+
+
+def pairs(
+    values: torch.Tensor, ptr: np.ndarray, chosen: Significant, split: Callable, log_rotation: np.ndarray | None, log_offset: np.ndarray
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """See `select.pairs`: all but the ptr are on the device."""
+    place, particle, pair_ptr = _reached(values, ptr, chosen)
+    rotation, shift = split(place - _on(ptr, values)[particle])
+    prior = _on(log_offset, values)[particle, shift]
+    if log_rotation is not None:
+        prior = prior + _on(log_rotation, values)[rotation]
+    return pair_ptr, rotation, shift, prior, values[place]
+
+
+def spread(per_block: np.ndarray, count: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """See `select.spread`."""
+    return _spread(_on(per_block, like), _on(count, like), len(like))
+
+
+def picked(array: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+    """See `select.picked`."""
+    return array[_on(rows, array)].cpu().numpy()
 
 
 def dense_scores(products: torch.Tensor, half_power: torch.Tensor, log_rotation, log_offset, half: int, correlation: bool = False) -> torch.Tensor:
