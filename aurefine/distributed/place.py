@@ -6,8 +6,8 @@ No torch here: the command line asks before it imports anything large.
 from __future__ import annotations
 
 import os
+import platform
 import re
-import socket
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -123,7 +123,7 @@ def first_node(nodes: str) -> str:
 
 def machine_name() -> str:
     """The name of this machine: processes with the same one share their images. AUREFINE_MACHINE is another one, such as that of a NUMA node."""
-    return os.environ.get("AUREFINE_MACHINE") or socket.gethostname()
+    return os.environ.get("AUREFINE_MACHINE") or platform.node()
 
 
 @contextmanager
