@@ -147,15 +147,14 @@ def main() -> None:
             found = measure((job for job in _tutorial_jobs(folder) if given.only in job[0]), folder, given.times)
         else:
             found = _small(folder, given.times, given.only)
-        results: dict[str, object] = dict(conditions())
-        for job, figures in found:
-            results[job] = figures
-            print(f"{job}: {figures}", flush=True)
-    if given.output:
-        kept = json.loads(given.output.read_text()) if given.output.exists() else {}
+        kept = json.loads(given.output.read_text()) if given.output and given.output.exists() else {}
         place = kept.setdefault("steps", {}) if given.tutorial else kept
-        place |= results
-        given.output.write_text(json.dumps(kept, indent=1) + "\n")
+        place |= conditions()
+        for job, figures in found:
+            place[job] = figures
+            print(f"{job}: {figures}", flush=True)
+            if given.output:
+                given.output.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
