@@ -91,10 +91,10 @@ def simulate(source: Source, folder: str | Path, imaging: Imaging) -> SimulatedS
     for micrograph, images in _micrographs(source, imaging, truth, scale, diameter):
         rows = np.flatnonzero(truth.micrograph == micrograph)
         pixel_size = imaging.cameras[truth.camera[rows[0]]].pixel_size
-        mrc.write_stack(folder / _stack_name(micrograph), images, pixel_size, float16=imaging.float16)
+        mrc.write_stack(folder / stack_name(micrograph), images, pixel_size, float16=imaging.float16)
     write_maps(source, folder, imaging, scale, imaging.cameras[0])
-    _write_star(folder / "particles.star", imaging, truth, with_poses=False)
-    _write_star(folder / "truth.star", imaging, truth, with_poses=True)
+    write_star(folder / "particles.star", imaging, truth, with_poses=False)
+    write_star(folder / "truth.star", imaging, truth, with_poses=True)
     return SimulatedSet(folder / "particles.star", folder / "truth.star", folder / "truth.mrc", folder / "reference.mrc", diameter)
 
 
@@ -177,11 +177,13 @@ def write_maps(source: Source, folder: Path, imaging: Imaging, scale: float, cam
     mrc.write_map(folder / "reference.mrc", fourier.low_pass(truth_map, camera.pixel_size, imaging.reference_resolution), camera.pixel_size)
 
 
-def _stack_name(micrograph: int) -> str:
+def stack_name(micrograph: int) -> str:
+    """Name of a micrograph's stack, relative to the set's folder."""
     return f"Particles/micrograph_{micrograph + 1:04d}.mrcs"
 
 
-def _write_star(path: Path, imaging: Imaging, truth: Truth, with_poses: bool) -> None:
+def write_star(path: Path, imaging: Imaging, truth: Truth, with_poses: bool) -> None:
+    """The particles' STAR file, or with their poses the truth's."""
     columns = _image_columns(imaging, truth)
     if with_poses:
         columns |= dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), truth.angles.T))
@@ -209,7 +211,7 @@ def _image_columns(imaging: Imaging, truth: Truth) -> dict[str, np.ndarray]:
     n = imaging.particles
     position = np.random.default_rng([imaging.seed, 3]).uniform(100, 3900, (2, n)).round()
     number = np.arange(n) - np.searchsorted(truth.micrograph, truth.micrograph) + 1
-    names = [f"{k:06d}@{_stack_name(m)}" for k, m in zip(number, truth.micrograph)]
+    names = [f"{k:06d}@{stack_name(m)}" for k, m in zip(number, truth.micrograph)]
     return {
         "rlnCoordinateX": position[0],
         "rlnCoordinateY": position[1],

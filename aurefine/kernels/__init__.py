@@ -145,7 +145,8 @@ def _backend(device: torch.device):
         return cpu
     if device.type != "cuda":
         return _plain_torch()
-    torch.cuda.set_device(device)  # kernels are started on the calling thread's current device
+    if device.index is not None:
+        torch.cuda.set_device(device)  # kernels are started on the calling thread's current device
     return _gpu_backend()
 
 
