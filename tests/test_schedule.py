@@ -58,6 +58,33 @@ def test_sampling_gets_finer_only_when_resolution_and_changes_have_stalled() -> 
     assert same == SAMPLING
 
 
+LOCAL = replace(SAMPLING, healpix_order=5, local=True)
+FASTER = replace(OPTIONS, ignore_angle_changes=True, sampling_from_resolution=True, particle_diameter=200.0)
+
+
+def test_finer_sampling_faster_ends_on_the_next_step_when_that_one_is_fine_enough() -> None:
+    settled = Progress(accuracy_rotation=1.0, accuracy_translation=1.0, changes_offsets=0.5, current_resolution=1 / 30)
+    paused = replace(settled, iterations_without_resolution_gain=1)
+    assert LOCAL.fine_step == 0.9375  # the next one, 0.46875, is below three quarters of a degree
+    assert schedule.ends_on_next_step(LOCAL, paused, FASTER)
+    assert not schedule.ends_on_next_step(LOCAL, paused, replace(FASTER, sampling_from_resolution=False))  # RELION's default schedule
+    assert not schedule.ends_on_next_step(replace(LOCAL, local=False), paused, FASTER)
+    assert not schedule.ends_on_next_step(LOCAL, settled, FASTER)
+    assert not schedule.ends_on_next_step(LOCAL, replace(paused, accuracy_rotation=0.6), FASTER)  # two steps are wanted
+    assert not schedule.ends_on_next_step(LOCAL, replace(paused, has_fine_enough=True), FASTER)  # nothing is to get finer
+
+
+def test_finer_sampling_faster_does_not_stay_on_a_grid_far_coarser_than_the_accuracy() -> None:
+    improving = Progress(accuracy_rotation=2.0, accuracy_translation=1.0, changes_angles=20.0, changes_offsets=0.5, current_resolution=1 / 30)
+    coarse = replace(SAMPLING, healpix_order=2)  # 7.5 degrees
+    assert schedule.update_sampling(coarse, improving, FASTER)[0].healpix_order == 3
+    assert schedule.update_sampling(coarse, replace(improving, accuracy_rotation=6.0), FASTER)[0] == coarse
+    # orientations must have come to rest before searches become local
+    last_global = replace(SAMPLING, healpix_order=3, local=False)  # 3.75 degrees
+    assert schedule.update_sampling(last_global, improving, FASTER)[0] == last_global
+    assert schedule.update_sampling(last_global, replace(improving, changes_angles=3.0), FASTER)[0].local
+
+
 def test_nothing_is_oversampled_where_the_coarse_step_resolves_the_accuracy() -> None:
     poor = Progress(accuracy_rotation=5.1, accuracy_translation=2.7)  # coarse steps: 3.75 degrees, 2 Angstrom
     assert schedule.oversampling(SAMPLING, poor) == (0, 0)

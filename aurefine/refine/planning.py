@@ -42,14 +42,15 @@ def plan_iteration(state: State, data: Data, options: RefineOptions, console: Co
         at_rest = schedule.was_fine_enough(sampling, state.progress, options) and not schedule.accuracy_improves(state.progress, progress)
         progress = replace(progress, has_fine_enough=schedule.is_fine_enough(sampling, progress, options))
         converged = options.force_converge or (at_rest and schedule.has_converged(progress, options))
-        progress = replace(progress, has_converged=converged)
         console.lines(messages.iteration_lines(iteration, progress))
+        if estimate is not None and not converged:
+            converged = schedule.ends_on_next_step(sampling, progress, options)
+            sampling, progress = schedule.update_sampling(sampling, progress, options)
+        progress = replace(progress, has_converged=converged)
         if converged:
             console.lines(messages.convergence_lines())
             if estimate is not None:
                 progress = _cross_check(progress, plan, state, data, options, console)
-        elif estimate is not None:
-            sampling, progress = schedule.update_sampling(sampling, progress, options)
     else:
         console.lines(messages.iteration_lines(iteration, progress))
     if estimate is not None:

@@ -80,18 +80,31 @@ def update_sampling(sampling: SamplingState, progress: Progress, options: Refine
     return _finer(sampling, progress, options), progress
 
 
+def ends_on_next_step(sampling: SamplingState, progress: Progress, options: RefineOptions) -> bool:
+    """Whether finer-sampling-faster makes the iteration on the next finer grid the last one, which joins the halves.
+
+    Not in RELION: where local searches gain no more resolution and the next step is fine enough, an iteration of separate halves on it would only
+    repeat what the last one does with the joined map to Nyquist.
+    """
+    due = options.sampling_from_resolution and sampling.local and progress.iterations_without_resolution_gain >= 1
+    if not due or progress.has_fine_enough:
+        return False
+    finer, _ = update_sampling(sampling, progress, options)
+    return finer.healpix_order > sampling.healpix_order and is_fine_enough(finer, progress, options)
+
+
 def _without_waiting(sampling: SamplingState, progress: Progress, options: RefineOptions) -> bool:
     """Whether finer-sampling-faster goes on although the resolution still improves.
 
-    In a global search as in RELION, when the resolution needs a finer step. Not in RELION: when the step is far coarser than the
-    accuracy, in local searches, and for the change to them once orientations move by less than a step.
+    In a global search as in RELION, when the resolution needs a finer step. Not in RELION: when the step is far coarser than the accuracy; for the
+    change to local searches only once orientations move by less than a step.
     """
     if not options.sampling_from_resolution:
         return False
     last_global = sampling.healpix_order + 1 == options.local_healpix_order
     needed = required_step(progress.current_resolution, options.particle_diameter) < sampling.fine_step
     far_too_coarse = sampling.fine_step > _FAR_TOO_COARSE * progress.accuracy_rotation
-    at_rest = sampling.local or (last_global and progress.changes_angles < sampling.fine_step)
+    at_rest = not last_global or progress.changes_angles < sampling.fine_step
     return (needed and not last_global) or (far_too_coarse and at_rest)
 
 
