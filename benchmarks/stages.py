@@ -73,7 +73,7 @@ class Clock:
 def install(clock: Clock) -> None:
     """Wrap the stages of a refinement."""
     clock.wrap(start.ImageCache, "__init__", "read images")
-    clock.wrap(initial, "initial_state", "initial noise")
+    clock.wrap(initial, "first_noise", "initial noise")
     clock.wrap(expectation, "prepare", "prepare images", lambda cache, particles, group, indices, *rest: len(indices))
     clock.wrap(kernels, "project_planes", "project grid", lambda volume, slices, pixels: len(slices) * len(pixels))
     product = lambda left, right, *rest: 2.0 * left.shape[0] * left.shape[1] * right.shape[0]  # noqa: E731

@@ -126,6 +126,10 @@ class Ranks:
         new, self._told = total - self._told, total
         return new
 
+    def is_first(self, name: str) -> bool:
+        """Asks the common store."""
+        return bool(guarded(self._store.add, f"first/{name}", 1) == 1)
+
     def check(self) -> None:
         """Leaves the work when the other half-set's lane has failed (other processes end this one: watch.py)."""
         self._lanes.check()

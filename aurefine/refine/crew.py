@@ -35,6 +35,11 @@ class Crew(Protocol):
         ...
 
     @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        ...
+
+    @property
     def storage(self) -> Storage:
         """Who keeps the images."""
         ...
@@ -88,6 +93,10 @@ class Crew(Protocol):
 
     def finished(self, count: int) -> int:
         """Told by the work that `count` more particles are done; returns how many more are done by all, to be shown by a progress bar."""
+        ...
+
+    def is_first(self, name: str) -> bool:
+        """Whether nobody has asked for this name before: who is first does what somebody has to do."""
         ...
 
     def check(self) -> None:

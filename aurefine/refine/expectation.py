@@ -77,11 +77,11 @@ class Expectation:
         )  # fmt: skip
 
     def run(
-        self, pieces: Iterable[np.ndarray], poses: Poses, updates: Poses, progress, keep: Callable[[int], None] = lambda count: None
+        self, pieces: Iterable[np.ndarray], poses: Poses, updates: Poses, progress, keep: Callable[[np.ndarray], None] = lambda rows: None
     ) -> HalfSums:
         """Process particles, piece by piece; old values come from `poses`, new ones are written into the arrays of `updates`.
 
-        `keep` is told when so many more of them, in their order by optics group, are in the sums.
+        `keep` is told which of them are in the sums by now, too.
         """
         work: _GroupPass | None = None
         for members in pieces:
@@ -93,7 +93,7 @@ class Expectation:
                 while start < len(mine):
                     some = mine[start : start + self.batches.chunk(len(work.pixels), self.room)]
                     work.chunk(some, poses, updates, progress)
-                    keep(len(some))
+                    keep(some)
                     start += len(some)
         accumulator = self.sums.accumulator
         accumulator.data = accumulator.combined()[None]  # one copy

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from aurefine import fourier, maps, sampling
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet, normalisation_warning
 from aurefine.refine import image_passes
+from aurefine.refine.crew import Crew
 from aurefine.refine.images import ImageCache, mask_background
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.model_reader import read_noise, read_signal
@@ -20,36 +22,62 @@ from aurefine.refine.state import Model, Poses, Progress, SamplingState, State
 from aurefine.symmetry import point_group
 
 _NOISE_PARTICLES = 1000
+_AT_ONCE = 512  # images
+
+
+@dataclass(eq=False)
+class _Power:
+    """Sums over images on the model's grid: power of each shell [optics groups, shells], images [optics groups], the images [box, box]."""
+
+    spectra: np.ndarray
+    counts: np.ndarray
+    total: np.ndarray
 
 
 def noise_spectra(
-    particles: ParticleSet, cache: ImageCache, members: np.ndarray, box: int, pixel_size: float, options: RefineOptions, warn: Callable[[str], None]
-) -> np.ndarray:
+    particles: ParticleSet, cache: ImageCache, members: np.ndarray, box: int, pixel_size: float, options: RefineOptions, warn: Callable[[str], None],
+    crew: Crew,
+) -> np.ndarray:  # fmt: skip
     """First noise power [optics groups, shells] from the images themselves, less that of their average (ALGORITHM.md 2.3)."""
     limit = options.noise_particles if options.noise_particles > 0 else _NOISE_PARTICLES
-    shells = box // 2 + 1
-    spectra, counts = np.zeros((len(particles.optics), shells)), np.zeros(len(particles.optics))
-    average = np.zeros((box, box))
-    for group, optics in enumerate(particles.optics):
-        mine = members[particles.optics_index[members] == group][:limit]
-        for start in range(0, len(mine), 512):
-            images = cache.read(group, mine[start : start + 512])
+    first = [members[particles.optics_index[members] == group][:limit] for group in range(len(particles.optics))]
+
+    def share(number: int) -> tuple[_Power, list[str]]:
+        found: list[str] = []
+        power = _power([mine[number::2] for mine in first], particles, cache, box, pixel_size, options, found.append if number == 0 else None)
+        return power, found
+
+    powers, found = zip(*crew.everywhere(crew.map(share, range(2))), strict=True)
+    for reason in itertools.chain(*found):
+        warn(reason)
+    spectra, counts, total = (sum(getattr(power, name) for power in powers) for name in ("spectra", "counts", "total"))
+    mean = total / max(counts.sum(), 1)
+    sigma2 = spectra / np.maximum(counts, 1)[:, None] / 2 - _image_power(mean[None].astype(np.float32)) / 2
+    used = counts > 0
+    sigma2[~used] = sigma2[used].mean(0)
+    return np.stack([_positive(spectrum) for spectrum in sigma2])
+
+
+def _power(
+    chosen: Sequence[np.ndarray], particles: ParticleSet, cache: ImageCache, box: int, pixel_size: float, options: RefineOptions,
+    warn: Callable[[str], None] | None,
+) -> _Power:  # fmt: skip
+    """Sums over the `chosen` particles of each optics group."""
+    found = _Power(np.zeros((len(particles.optics), box // 2 + 1)), np.array([len(mine) for mine in chosen], float), np.zeros((box, box)))
+    for group, (optics, mine) in enumerate(zip(particles.optics, chosen, strict=True)):
+        for start in range(0, len(mine), _AT_ONCE):
+            images = cache.read(group, mine[start : start + _AT_ONCE])
             radius = options.particle_diameter / (2 * optics.pixel_size)
-            if options.check_norm and start == 0:
-                warning = normalisation_warning(images.numpy(), radius, particles.table["rlnImageName"][mine[:512]])
+            if warn and options.check_norm and start == 0:
+                warning = normalisation_warning(images.numpy(), radius, particles.table["rlnImageName"][mine[:_AT_ONCE]])
                 if warning:
                     warn(f"{particles.path}: {warning}")
             if options.zero_mask:
                 images = mask_background(images, radius, options.mask_edge_pixels)
             resampled = _on_model_grid(images.numpy(), optics.pixel_size, box, pixel_size)
-            spectra[group] += _image_power(resampled)
-            average += resampled.sum(0)
-        counts[group] = len(mine)
-    mean = average / max(counts.sum(), 1)
-    sigma2 = spectra / np.maximum(counts, 1)[:, None] / 2 - _image_power(mean[None].astype(np.float32)) / 2
-    used = counts > 0
-    sigma2[~used] = sigma2[used].mean(0)
-    return np.stack([_positive(spectrum) for spectrum in sigma2])
+            found.spectra[group] += _image_power(resampled)
+            found.total += resampled.sum(0)
+    return found
 
 
 def _on_model_grid(images: np.ndarray, own: float, box: int, pixel_size: float) -> np.ndarray:
@@ -82,14 +110,19 @@ def _positive(spectrum: np.ndarray) -> np.ndarray:
     return out
 
 
-def initial_state(particles: ParticleSet, cache: ImageCache, inputs: Inputs, options: RefineOptions, warn: Callable[[str], None]) -> State:
-    """Everything before the first iteration."""
-    subset, box, pixel_size = inputs.random_subset, inputs.box, inputs.pixel_size
-    members = np.concatenate([np.flatnonzero((subset == half) & cache.holds) for half in (1, 2)])
+def first_noise(
+    particles: ParticleSet, cache: ImageCache, inputs: Inputs, options: RefineOptions, warn: Callable[[str], None], crew: Crew
+) -> np.ndarray:
+    """Noise power [optics groups, shells] before the first iteration: read, or that of the images, of which both half-sets' workers take one half."""
     if options.initial_noise_spectrum:
-        sigma2 = read_noise(options.initial_noise_spectrum, len(particles.optics), box // 2 + 1)
-    else:
-        sigma2 = noise_spectra(particles, cache, members, box, pixel_size, options, warn)
+        return read_noise(options.initial_noise_spectrum, len(particles.optics), inputs.box // 2 + 1)
+    members = np.concatenate([np.flatnonzero((inputs.random_subset == half) & cache.holds) for half in (1, 2)])
+    return noise_spectra(particles, cache, members, inputs.box, inputs.pixel_size, options, warn, crew)
+
+
+def initial_state(particles: ParticleSet, inputs: Inputs, options: RefineOptions, sigma2: np.ndarray) -> State:
+    """Everything before the first iteration; `sigma2` is that of `first_noise`."""
+    subset, box, pixel_size = inputs.random_subset, inputs.box, inputs.pixel_size
     grid = first_sampling(options, pixel_size)
     directions = len(sampling.directions(grid.healpix_order, grid.grid_symmetry, grid.limit_tilt))
     models = tuple(

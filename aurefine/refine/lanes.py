@@ -46,6 +46,7 @@ class Lanes:
     """The crew of one process: runs work on both half-sets side by side, in half of the `threads` each; one after the other where that cannot be."""
 
     leads = writes = True
+    rank = 0
     sharing = 1
 
     @property
@@ -116,6 +117,10 @@ class Lanes:
     def finished(self, count: int) -> int:
         """The same count: nobody else does any."""
         return count
+
+    def is_first(self, name: str) -> bool:
+        """There is nobody else."""
+        return True
 
     def check(self) -> None:
         """Called by the work, batch by batch: leaves it when the other half has failed."""

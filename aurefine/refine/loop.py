@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
     """One iteration after the other, to the last."""
     result, monitor, keeper = Result(state, output=options.output, rejected=data.rejected), data.monitor, data.keeper
     state = keeper.exact(state) if options.resume else state
-    begun = keeper.begun(state, data.order) if options.resume else None
+    begun = keeper.begun(state) if options.resume else None
     with Background() as background:
         while state.progress.iteration < options.max_iterations:
             started = time.perf_counter()
@@ -126,13 +126,13 @@ def _expectation(
 ) -> tuple[tuple[HalfSums, ...], Poses]:
     """Both halves' E-step; returns (their sums, new poses). `known` are the projectors that there are already; they are large, and taken out."""
     data.monitor.phase("expectation", particles=data.particles.count)
-    data.keeper.start(state, plan, data.order)
     grid = plan.grid
     console.line(messages.resolution_line(state.progress.current_resolution, options.particle_diameter))
     console.lines(messages.grid_lines(grid, _orientations(grid, state.poses, data)))
     old = state.poses
     new = old.copied()
     crew, locations, known = data.crew, devices.of_halves(options), known or [None, None]
+    kept = data.keeper.start(state, plan, new)
     outlying = crew.once(lambda: outliers.find(old, data.particles, plan.iteration, console.line))
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
         turn = threading.Lock()
@@ -145,7 +145,7 @@ def _expectation(
                 data.monitor.advance(done)
                 control.check()
 
-        def half(keeper: Keeper, members: Sequence[np.ndarray], number: int, pieces: Iterable[np.ndarray]) -> HalfSums:
+        def half(keeper: Keeper, number: int, pieces: Iterable[np.ndarray]) -> HalfSums:
             volume, known[number] = known[number], None
             if volume is None or volume.r_max != plan.reference_size // 2:
                 (volume,) = projectors((state.halves[number],), plan, options, locations[number])
@@ -155,19 +155,16 @@ def _expectation(
             volume = volume.to(locations[number])
             work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each, data.batches)
             part = keeper.half(number)
-            done = part.restore(members[number], work.sums, new)
-            with turn:
-                bar.advance(done)
-                data.monitor.advance(done, skipped=True)
-            return work.run(part.rest(pieces), old, new, advance, part.keep)
+            part.restore(work.sums, new)
+            return work.run(pieces, old, new, advance, part.keep)
 
+        bar.advance(int(kept.sum()))
+        data.monitor.advance(int(kept.sum()), skipped=True)
         with kernels.product_precision(locations[0], plan.reduced_precision):
-            used, left_out = ([members[outlying[members] == wanted] for members in data.order] for wanted in (False, True))
+            used, left_out = ([members[chosen[members]] for members in data.order] for chosen in (~outlying & ~kept, outlying))
             if outlying.any():  # these are scored only: their sums are dropped
-                unkept = Keeper()
-                unkept.start(state, plan, left_out)
-                crew.share_out(partial(half, unkept, left_out), left_out, new, devices.apart(locations))
-            sums = crew.share_out(partial(half, data.keeper, used), used, new, devices.apart(locations))
+                crew.share_out(partial(half, Keeper()), left_out, new, devices.apart(locations))
+            sums = crew.share_out(partial(half, data.keeper), used, new, devices.apart(locations))
     outliers.mark(new, outlying)
     return sums, new
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, initial, inputs, lanes, memory, memory_plan, messages, rejection, schedule, writer
+from aurefine.refine import devices, initial, inputs, memory, memory_plan, messages, rejection, schedule, writer
 from aurefine.refine.checks import warnings_at_start
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
@@ -79,7 +79,7 @@ def start(
     particles, begin, rejected = rejection.set_aside(particles, cache, begin, seen, options, console.warn)
     if options.output and crew.leads:
         rejection.write(options.output, particles.optics_table, rejected)
-    keeper = Keeper(options, console.warn, leads=crew.writes, alone=isinstance(crew, lanes.Lanes))
+    keeper = Keeper(options, console.warn, crew)
     state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, masks, options, console, crew, monitor)
     if options.output and crew.writes and not isinstance(begin, State):
         keeper.keep_state(state)
@@ -99,16 +99,16 @@ def _first_state(
     monitor.phase("checking the input and first noise spectra")
     if not options.initial_noise_spectrum:
         console.line(messages.noise_title(options.noise_particles if options.noise_particles > 0 else 1000))
+    sigma2 = initial.first_noise(particles, cache, given, options, console.warn, crew)
 
     def look() -> tuple[list[str], State | None]:
         return warnings_at_start(particles, given, masks, options), None
 
     def begin() -> tuple[list[str], State | None]:
-        found: list[str] = []
-        state = initial.initial_state(particles, cache, given, options, found.append)
-        return found, replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
+        state = initial.initial_state(particles, given, options, sigma2)
+        return [], replace(state, progress=schedule.update_resolution(state.progress, state.halves[0], options, options.initial_lowpass > 0))
 
-    (seen, _), (found, state) = crew.everywhere(crew.map(lambda work: work(), (look, begin)))
-    for reason in seen + found:
+    (seen, _), (_, state) = crew.everywhere(crew.map(lambda work: work(), (look, begin)))
+    for reason in seen:
         console.warn(reason)
     return cast(State, state)

@@ -17,6 +17,7 @@ from aurefine.jobs import refine3d
 from aurefine.refine import checkpoint, initial
 from aurefine.refine.images import ImageCache
 from aurefine.refine.inputs import Inputs
+from aurefine.refine.lanes import lanes_of
 from aurefine.refine.state import State
 
 # What was promised: shares of RELION's value, or plain differences of FSC and Pmax; "map" is 1 - Fourier correlation, at its worst shell.
@@ -48,7 +49,8 @@ def first_state(run: Path) -> tuple[State, State]:
     loaded = particles.load(relion_iteration.PARTICLES)
     reference, _ = mrc.read_map("reference_64px_3.54A.mrc")
     given = Inputs(stored.state.random_subset, (reference, reference), stored.state.halves[0].pixel_size)
-    return initial.initial_state(loaded, ImageCache(loaded), given, options, pytest.fail), stored.state
+    noise = initial.first_noise(loaded, ImageCache(loaded), given, options, pytest.fail, lanes_of(1))
+    return initial.initial_state(loaded, given, options, noise), stored.state
 
 
 def test_the_start_is_relions_noise_spectra_signal_spectra_and_reference(run: Path) -> None:
