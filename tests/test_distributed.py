@@ -21,6 +21,7 @@ from aurefine.cli.main import main
 from aurefine.distributed import launch, messages, place, ranks, sphere
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
+from aurefine.refine.run_status import read_status
 from aurefine.symmetry import point_group
 
 LONGEST = 100  # seconds that any run may take before a test gives up on it
@@ -167,6 +168,26 @@ def test_without_a_common_starter_a_process_that_falls_silent_is_named(folder: P
     assert first.returncode == 1 and len(told) == 1
     assert told[0].startswith(f"aurefine: rank 1 (process {second.pid} on ") and "has said nothing for 2 seconds" in told[0]
     assert (folder / "silent" / job_control.FAILURE).is_file()
+
+
+@pytest.mark.parametrize("cause", ["killed", "cancelled"])
+def test_a_signal_to_all_is_told_from_the_death_of_one(folder: Path, cause: str) -> None:
+    """srun ends all processes by SIGTERM both when the user cancels the job and when one of them has died."""
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "AUREFINE_SILENCE_SECONDS": "20"}
+    words = [*AUREFINE, *command(folder, cause)]
+    with started(words, folder, RANK="0", **common) as first, started(words, folder, RANK="1", **common) as second:
+        wait_for(first, "Expectation iteration 2")
+        second.send_signal(signal.SIGKILL if cause == "killed" else signal.SIGTERM)
+        first.send_signal(signal.SIGTERM)
+        _, errors = first.communicate(timeout=LONGEST)
+    told = [line for line in errors.splitlines() if line.startswith("aurefine:")]
+    assert len(told) == 1, errors
+    state = read_status(folder / cause).state
+    if cause == "killed":
+        assert first.returncode == 1 and state == "failed" and (folder / cause / job_control.FAILURE).is_file()
+        assert told[0].startswith(f"aurefine: rank 1 (process {second.pid} on ") and "is gone" in told[0]
+    else:
+        assert first.returncode == 143 and state == "interrupted" and (folder / cause / job_control.ABORTED).is_file()
 
 
 def free_port() -> int:

@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from aurefine import job_control
 from aurefine.distributed.messages import Lost, guarded
+from aurefine.distributed.network import choose_interface
 from aurefine.distributed.place import QUIET, Place, keeps_exit_files, machine_name
 from aurefine.distributed.ranks import Ranks
 from aurefine.distributed.shared_images import of_this_machine
 from aurefine.distributed.watch import Watch
 from aurefine.errors import AlreadyTold, InputError
-from aurefine.refine import devices
+from aurefine.refine import devices, run_status
 from aurefine.refine.console import Console
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.start import use_threads
@@ -59,8 +61,8 @@ def own_gpu(options: RefineOptions, place: Place) -> str | None:
 
 
 @contextmanager
-def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Member]:
-    """Work as one of many inside the block. `directory`: of the job's exit files, "" where another process keeps them.
+def joined(place: Place, options: RefineOptions, directory: str, folder: Path) -> Iterator[Member]:
+    """Work as one of many inside the block. `directory`: of the job's exit files, "" where another process keeps them; `folder`: of status.json.
 
     An error of the first process is raised, and ends the others; one of another process is told by the first.
     Raises AlreadyTold where there is nothing left to say.
@@ -71,11 +73,16 @@ def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Mem
     )  # fmt: skip
     try:
         store = guarded(meet, place.leads and not place.store_elsewhere)
-        failed = lambda: job_control.leave_failure(directory) if directory and not place.launched else None  # noqa: E731
+
+        def failed(message: str) -> None:
+            if place.launched:
+                return  # our starter does this
+            if directory:
+                job_control.leave_failure(directory)
+            run_status.correct_last_status(folder, run_status.FAILED, message, ended=True)
+
         watch = Watch(place, lambda: meet(False), failed)
-        threads = use_threads(options.threads, _sharing(store, place))
-        device = devices.of_halves(replace(options, gpu=own_gpu(options, place)))[0]
-        _initialise(store, place, device)
+        sharing = _sharing(store, place)
     except (Lost, RuntimeError) as error:
         raise InputError(
             f"rank {place.rank} of {place.size}: the processes did not meet at {place.host}, port {place.port} ({str(error).splitlines()[0]}). "
@@ -83,6 +90,9 @@ def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Mem
         ) from error
     watch.start()
     try:
+        threads = use_threads(options.threads, sharing)
+        device = devices.of_halves(replace(options, gpu=own_gpu(options, place)))[0]
+        _initialise(store, place, device)
         names = [store.get(f"device/{rank}").decode().split()[0] for rank in range(place.size)]
         yield Member(Ranks(store, threads, device, of_this_machine(names, place.rank), place.local_size), place)
     except Lost as lost:
@@ -92,9 +102,15 @@ def joined(place: Place, options: RefineOptions, directory: str) -> Iterator[Mem
     except BaseException as error:
         interrupted, known = isinstance(error, KeyboardInterrupt), isinstance(error, InputError)
         if place.leads:
-            watch.ending(1)
             if place.launched and interrupted:
+                watch.ending(1)
                 raise AlreadyTold(QUIET) from error  # our starter tells it
+            reason = watch.lost() if interrupted else ""
+            watch.ending(1)
+            if reason:
+                print(f"aurefine: {reason}", file=sys.stderr, flush=True)
+                failed(reason)
+                raise AlreadyTold(1) from error
             raise
         if not known and not interrupted:
             traceback.print_exc()
@@ -113,8 +129,7 @@ def _sharing(store: dist.Store, place: Place) -> int:
 
 def _initialise(store: dist.Store, place: Place, device: torch.device) -> None:
     """gloo between CPUs; NCCL, too, where every process has a GPU of its own."""
-    if place.one_machine and sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    choose_interface(store, place)
     backend = "gloo"
     gpu = torch.cuda.get_device_properties(device).uuid if device.type == "cuda" else ""
     store.set(f"device/{place.rank}", f"{machine_name()} {gpu}")
@@ -122,4 +137,14 @@ def _initialise(store: dist.Store, place: Place, device: torch.device) -> None:
     if dist.is_nccl_available() and all(each.split()[1:] for each in every) and len(set(every)) == len(every):
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=_FOREVER)
+    begin = lambda: dist.init_process_group(  # noqa: E731
+        backend, store=dist.PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=_FOREVER
+    )
+    try:
+        guarded(begin)
+    except Lost as error:
+        raise InputError(
+            f"rank {place.rank} of {place.size}: the processes have met, but no connection from one to the other can be made "
+            f"({str(error).splitlines()[0]}). Does a firewall close ports? GLOO_SOCKET_IFNAME={os.environ.get('GLOO_SOCKET_IFNAME', '')} names the "
+            "network interface that is used; set it to another one on each machine."
+        ) from error

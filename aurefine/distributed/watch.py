@@ -21,6 +21,7 @@ from aurefine.distributed.place import QUIET, Place, machine_name
 SILENCE = "AUREFINE_SILENCE_SECONDS"  # so long may a process say nothing
 _SILENCE_SECONDS = 30.0
 _BEATS = 20  # signs of life in that time, at most one a second
+_BEATS_OF_THE_LIVING = 2.5  # in which whoever lives gives a sign
 _SILENCE_OF_THE_LOST = 5.0  # seconds; where a connection broke already
 _PATIENCE_SECONDS = 2.0  # in which whoever started the processes may end them, or the first process meets the same error
 
@@ -28,10 +29,10 @@ _PATIENCE_SECONDS = 2.0  # in which whoever started the processes may end them, 
 class Watch:
     """The watching thread of one process; `connect` makes a connection to the store that is used by nobody else.
 
-    on_failure: called before this process tells the reason and ends (job files that say so).
+    on_failure: called with the reason when this process has told it and is about to end (job files that say so).
     """
 
-    def __init__(self, place: Place, connect: Callable[[], dist.Store], on_failure: Callable[[], None]) -> None:
+    def __init__(self, place: Place, connect: Callable[[], dist.Store], on_failure: Callable[[str], None]) -> None:
         self._place, self._connect, self._on_failure = place, connect, on_failure
         self._limit = float(os.environ.get(SILENCE, _SILENCE_SECONDS))
         self._beat = min(1.0, self._limit / _BEATS)
@@ -49,9 +50,23 @@ class Watch:
 
     def report(self, message: str, code: int, wait: bool) -> None:
         """Of a process that is not the first: leave an error for the first to tell, and `wait` for the end. Returns where none comes."""
-        self._connect().compare_set("error", "", f"{self._place.rank}\n{code}\n{message}")
+        store = self._connect()
+        store.compare_set("error", "", f"{self._place.rank}\n{code}\n{message}")
         if wait:
             time.sleep(self._limit)
+        else:
+            store.set(_gone(self._place.rank), "1")
+
+    def lost(self) -> str:
+        """Of the first process, told to stop by a signal: why, if that was because another one has died (srun ends all then), else ""."""
+        store, ranks = self._connect(), range(1, self._place.size)
+        before = store.multi_get([_sign(rank) for rank in ranks])
+        self._stopped.wait(_BEATS_OF_THE_LIVING * self._beat)
+        after = store.multi_get([_sign(rank) for rank in ranks])
+        for rank, one, other in zip(ranks, before, after, strict=True):
+            if one == other and not store.check([_gone(rank)]):
+                return f"rank {rank} ({store.get(_who(rank)).decode()}) is gone: it was killed, or has died. The run ends."
+        return ""
 
     def ending(self, code: int) -> None:
         """Of the first process: it is about to end because of an error that it tells itself; the others leave without a word."""
@@ -142,11 +157,11 @@ class Watch:
         """Say why, and end this process and all others."""
         if self._stopped.is_set() or self._own_end.is_set():
             return
-        self._on_failure()
         print(f"aurefine: {message}", file=sys.stderr, flush=True)
         if self._place.leads:
             self._store.set("end", str(code))
             self._wait_for_others(self._store)
+        self._on_failure(message)
         _leave(code)
 
 

@@ -81,7 +81,7 @@ def _by_all(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
     if here is not None:
         from aurefine.distributed.run import joined  # torch is only imported for a real run
 
-        with joined(here, machine, directory) as member:
+        with joined(here, machine, directory, Path(_root(cleaned(values))).parent) as member:
             _refine(values, arguments, control, member)
     elif (count := launch.workers(machine.processes, machine.gpu_numbers)) > 1:
         if not values.get("continue_from"):

@@ -84,13 +84,16 @@ def write_last_status(path: str | Path, status: RunStatus) -> None:
             file.unlink(missing_ok=True)
 
 
-def correct_last_status(path: str | Path, state: str, message: str) -> None:
-    """Why a run of several processes ended, by the one that started them: the one that wrote the status was only told to end."""
+def correct_last_status(path: str | Path, state: str, message: str, ended: bool = False) -> None:
+    """Why a run of several processes ended, by one that knows it: the one that wrote the status was only told to end, or is gone.
+
+    `ended`: that one may still be seen, or be on another machine, but the run has ended.
+    """
     try:
         status = read_status(path)
     except InputError:
         return  # it ended before it wrote one
-    if status.state in (RUNNING, INTERRUPTED) and status.process.alive() is False:
+    if status.state in (RUNNING, INTERRUPTED) and (ended or status.process.alive() is False):
         write_last_status(Path(path) / NAME, replace(status, state=state, message=message))
 
 
