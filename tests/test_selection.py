@@ -132,6 +132,16 @@ def test_different_micrograph_pixels_need_the_pixel_size(project, capsys):
     assert main(["select", "--i", "two.star", "--o", "new.star", "--remove_duplicates", "5", "--image_angpix", "0.9"]) == 0
 
 
+def test_scaled_down_particles_are_told_how_to_give_the_pixels_of_their_coordinates(project, capsys):
+    groups = samples.optics(["gA"]).with_columns({"rlnImagePixelSize": np.array([3.54]), "rlnMicrographOriginalPixelSize": np.array([0.885])})
+    samples.write(project / "small.star", groups, samples.particle_rows(10, [1], "A"))
+    command = ["select", "--i", "small.star", "--o", "new.star", "--remove_duplicates", "5"]
+    assert main(command) == 0
+    assert "4 times too long: give --image_angpix 0.885" in capsys.readouterr().out
+    assert main([*command, "--image_angpix", "0.885", "--overwrite"]) == 0
+    assert "too long" not in capsys.readouterr().out
+
+
 def test_groups_of_one_name_that_contradict_are_refused(project):
     samples.write(project / "b.star", samples.optics(["gB"], rlnVoltage=200.0), samples.particle_rows(5, [1], "B"))
     documents = [star_document.load("a.star"), star_document.load("b.star")]

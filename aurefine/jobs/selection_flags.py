@@ -147,7 +147,12 @@ def _micrograph_pixel_size(document: Document, given: float) -> float:
     if len(sizes) > 1:
         raise InputError(f"{document.path}: the images have pixels of {', '.join(f'{size:g}' for size in sizes)} A; give the pixel size of the "
                          "micrographs with --image_angpix, or split the file by optics group")  # fmt: skip
-    return float(sizes[0])
+    size, original = float(sizes[0]), float(document.optics.columns.get("rlnMicrographOriginalPixelSize", sizes)[0])
+    if 0 < original < 0.99 * size:
+        print(f" Note: the images' pixels of {size:g} A are taken for the micrographs', as RELION does; those had {original:g} A at first. If the "
+              f"images were scaled down when they were extracted, distances come out {size / original:.3g} times too long: give "
+              f"--image_angpix {original:g}.")  # fmt: skip
+    return size
 
 
 def write(document: Document, given: Mapping[str, Any], output: Path) -> None:
