@@ -337,6 +337,33 @@ def test_compressed_tiff_and_movies_in_tiff_are_named(folder):
     np.testing.assert_array_equal(read_image("deflated.tif"), project.micrograph(0)[::-1])
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32"])
+def test_lzw_tiff_needs_no_further_package(folder, kind):
+    from aurefine.extraction.micrographs import read_image
+
+    image = (project.micrograph(0) * 40 - (0 if kind.startswith("u") else 900)).clip(0 if kind.startswith("u") else -2000, 250).astype(kind)
+    write_lzw(folder / "lzw.tif", image)
+    np.testing.assert_array_equal(read_image("lzw.tif"), image[::-1])
+
+
+def write_lzw(path, image):
+    """An image as LZW, of codes that stand for one byte each, cleared before they would need more bits: tifffile writes the tags, not LZW itself."""
+    import tifffile
+
+    tifffile.imwrite(path, image, photometric="minisblack")
+    codes = [code for number, byte in enumerate(image.tobytes()) for code in ([256] if number % 200 == 0 else []) + [byte]] + [257]
+    packed = np.unpackbits(np.array(codes, dtype=">u2").view(np.uint8).reshape(-1, 2), axis=1)[:, -9:]
+    data = np.packbits(packed).tobytes()
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tags = tiff.pages[0].tags
+        tags["Compression"].overwrite(5)
+        tags["StripOffsets"].overwrite([path.stat().st_size])
+        tags["StripByteCounts"].overwrite([len(data)])
+        tags["RowsPerStrip"].overwrite(image.shape[0])
+    with open(path, "ab") as handle:
+        handle.write(data)
+
+
 def test_helical_segments_are_refused_with_a_reason(capsys):
     assert main([*PICKED, "--part_dir", "E/", "--helix"]) == 2
     assert "--helix is not supported" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +15,14 @@ from aurefine.errors import InputError
 from aurefine.optics import check_numbers, from_old_columns
 from aurefine.particles import without_job_prefix
 
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
 PIXEL_SIZES = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize")
 _TIFF = (".tif", ".tiff")
 _DIFFERENT = 1e-3  # relative difference at which pixel sizes contradict each other
+_KINDS_OF_PILLOW = ("uint8", "uint16", "int16", "float32")  # those that it reads as what they are
+_ZERO_IS_BLACK = 1  # TIFF's number of that photometric interpretation
 _MOST_BYTES_EXPANDED = 400  # bytes that a byte of a compressed TIFF may stand for, by far
 _HEADERS = 16  # micrographs whose headers are compared with the STAR file: a wrong pixel size is wrong in all of them
 
@@ -163,7 +169,7 @@ def _read_tiff(path: str) -> np.ndarray:
             page = tiff.pages[0]
             if page.nbytes > _MOST_BYTES_EXPANDED * max(os.path.getsize(path), 1 << 16):
                 raise InputError(f"{path}: damaged: its header claims an image of shape {page.shape}, far more than the file can hold")
-            image = page.asarray()
+            image = _decoded(page, path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the name, and that you are in the RELION project's folder") from error
     except InputError:
@@ -173,6 +179,23 @@ def _read_tiff(path: str) -> np.ndarray:
     if image.ndim != 2 or image.dtype.kind not in "iuf":
         raise InputError(f"{path}: a grey-scale image was expected, not {image.dtype} of shape {image.shape}")
     return np.ascontiguousarray(image[::-1], dtype=np.float32)
+
+
+def _decoded(page: TiffPage, path: str) -> np.ndarray:
+    """The page's pixels; what tifffile lacks a codec for without imagecodecs, LZW above all, Pillow's libtiff may decode."""
+    try:
+        return page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error) or page.dtype not in _KINDS_OF_PILLOW or page.photometric != _ZERO_IS_BLACK:
+            raise
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # a large detector's image is more than Pillow believes; its size was compared with the file's
+    with Image.open(path) as picture:
+        image = np.asarray(picture)
+    if image.shape != page.shape or image.dtype.kind not in "iuf":
+        raise ValueError(f"an image of {image.dtype} {image.shape} where the header says {page.dtype} {page.shape}")
+    return image
 
 
 def header_pixel_sizes(names: Mapping[str, float]) -> list[str]:
