@@ -1,13 +1,17 @@
-"""Large arrays of zeros on pages of 2 MB, which the system clears when they are first touched: nobody else has to."""
+"""Memory as the system gives it: large arrays of zeros on pages of 2 MB, cleared when they are first touched; blocks kept for the next batch."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
+from functools import lru_cache
 
 import numpy as np
 
 _LEAST = 4 << 20  # bytes; below, pages of 2 MB would waste more than they save
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # parameters of mallopt
+_LARGEST_KEPT = 32 << 20  # bytes, as much as glibc allows: larger blocks (volumes) come from the system and go back to it, batches stay below
 
 
 def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
@@ -21,3 +25,19 @@ def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
         raise MemoryError(f"no room for an array of {size >> 20} MB") from error
     block.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(block, dtype).reshape(shape)
+
+
+@lru_cache(maxsize=1)
+def glibc() -> ctypes.CDLL | None:
+    """The C library of this process, where it is glibc."""
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "malloc_trim") else None
+
+
+def keep_freed() -> None:
+    """Keep freed blocks: batches of the same size come again and again, and fresh pages cost more than the arithmetic on them."""
+    library = glibc()
+    if library is not None:
+        library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(_ARENA_MAX, 1)  # one heap for all threads: what one has freed serves the other

@@ -84,9 +84,11 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
 
     With --pipeline_control the job's directory says how it ended, whatever happens.
     """
+    from aurefine import large_arrays
     from aurefine.extraction import ExtractOptions, extract
     from aurefine.job_control import job_control
 
+    large_arrays.keep_freed()
     given = {name: value for name, value in values.items() if name not in ("extract", "pipeline_control")}
     with job_control(values.get("pipeline_control", ""), "go on with the same command and --only_do_unfinished.") as control:
         extract(ExtractOptions(**given), control)

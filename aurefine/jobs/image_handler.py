@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from aurefine import large_arrays
 from aurefine.atomic import without_waiting_for_the_disk
 from aurefine.errors import InputError
 from aurefine.image_files import ImageFile, ImageInput, open_input
@@ -32,6 +33,7 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     """Do what `values` ask for; returns the exit code. Raises InputError for a user's mistake."""
     given = {option.name: option.default for option in OPTIONS if option.effect == "used"} | dict(values)
     threads = thread_count(given["threads"])
+    large_arrays.keep_freed()
     with job_control(given["pipeline_control"], "run it again.") as control, use_threads(threads):
         check(given)
         for note in notes(given):

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import torch
 
+from aurefine import large_arrays
 from aurefine.particles import ParticleSet
 from aurefine.refine import devices, initial, inputs, memory, memory_plan, messages, rejection, schedule, writer
 from aurefine.refine.checks import warnings_at_start
@@ -48,7 +49,7 @@ def use_threads(asked: int, sharing: int = 1) -> int:
     """
     cores = min(thread_count(0), numba.config.NUMBA_NUM_THREADS)
     threads = max(1, min(asked, cores) if asked > 1 else cores // sharing)
-    memory.keep_freed()
+    large_arrays.keep_freed()
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
     return threads
