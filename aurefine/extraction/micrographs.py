@@ -166,7 +166,7 @@ def _read_tiff(path: str) -> np.ndarray:
         with tifffile.TiffFile(path) as tiff:
             if len(tiff.pages) != 1:
                 raise InputError(f"{path}: holds {len(tiff.pages)} images; one micrograph was expected (a movie must be motion-corrected first)")
-            page = tiff.pages[0]
+            page = tiff.pages.first
             if page.nbytes > _MOST_BYTES_EXPANDED * max(os.path.getsize(path), 1 << 16):
                 raise InputError(f"{path}: damaged: its header claims an image of shape {page.shape}, far more than the file can hold")
             image = _decoded(page, path)
