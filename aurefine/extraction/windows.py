@@ -61,6 +61,9 @@ def rescale(windows: np.ndarray, box: int) -> np.ndarray:
     """
     if windows.shape[-1] == box:
         return windows
-    columns = fft.rfftn(windows, axes=(2,), norm="forward")[:, :, : box // 2 + 1]
-    transform = fft.fft(columns, axis=1, norm="forward")[:, frequencies(box)]  # negative frequencies index from the end
-    return fft.irfftn(fft.ifft(transform, axis=1, norm="forward", overwrite_x=True), (box,), axes=(2,), norm="forward")
+    result = np.empty((len(windows), box, box), dtype=windows.dtype)
+    for part in fft.stretches(windows):
+        columns = fft.rfftn(windows[part], axes=(2,), norm="forward")[:, :, : box // 2 + 1]
+        transform = fft.fft(columns, axis=1, norm="forward", overwrite_x=True)[:, frequencies(box)]  # negative frequencies index from the end
+        result[part] = fft.irfftn(fft.ifft(transform, axis=1, norm="forward", overwrite_x=True), (box,), axes=(2,), norm="forward")
+    return result

@@ -10,7 +10,6 @@ import numpy as np
 from aurefine import fft, fourier
 
 DOUBLE_ABOVE = 10.0  # a gain beyond this would lift the rounding of single precision into sight
-_PIXELS_AT_A_TIME = 1 << 16  # transformed together: what is made of them stays in the second-level cache
 
 
 def filter_images(images: np.ndarray, gain: Callable[[np.ndarray], np.ndarray], new_box: int = 0) -> np.ndarray:
@@ -21,9 +20,8 @@ def filter_images(images: np.ndarray, gain: Callable[[np.ndarray], np.ndarray], 
     box = new_box or images.shape[2]
     weights = _weights(gain, images.shape[2], box)
     result = np.empty((len(images), box, box), dtype=np.float32)
-    step = max(1, _PIXELS_AT_A_TIME // images[0].size) if len(images) else 1
-    for start in range(0, len(images), step):
-        result[start : start + step] = _filtered(images[start : start + step], weights, box)
+    for part in fft.stretches(images):
+        result[part] = _filtered(images[part], weights, box)
     return result
 
 
