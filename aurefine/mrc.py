@@ -16,7 +16,9 @@ from aurefine import __version__
 from aurefine.atomic import atomic_file
 from aurefine.errors import InputError
 
-__all__ = ["Header", "Stack", "StackWriter", "all_finite", "read_header", "read_map", "stack_writer", "statistics", "write_map", "write_stack"]
+__all__ = [
+    "Header", "Stack", "StackWriter", "all_finite", "map_bytes", "read_header", "read_map", "stack_writer", "statistics", "write_map", "write_stack",
+]  # fmt: skip
 
 _HEADER_BYTES = 1024
 _KINDS = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -118,6 +120,12 @@ def write_map(path: str | Path, array: np.ndarray, pixel_size: float, space_grou
     if float16 and values.size:
         _refuse_beyond_float16(path, float(np.nanmax(np.abs(values))))
     _write(path, values, pixel_size, values.shape[0], space_group, float16)
+
+
+def map_bytes(array: np.ndarray, pixel_size: float) -> bytes:
+    """A volume [z, y, x] as the bytes of a float32 MRC file, whose header has its true statistics."""
+    values = np.ascontiguousarray(array, dtype="<f4")
+    return _header(values.shape, _MODE_FLOAT32, pixel_size, values.shape[0], 1, statistics(values)) + values.tobytes()
 
 
 def write_stack(path: str | Path, images: np.ndarray, pixel_size: float, float16: bool = False) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gui_client import Page, serving, wait_for, write_particles
 
+import aurefine
 from aurefine.cli.main import main
 from aurefine.errors import InputError
 from aurefine.project.project import Project
@@ -141,6 +143,18 @@ def test_two_pages_on_one_machine_do_not_share_a_session(page: Page, root: Path)
     with serving(root) as other:
         other.headers.update(page.headers)
         assert page.session.cookie != other.session.cookie and other.get("/api/project").status == 403
+
+
+def test_every_file_of_the_page_is_in_the_package_with_the_licences_of_what_others_wrote() -> None:
+    top = Path(aurefine.__file__).parent.parent
+    if not (top / "pyproject.toml").is_file():
+        pytest.skip("needs the sources: this is an installed package")
+    settings = tomllib.loads((top / "pyproject.toml").read_text())
+    packed = {path for pattern in settings["tool"]["setuptools"]["package-data"]["aurefine.web"] for path in (top / "aurefine/web").glob(pattern)}
+    there = {path for path in (top / "aurefine/web/static").rglob("*") if path.is_file()}
+    assert there and there <= packed
+    licensed = {path.parent for pattern in settings["project"]["license-files"] for path in top.glob(pattern)}
+    assert {path.parent for path in there if "vendor" in path.parts} <= licensed
 
 
 def test_the_page_listens_on_the_loopback_address_only() -> None:

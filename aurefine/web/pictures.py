@@ -68,21 +68,19 @@ def _bytes(image: np.ndarray, low: float, high: float) -> np.ndarray:
     return (np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def volume(path: Path, side: int) -> tuple[bytes, dict[str, str]]:
-    """A map for the 3D view: float16, z outermost, in standard deviations; larger maps are Fourier-cropped to `side` voxels."""
+def volume(path: Path, side: int) -> bytes:
+    """A map for the 3D view, as an MRC file; cubic maps larger than `side` voxels are Fourier-cropped to that."""
     from aurefine.maps import even_box, fourier_rescale
 
     values, pixel_size = _MAPS.get(path)
-    box = values.shape[0]
-    side = even_box(min(side, MAX_SIDE_3D))
-    if len(set(values.shape)) != 1:
-        raise InputError(f"{path.name}: the 3D view takes cubic maps, this one has {' x '.join(map(str, values.shape))} voxels")
-    if box > side and box % 2 == 0:
+    box, side = values.shape[0], even_box(min(side, MAX_SIDE_3D))
+    cubic = len(set(values.shape)) == 1 and box % 2 == 0
+    if cubic and box > side:
         values, pixel_size = fourier_rescale(values, side, single=True), pixel_size * box / side
-    deviation = float(values.std()) or 1.0
-    scaled = np.clip(values / deviation, -6e4, 6e4).astype("<f2")
-    return scaled.tobytes(), {"X-Side": str(values.shape[0]), "X-Pixel-Size": f"{pixel_size:.6g}", "X-Deviation": f"{deviation:.6g}",
-                              "X-Max": f"{float(scaled.max()):.4g}"}  # fmt: skip
+    elif not cubic and values.size > MAX_SIDE_3D**3:
+        raise InputError(f"{path.name}: of {' x '.join(map(str, values.shape))} voxels; the 3D view takes maps larger than {MAX_SIDE_3D} cubed "
+                         "only where they are cubes with an even side")  # fmt: skip
+    return mrc.map_bytes(values, pixel_size)
 
 
 def thumbnail(path: Path, number: int, side: int = 72) -> bytes:

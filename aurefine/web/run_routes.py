@@ -157,17 +157,17 @@ def section(site: Site, request: Request, body: Body) -> Response:
 
 
 def volume(site: Site, request: Request, body: Body) -> Response:
-    """A map for the 3D view, as float16."""
+    """A map for the 3D view, as an MRC file."""
     root, iteration, kind = _map(site, request)
     path = site.folder.file(site.folder.name(histories.map_path(root, iteration, "half1" if kind == "difference" else kind)))
-    data, headers = pictures.volume(path, max(16, int(request.query_params.get("side", "128"))))
-    return Response(data, media_type="application/octet-stream", headers={**headers, **_KEPT})
+    data = pictures.volume(path, max(16, int(request.query_params.get("side", "128"))))
+    return Response(data, media_type="application/octet-stream", headers=_KEPT)
 
 
 def any_volume(site: Site, request: Request, body: Body) -> Response:
     """A map of the project for the 3D view, by its name."""
-    data, headers = pictures.volume(site.folder.file(request.query_params.get("path", "")), 128)
-    return Response(data, media_type="application/octet-stream", headers={**headers, **_KEPT})
+    data = pictures.volume(site.folder.file(request.query_params.get("path", "")), 128)
+    return Response(data, media_type="application/octet-stream", headers=_KEPT)
 
 
 def particles(site: Site, request: Request, body: Body) -> Body:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from gui_client import Page, serving, wait_for  # noqa: E402
@@ -57,6 +60,46 @@ def until(page: Any, condition: str) -> None:
         page.wait_for_timeout(100)
 
 
+def surface(page: Any) -> np.ndarray:
+    """Where the 3D view shows the map's surface [rows, columns], when it has drawn what was asked for."""
+    until(page, "document.querySelector('.map3d').getAttribute('aria-busy') === 'false'")
+    page.wait_for_timeout(500)  # the frame after the surface
+    grey = np.asarray(Image.open(io.BytesIO(page.locator(".map3d canvas").screenshot())).convert("L"))
+    return grey[:, : 3 * grey.shape[1] // 4] < 200  # the axes lie in the corner below, and are thin
+
+
+def turn_the_map(page: Any) -> None:
+    """The map is drawn, follows the slider and the field of its contour, keyboard and mouse, and comes back."""
+    first = surface(page)
+    assert 0.01 < first.mean() < 0.9
+    page.get_by_label("Contour").fill(str(float(page.get_by_label("Contour").input_value()) * 1.4))
+    assert 0 < surface(page).mean() < 0.9 * first.mean()
+    page.locator("#map-value").fill("0")
+    page.keyboard.press("Enter")
+    assert surface(page).mean() > 1.1 * first.mean()
+    page.get_by_label("Contour").fill("3")
+    first = surface(page)
+    picture(page, "map")
+    page.locator(".map3d").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    turned = surface(page)
+    assert (turned != first).mean() > 0.005
+    page.keyboard.press("Home")
+    assert (surface(page) != first).mean() < 0.002
+    box = page.locator(".map3d").bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 400, box["y"] + 250, steps=4)
+    page.mouse.up()
+    assert (surface(page) != first).mean() > 0.005
+    page.get_by_role("button", name="Reset view").click()
+    assert (surface(page) != first).mean() < 0.002
+    page.get_by_label("Spin").check()
+    assert (surface(page) != first).mean() > 0.002
+    page.get_by_label("Spin").uncheck()
+
+
 def picture(page: Any, name: str) -> None:
     """Keep a picture of the page where AUREFINE_SCREENSHOTS names a folder."""
     folder = os.environ.get("AUREFINE_SCREENSHOTS")
@@ -80,7 +123,7 @@ def test_the_way_from_the_form_to_the_sharpened_map(root: Path, browser_page: An
         assert wait_for(site, "PostProcess/job003", "Succeeded", "Failed")["status"] == "Succeeded"
         page.get_by_role("tab", name="Result").click()
         page.get_by_text("FSC of the half maps").wait_for()
-        until(page, "Number(document.querySelector('canvas').dataset.drawn) > 0")
+        assert surface(page).mean() > 0.005
         picture(page, "postprocess")
         keep_house(page)
         validate(page, site)
@@ -174,11 +217,7 @@ def look_at_the_refinement(page: Any) -> None:
     page.get_by_role("tab", name="Sections").click()
     until(page, "[...document.querySelectorAll('.sections img')].map((image) => image.naturalWidth).join() === '32,32,32,32'")
     page.get_by_role("tab", name="Map in 3D").click()
-    until(page, "Number(document.querySelector('canvas').dataset.drawn) > 0")
-    page.locator("canvas").focus()
-    page.keyboard.press("ArrowRight")
-    until(page, "Number(document.querySelector('canvas').dataset.drawn) > 1")
-    picture(page, "map")
+    turn_the_map(page)
     page.get_by_role("tab", name="Particles").click()
     page.locator("tr .thumbnail").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= 1280")  # nothing has to be scrolled to the side

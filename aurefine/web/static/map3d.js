@@ -1,131 +1,136 @@
-// A map as an isosurface, by casting rays through a 3D texture: the contour moves without a new mesh. WebGL 2, no library.
+// A map as an isosurface in Mol* (vendor/molstar), which is loaded when a 3D view is first opened: the page itself stays light.
 
-import { h, number, say, show } from "./dom.js";
+import { button, h, number, say, show } from "./dom.js";
 
-const VERTEX = `#version 300 es
-in vec2 corner; out vec2 at; void main() { at = corner; gl_Position = vec4(corner, 0.0, 1.0); }`;
-const FRAGMENT = `#version 300 es
-precision highp float; precision highp sampler3D;
-uniform sampler3D map; uniform mat3 turn; uniform float level, zoom, aspect, side; in vec2 at; out vec4 color;
-float value(vec3 p) { return texture(map, p + 0.5).r; }
-void main() {
-  // Orthographic: the map fills a cube of side 1 about the origin; rays go along -z of the camera.
-  vec3 start = turn * vec3(at.x * aspect / zoom, at.y / zoom, 1.0), along = turn * vec3(0.0, 0.0, -1.0);
-  vec3 a = (-0.5 - start) / along, b = (0.5 - start) / along, near = min(a, b), far = max(a, b);
-  float t = max(max(near.x, near.y), near.z), end = min(min(far.x, far.y), far.z), step = 0.6 / side;
-  color = vec4(1.0);
-  if (t >= end) return;
-  float before = t;
-  for (int i = 0; i < 600 && t < end; i++, t += step) {
-    if (value(start + along * t) >= level) {
-      for (int j = 0; j < 6; j++) { float middle = 0.5 * (before + t); if (value(start + along * middle) >= level) t = middle; else before = middle; }
-      vec3 p = start + along * t, d = vec3(1.0 / side, 0.0, 0.0);
-      vec3 normal = -normalize(vec3(value(p + d.xyy) - value(p - d.xyy), value(p + d.yxy) - value(p - d.yxy), value(p + d.yyx) - value(p - d.yyx)) + 1e-9);
-      float light = max(dot(normal, turn * normalize(vec3(0.4, 0.6, 1.0))), 0.0), rim = pow(1.0 - max(dot(normal, -along), 0.0), 3.0);
-      color = vec4(vec3(0.36, 0.52, 0.72) * (0.35 + 0.75 * light) + 0.12 * pow(light, 24.0) - 0.18 * rim, 1.0);
-      return;
-    }
-    before = t;
-  }
-}`;
-
-// `choices` are [address of the volume, text], the newest last; `update` takes more of them while a refinement runs.
+const SURFACE = 0x6c91bd, PAPER = 0xffffff;
+// `choices` are [address of the MRC file, text], the newest last; `update` takes more of them while a refinement runs.
 export function view3d(place, choices) {
-  const canvas = h("canvas", { width: 720, height: 560, tabindex: 0, role: "img", "aria-label": "The map as a surface; arrow keys turn it, plus and minus zoom" });
-  const which = h("select", { id: "map-which", onchange: () => load() }), level = h("input", { id: "map-level", type: "range", min: 0, max: 10, step: 0.05, value: 3 }), shown = h("output", { for: "map-level" });
-  const options = (found, chosen) => { show(which, found.map(([value, text]) => h("option", { value }, text))); which.value = chosen ?? found.at(-1)?.[0] ?? ""; };
+  const which = h("select", { id: "map-which", onchange: () => load() }), level = h("input", { id: "map-level", type: "range", min: 0, max: 10, step: 0.05, value: 3 });
+  const value = h("input", { id: "map-value", type: "text", inputmode: "decimal", class: "float" }), sigma = h("output", { for: "map-level" });
+  const spin = h("input", { id: "map-spin", type: "checkbox", onchange: () => scene?.spin(spin.checked) });
+  const area = h("div", { class: "map3d", tabindex: 0, role: "img", "aria-busy": "true", "aria-label": "The map as a surface; arrow keys turn it, plus and minus zoom, Home brings it back" });
+  const options = (found, chosen) => { show(which, found.map(([address, text]) => h("option", { value: address }, text))); which.value = chosen ?? found.at(-1)?.[0] ?? ""; };
+  let scene = null, shown = "", working = Promise.resolve(), waiting = false;
   options(choices);
-  show(place, h("p", { class: "controls" }, h("label", { for: "map-which" }, "Map "), which, h("label", { for: "map-level" }, " Contour "), level, shown), canvas, h("p", { class: "hint" }, "Drag to turn, wheel to zoom; with the keyboard: arrows, + and −."));
-  const scene = open3d(canvas);
-  if (!scene) { show(place, h("p", { class: "problem warning" }, "This browser has no WebGL 2: the 3D view needs it. The sections show the map too.")); return null; }
-  let peak = 10, deviation = 1;
-  const redraw = () => { scene.level = Number(level.value); shown.textContent = ` ${number(scene.level)} σ (${number(scene.level * deviation)})`; scene.draw(); };
-  async function load() {
-    if (!which.value) return;
-    try {
-      const response = await fetch(which.value);
-      if (!response.ok) throw new Error((await response.json()).error);
-      const first = !scene.side;
-      scene.fill(new Uint16Array(await response.arrayBuffer()), Number(response.headers.get("X-Side")));
-      [peak, deviation] = [Number(response.headers.get("X-Max")), Number(response.headers.get("X-Deviation"))];
-      level.max = (peak * 0.9).toFixed(2);
-      if (first) level.value = Math.min(4, peak * 0.4);
-      redraw();
-    } catch (error) { say(error.message, true); }
-  }
-  level.addEventListener("input", redraw);
+  show(place, h("p", { class: "controls" }, h("label", { for: "map-which" }, "Map "), which, h("label", { for: "map-level" }, " Contour "), level, sigma, h("label", { for: "map-value" }, " = "), value),
+    area, h("p", { class: "controls" }, button("Reset view", () => scene?.reset()), spin, h("label", { for: "map-spin" }, "Spin"),
+      h("span", { class: "hint" }, "Drag to turn, wheel to zoom, right button to move; with the keyboard: arrows, + and −, Home. Drawn by Mol* (molstar.org).")));
+
+  // One piece of work at a time, and of many contours only the last: a surface takes some tenths of a second where there is no graphics card.
+  const work = (piece) => { working = working.then(piece).catch((error) => say(error.message, true)); return working; };
+  const say_level = () => { sigma.textContent = `${number(Number(level.value))} σ`; value.value = number(scene.absolute(Number(level.value)), 4); };
+  const contour = () => {
+    if (!scene?.statistics) return;
+    say_level();
+    if (waiting) return;
+    waiting = true;
+    area.setAttribute("aria-busy", "true");
+    work(async () => { waiting = false; await scene.contour(Number(level.value)); area.setAttribute("aria-busy", String(waiting)); });
+  };
+  const load = () => work(async () => {
+    if (!which.value || which.value === shown) return;
+    area.setAttribute("aria-busy", "true");
+    const response = await fetch(which.value);
+    if (!response.ok) throw new Error((await response.json()).error);
+    const data = new Uint8Array(await response.arrayBuffer());
+    scene ||= await Scene.open(area);
+    const first = !scene.statistics, chosen = which.value;
+    await scene.load(data);
+    level.max = Math.max(scene.sigmas(scene.statistics.max) * 0.9, 0.1).toFixed(2);
+    if (first) level.value = Math.min(4, Number(level.max) / 2);
+    say_level();
+    await scene.contour(Number(level.value));
+    if (first) scene.reset();
+    shown = chosen;
+    area.setAttribute("aria-busy", "false");
+  });
+  level.addEventListener("input", contour);
+  value.addEventListener("change", () => { const given = Number(value.value); if (value.value.trim() && Number.isFinite(given)) level.value = scene.sigmas(given); contour(); });
+  area.addEventListener("keydown", (event) => { if (scene?.key(event.key)) event.preventDefault(); });
+  window.addEventListener("hashchange", () => work(() => { scene?.close(); scene = null; }), { once: true }); // browsers lend few WebGL contexts
   load();
   return { update(found) {
     const newest = which.selectedIndex === which.options.length - 1, before = which.value;
     options(found, newest ? undefined : before);
-    if (newest && which.value !== before) load();
+    if (newest) load();
   } };
 }
 
-function open3d(canvas) {
-  const gl = canvas.getContext("webgl2", { preserveDrawingBuffer: true });
-  const program = gl && link(gl);
-  if (!program) return null;
-  const place = (name) => gl.getUniformLocation(program, name);
-  gl.useProgram(program);
-  gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-  gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), gl.STATIC_DRAW);
-  gl.enableVertexAttribArray(gl.getAttribLocation(program, "corner"));
-  gl.vertexAttribPointer(gl.getAttribLocation(program, "corner"), 2, gl.FLOAT, false, 0, 0);
-  gl.bindTexture(gl.TEXTURE_3D, gl.createTexture());
-  for (const [key, value] of [[gl.TEXTURE_MIN_FILTER, gl.LINEAR], [gl.TEXTURE_MAG_FILTER, gl.LINEAR], [gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_R, gl.CLAMP_TO_EDGE]]) gl.texParameteri(gl.TEXTURE_3D, key, value);
-  const scene = { side: 0, level: 3, zoom: 2.2, turn: [1, 0, 0, 0, 1, 0, 0, 0, 1], pending: false,
-    fill(values, side) {
-      scene.side = side;
-      gl.pixelStorei(gl.UNPACK_ALIGNMENT, 2);
-      gl.texImage3D(gl.TEXTURE_3D, 0, gl.R16F, side, side, side, 0, gl.RED, gl.HALF_FLOAT, values);
-    },
-    draw() { if (!scene.pending && scene.side) { scene.pending = true; requestAnimationFrame(paint); } } };
-  const paint = () => {
-    scene.pending = false;
-    gl.viewport(0, 0, canvas.width, canvas.height);
-    gl.uniformMatrix3fv(place("turn"), false, scene.turn);
-    for (const [name, value] of [["level", scene.level], ["zoom", scene.zoom * 1.0], ["aspect", canvas.width / canvas.height], ["side", scene.side]]) gl.uniform1f(place(name), value);
-    gl.drawArrays(gl.TRIANGLES, 0, 3);
-    canvas.dataset.drawn = String(Number(canvas.dataset.drawn || 0) + 1);
-  };
-  steer(canvas, scene);
-  return scene;
-}
-
-function link(gl) {
-  const program = gl.createProgram();
-  for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-    const shader = gl.createShader(kind);
-    gl.shaderSource(shader, source);
-    gl.compileShader(shader);
-    if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) { say(`3D view: ${gl.getShaderInfoLog(shader)}`, true); return null; }
-    gl.attachShader(program, shader);
+// Mol*'s plugin without its panels: a canvas, the mouse, a map and its surface.
+class Scene {
+  static async open(place) {
+    const molstar = await import("/static/vendor/molstar/molstar.js");
+    const config = [[molstar.PluginConfig.General.AllowMajorPerformanceCaveat, true]]; // also without a graphics card
+    const plugin = new molstar.PluginContext({ behaviors: [], config });
+    await plugin.init();
+    if (!await plugin.mountAsync(place)) throw new Error("This browser has no WebGL: the 3D view needs it. The sections show the map too.");
+    plugin.canvas3d.setProps({ renderer: { backgroundColor: PAPER }, camera: { manualReset: true }, cameraFog: { name: "off", params: {} } });
+    return Object.assign(new Scene(), { molstar, plugin, statistics: null });
   }
-  gl.linkProgram(program);
-  return gl.getProgramParameter(program, gl.LINK_STATUS) ? program : null;
+
+  async load(data) {
+    await this.plugin.clear();
+    this.representation = null;
+    const build = this.plugin.build();
+    this.map = build.toRoot().apply(this.molstar.RawData, { data, label: "map" }).apply(this.molstar.ParseCcp4, {}).apply(this.molstar.VolumeFromCcp4, {}).selector;
+    await build.commit({ revertOnError: true });
+    this.statistics = this.map.data.grid.stats;
+  }
+
+  // `level` standard deviations above the mean.
+  async contour(level) {
+    const isoValue = { kind: "relative", relativeValue: level };
+    const change = this.plugin.build();
+    if (this.representation) {
+      change.to(this.representation).update((old) => { old.type.params.isoValue = isoValue; });
+      await change.commit();
+      return;
+    }
+    this.representation = change.to(this.map).apply(this.molstar.VolumeRepresentation3D, { type: { name: "isosurface", params: { isoValue, tryUseGpu: false } },
+      colorTheme: { name: "uniform", params: { value: SURFACE } }, sizeTheme: { name: "uniform", params: { value: 1 } } }).selector;
+    await change.commit();
+  }
+
+  absolute(level) { return this.statistics.mean + level * this.statistics.sigma; }
+  sigmas(value) { return (value - this.statistics.mean) / this.statistics.sigma; }
+  reset() { this.plugin.managers.camera.reset((scene, camera) => camera.getInvariantFocus(scene.boundingSphereVisible.center, scene.boundingSphereVisible.radius, [0, 1, 0], [0, 0, -1]), 0); }
+  close() { this.spin(false); this.plugin.dispose(); }
+
+  // Mol*'s own spinning rests from the first turn of the wheel until the next drag.
+  spin(on) {
+    cancelAnimationFrame(this.frame);
+    let last = performance.now();
+    const step = (now) => { this.turn(false, 0.0006 * Math.min(now - last, 100)); last = now; this.frame = requestAnimationFrame(step); };
+    if (on) this.frame = requestAnimationFrame(step);
+  }
+
+  // Turn, zoom or go back; whether the key is one of these.
+  key(name) {
+    const zoom = { "+": 1 / 1.15, "=": 1 / 1.15, "-": 1.15 }[name], turn = { ArrowLeft: [false, 0.12], ArrowRight: [false, -0.12], ArrowUp: [true, 0.12], ArrowDown: [true, -0.12] }[name];
+    if (name === "Home") this.reset();
+    else if (turn) this.turn(...turn);
+    else if (zoom) this.look((view, up) => [view.map((each) => each * zoom), up]);
+    else return false;
+    return true;
+  }
+
+  // About the screen's upright axis, or the one across; radians.
+  turn(across, angle) {
+    this.look((view, up) => { const axis = unit(across ? cross(up, view) : up); return [rotated(view, axis, angle), rotated(up, axis, angle)]; });
+  }
+
+  look(change) {
+    const { position, target, up } = this.plugin.canvas3d.camera.state;
+    const [view, upright] = change([0, 1, 2].map((i) => position[i] - target[i]), [...up]);
+    this.plugin.canvas3d.camera.setState({ position: view.map((each, i) => each + target[i]), up: upright }, 0);
+    this.plugin.canvas3d.requestDraw();
+  }
 }
 
-function steer(canvas, scene) {
-  const rotate = (x, y) => { // about the camera's axes: camera axes are the columns of `turn`
-    const [cx, sx, cy, sy] = [Math.cos(x), Math.sin(x), Math.cos(y), Math.sin(y)];
-    const t = scene.turn, column = (i) => t.slice(3 * i, 3 * i + 3), mix = (a, p, b, q) => a.map((value, i) => value * p + b[i] * q);
-    let [right, up, back] = [column(0), column(1), column(2)];
-    [right, back] = [mix(right, cx, back, sx), mix(right, -sx, back, cx)];
-    [up, back] = [mix(up, cy, back, -sy), mix(up, sy, back, cy)];
-    scene.turn = [...right, ...up, ...back];
-    scene.draw();
-  };
-  const zoom = (factor) => { scene.zoom = Math.min(12, Math.max(0.5, scene.zoom * factor)); scene.draw(); };
-  let last = null;
-  canvas.addEventListener("pointerdown", (event) => { last = [event.clientX, event.clientY]; canvas.setPointerCapture(event.pointerId); });
-  canvas.addEventListener("pointermove", (event) => { if (!last) return; rotate((event.clientX - last[0]) * 0.01, (event.clientY - last[1]) * 0.01); last = [event.clientX, event.clientY]; });
-  canvas.addEventListener("pointerup", () => { last = null; });
-  canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(Math.exp(-event.deltaY * 0.001)); }, { passive: false });
-  canvas.addEventListener("keydown", (event) => {
-    const turns = { ArrowLeft: [-0.12, 0], ArrowRight: [0.12, 0], ArrowUp: [0, -0.12], ArrowDown: [0, 0.12] }[event.key];
-    if (turns) { event.preventDefault(); rotate(...turns); }
-    if (event.key === "+" || event.key === "=") zoom(1.15);
-    if (event.key === "-") zoom(1 / 1.15);
-  });
+const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+const unit = (a) => a.map((each) => each / Math.hypot(...a));
+// Rodrigues' formula; `axis` has length one, `angle` is in radians.
+function rotated(a, axis, angle) {
+  const [c, s] = [Math.cos(angle), Math.sin(angle)], along = axis.reduce((sum, each, i) => sum + each * a[i], 0) * (1 - c), across = cross(axis, a);
+  return a.map((each, i) => each * c + across[i] * s + axis[i] * along);
 }
