@@ -13,9 +13,14 @@ from postprocess_maps import BOX, PIXEL_SIZE, write_halves
 
 from aurefine import mask, mrc
 from aurefine.errors import InputError
+from aurefine.jobs import validate_form
+from aurefine.project import labels, runner
+from aurefine.project.job_star import JobStar
 from aurefine.project.project import Project
+from aurefine.project.runner import Planned
 from aurefine.reporting import validation_plots
 from aurefine.reporting.documents import Documents
+from aurefine.reporting.related import related
 
 REFINEMENT = "Refine3D/job001/"
 HALF_MAP = "DensityMap.mrc.relion.halfmap"
@@ -42,7 +47,7 @@ def page(root: Path) -> Iterator[Page]:
 def test_a_validation_runs_from_the_page_and_is_shown_with_its_refinement(page: Page, root: Path) -> None:
     wrong = page.post("/api/form/check", {"type": "Validation", "values": {"fn_half": f"{REFINEMENT}run_it000_optimiser.star"}}).json
     assert any("no half map" in problem["text"] or "STAR file" in problem["text"] for problem in wrong["problems"])
-    assert page.get("/api/job/Refine3D/job001/validation").json == {"job": "", "halfMap": HALF}
+    assert page.get("/api/job/Refine3D/job001/validation").json == {"halfMap": HALF}
     assert page.get("/api/browse?type=Validation&key=fn_half").json["nodes"] == [HALF]
     started = page.post("/api/form/run", {"type": "Validation", "values": {"fn_half": HALF, "fn_mask": f"{REFINEMENT}mask.mrc"}})
     assert started.status == 200, started.body
@@ -64,14 +69,39 @@ def test_a_validation_runs_from_the_page_and_is_shown_with_its_refinement(page: 
     of_refinement = page.get("/api/job/Refine3D/job001/validation").json
     assert of_refinement["job"] == "Validation/job002" and of_refinement["rows"] == found["rows"]
     assert page.get("/api/project").json["edges"] == [["Refine3D/job001/", "Validation/job002/"]]
+    both = [page.get(f"/api/job/{name}/plot/validation_conical_fsc.csv").body for name in ("Refine3D/job001", "Validation/job002")]
+    assert both[0] == both[1]
 
 
-def write_validation(folder: Path) -> None:
+@pytest.mark.parametrize("named", [REFINEMENT, REFINEMENT.rstrip("/"), f"{REFINEMENT}run", f"{REFINEMENT}run_data.star", HALF])
+def test_a_validation_of_a_folder_is_linked_to_its_refinement(root: Path, named: str) -> None:
+    (root / REFINEMENT / "run_data.star").touch()
+    planned = Planned(JobStar(validate_form.JOB_TYPE, {**validate_form.JOB_TYPE.defaults(), "fn_half": named}), None, "a test")
+    process, _ = runner.add(Project.open(root), planned, labels.SCHEDULED)
+    pipeline = Project.open(root).read()
+    assert pipeline.inputs(process.name) == [HALF] and pipeline.nodes()[HALF] == HALF_MAP
+
+
+def test_a_validation_outside_the_graph_is_found_by_what_it_measured(page: Page, root: Path) -> None:
+    folder = root / "validation"
+    folder.mkdir()
+    write_validation(folder, measured="../Refine3D/job001/run_data.star")
+    assert related(root / REFINEMENT / "run").validation == folder / "validation.json"
+    assert related(root / REFINEMENT / "other").validation is None
+    found = page.get("/api/job/Refine3D/job001/validation").json
+    assert (found["job"], found["folder"]) == ("", "validation") and len(found["rows"]) == 1
+    assert page.get("/api/job/Refine3D/job001/plot/validation_fsc.csv").body.count(b"\n") == 7
+    for text in ("[]", '{"measured": 3}', '{"measured": "\\u0000"}', "{"):
+        (folder / "validation.json").write_text(text)
+        assert related(root / REFINEMENT / "run").validation is None
+
+
+def write_validation(folder: Path, **more: str) -> None:
     measure = {"key": "cfar", "label": "cFAR <b>", "value": 0.3, "unit": "", "verdict": "poor", "text": "uneven", "source": "x", "shown": "0.300"}
     frequency = [0.0, 0.05, 0.1]
     curves = {"fsc": {"frequency": frequency, "unmasked": [1, 0.7, None], "masked": [1, 0.8, 0.1]},
               "reslog": {"particles": [100, 200], "resolution": [10, None], "line": [10, 9], "fitted": [1, 1]}}  # fmt: skip
-    (folder / "validation.json").write_text(json.dumps({"notes": {"Run": "job001"}, "measures": [measure], "curves": curves}))
+    (folder / "validation.json").write_text(json.dumps({**more, "notes": {"Run": "job001"}, "measures": [measure], "curves": curves}))
 
 
 def test_the_newest_validation_and_local_resolutions_are_in_the_report(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path, PurePosixPath
+
 from aurefine.jobs.form import NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, other_arguments, yes
 from aurefine.jobs.options import FormField
 
@@ -42,9 +44,26 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     return [*parts, "--j", form["nr_threads"], *other_arguments(form)]
 
 
+_HALF = "_half1_class001_unfil.mrc"
+_TABLES = ("_data.star", "_optimiser.star", "_model.star", "_sampling.star")
+
+
+def half_map_meant(project: Path, flag: str, value: str) -> str:
+    """The half map that a refinement's directory, root of names or STAR file stands for; `value` itself where none is there."""
+    if flag != "--i" or value.endswith(".mrc"):
+        return value
+    name = PurePosixPath(value)
+    if (project / name).is_dir():
+        found = sorted((project / name).glob(f"*{_HALF}"))
+        return str(name / found[0].name) if found else value
+    stem = next((value.removesuffix(end) for end in _TABLES if value.endswith(end)), value)
+    return stem + _HALF if (project / (stem + _HALF)).is_file() else value
+
+
 JOB_TYPE = JobType(
     name="Validation", label="relion.external", code=99, command="validate", fields=FORM, to_arguments=arguments_from_form,
     outputs=lambda form, directory: [(f"{directory}validation.pdf", "LogFile.pdf.relion.external")],
     places={"--o": ""},
-    inputs={"--i": "", "--mask": "Mask3D.mrc", "--reference_map": "DensityMap.mrc"},  # --i may be a folder, which is no node
+    inputs={"--i": "", "--mask": "Mask3D.mrc", "--reference_map": "DensityMap.mrc"},
+    node_meant=half_map_meant,
 )  # fmt: skip

@@ -52,7 +52,7 @@ def add(project: Project, planned: Planned, status: str = labels.RUNNING, alias:
         process = Process(name, shown, job_type.label_of(planned.job.values), status)
         pipeline.add_process(process, job_type.code)
         command = _resolved(pipeline, planned.command(name))
-        _add_edges(pipeline, process, planned.job, command)
+        _add_edges(project.root, pipeline, process, planned.job, command)
         job_directory.write_description(project.root, name, planned.job, pipeline)
         if shown != "None":
             project.link_alias(process)
@@ -71,7 +71,7 @@ def restart(project: Project, process: Process, planned: Planned, command: Seque
         pipeline.set_status(process.name, labels.RUNNING)
         job_directory.clear_exit_files(project.root / process.name)
         ProcessRecord.own().save(project.root / process.name)
-        _add_edges(pipeline, process, planned.job, list(command))
+        _add_edges(project.root, pipeline, process, planned.job, list(command))
         job_directory.write_description(project.root, process.name, planned.job, pipeline)
 
 
@@ -128,10 +128,11 @@ def _resolved(pipeline: Pipeline, command: list[str]) -> list[str]:
     return command
 
 
-def _add_edges(pipeline: Pipeline, process: Process, job: JobStar, command: list[str]) -> None:
-    given = flags(command)
+def _add_edges(root: Path, pipeline: Pipeline, process: Process, job: JobStar, command: list[str]) -> None:
+    given, meant = flags(command), job.job_type.node_meant
     for flag, label in job.job_type.inputs.items():
-        for value in given.get(flag, [])[:1]:
+        for word in given.get(flag, [])[:1]:
+            value = meant(root, flag, word) if meant else word
             kind = label or FILE_LABELS.get(Path(value).suffix, "")
             if value and value != "None" and kind:
                 pipeline.add_input(value, kind, process.name)

@@ -16,8 +16,8 @@ from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aurefine.errors import InputError
 from aurefine.reporting.history import Number
 from aurefine.reporting.plots import Plot, Series
+from aurefine.reporting.related import VALIDATION as FILE
 
-FILE = "validation.json"
 WORDS = {"good": "ok", "warning": "look", "poor": "POOR", "info": "", "missing": ""}
 _FILES = ("validation.pdf", "validation.png", "validation.star", FILE, "3dfsc.mrc", "model_fitted.cif")
 _LARGEST = 50_000_000  # bytes; a validation writes less than two million

@@ -55,4 +55,4 @@ def _write(found: Validation, given: Given, options: ValidateOptions) -> None:
         write_bytes(options.path(name), data)
     figures.draw(found, options.path("validation.png"), options.path("validation.pdf"))
     tables.write_star(options.path("validation.star"), found, options.command_line)
-    tables.write_json(options.path("validation.json"), found)
+    tables.write_json(options.path("validation.json"), found, given.files.half1 or given.files.data)

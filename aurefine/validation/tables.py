@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from pathlib import Path
 
@@ -33,12 +34,15 @@ def _camel(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-def write_json(path: Path, found: Validation) -> None:
-    """`validation.json`: the same for programs; what is not finite is null."""
+def write_json(path: Path, found: Validation, measured: str) -> None:
+    """`validation.json`: the same for programs; what is not finite is null. `measured` is the half map or particle table; its place is kept
+    as seen from the file's folder, by which a report of the run finds it.
+    """
     measures = [{"key": each.key, "label": each.label, "value": _plain(each.value), "unit": each.unit, "verdict": each.verdict, "text": each.text,
                  "source": each.source, "shown": each.shown()} for each in found.measures]  # fmt: skip
     curves = {name: {column: [_plain(value) for value in values] for column, values in curve.items()} for name, curve in found.curves.items()}
-    data = {"program": f"aurefine {__version__}", "notes": found.notes, "measures": measures, "curves": curves}
+    data = {"program": f"aurefine {__version__}", "measured": os.path.relpath(measured, path.parent), "notes": found.notes,
+            "measures": measures, "curves": curves}  # fmt: skip
     write_bytes(path, json.dumps(data, indent=1, allow_nan=False).encode())
 
 

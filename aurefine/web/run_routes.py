@@ -51,7 +51,7 @@ def plot(site: Site, request: Request, body: Body) -> Response:
         with reports.DRAWING:
             data = pictures.directions(particles, found[-1].symmetry if found else "C1", kind)
         return _download(data, f"{name}.{kind}", plots.FORMATS[kind], request)
-    chosen = next((each for each in _plots(site, directory) if each.name == name), None)
+    chosen = next((each for each in _plots(site, directory, name) if each.name == name), None)
     if chosen is None:
         raise Missing(name)
     with reports.DRAWING:
@@ -59,13 +59,15 @@ def plot(site: Site, request: Request, body: Body) -> Response:
     return _download(data, f"{name}.{kind}", plots.FORMATS[kind], request)
 
 
-def _plots(site: Site, directory: Path) -> list[plots.Plot]:
-    """Those of a validation or a post-processing with its local resolutions, else those of a refinement."""
+def _plots(site: Site, directory: Path, name: str) -> list[plots.Plot]:
+    """Those of a validation or a post-processing with its local resolutions, else those of a refinement or its newest validation."""
     if (directory / validation_plots.FILE).is_file():
         return _validated(site, directory).plots
     if (directory / postprocess_plots.FILE).is_file() or _local_resolutions(site, directory):
         return _postprocessed(site, directory)[1]
-    return plots.all_plots(histories.iterations(refinement.root_of(directory)))
+    root = refinement.root_of(directory)
+    newest = related(root).validation if name.startswith("validation_") else None
+    return _validated(site, newest.parent).plots if newest else plots.all_plots(histories.iterations(root))
 
 
 def _postprocessed(site: Site, directory: Path) -> tuple[list[tuple[str, str]], list[plots.Plot]]:
@@ -111,11 +113,13 @@ def validation(site: Site, request: Request, body: Body) -> Body:
         half = site.folder.name(path) if path.is_file() else ""
         newest = related(root).validation
         if newest is None:
-            return {"job": "", "halfMap": half}
+            return {"halfMap": half}
         directory = site.folder.path(site.folder.name(newest.parent))
     found = _validated(site, directory)
+    name = site.folder.name(directory)
+    job = name if site.project.read().process(name) else ""
     files = [{"name": path.name, "path": site.folder.name(path), "stamp": f"{stamp(path)[0]:x}"} for path in found.files]
-    return {"job": site.folder.name(directory), "halfMap": half, "notes": found.notes, "files": files,
+    return {"job": job, "folder": name, "halfMap": half, "notes": found.notes, "files": files,
             "rows": [{**asdict(row), "word": row.word} for row in found.rows], "plots": [plot.data() for plot in found.plots]}  # fmt: skip
 
 

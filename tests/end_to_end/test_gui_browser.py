@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import os
-import shutil
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from gui_browser import picture, surface, until
+from gui_client import Page, serving, wait_for
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from gui_client import Page, serving, wait_for  # noqa: E402
-
-from aurefine.cli.main import main  # noqa: E402
-from aurefine.project.project import Project  # noqa: E402
-
-playwright = pytest.importorskip("playwright.sync_api", reason="the page's test in a browser needs playwright: pip install playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
-SLOW = 120_000  # milliseconds
-
-
-@pytest.fixture
-def browser_page() -> Iterator[Any]:
-    """A window of 1280 x 900 in a new browser; whatever its console calls an error fails the test."""
-    errors: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(SLOW)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("dialog", lambda dialog: dialog.accept())
-        yield page
-        browser.close()
-    assert errors == []
+from aurefine.cli.main import main
+from aurefine.project.project import Project
 
 
 @pytest.fixture
@@ -50,61 +20,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert main(["simulate", "--o", "sim", "--n", "200", "--box", "32", "--angpix", "8", "--sym", "D2"]) == 0
     Project.create(tmp_path, "5")
     return tmp_path
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait until a JavaScript expression is true (the page's own rules forbid playwright's way)."""
-    end = time.monotonic() + SLOW / 1000
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, condition
-        page.wait_for_timeout(100)
-
-
-def surface(page: Any) -> np.ndarray:
-    """Where the 3D view shows the map's surface [rows, columns], when it has drawn what was asked for."""
-    until(page, "document.querySelector('.map3d').getAttribute('aria-busy') === 'false'")
-    page.wait_for_timeout(500)  # the frame after the surface
-    grey = np.asarray(Image.open(io.BytesIO(page.locator(".map3d canvas").screenshot())).convert("L"))
-    return grey[:, : 3 * grey.shape[1] // 4] < 200  # the axes lie in the corner below, and are thin
-
-
-def turn_the_map(page: Any) -> None:
-    """The map is drawn, follows the slider and the field of its contour, keyboard and mouse, and comes back."""
-    first = surface(page)
-    assert 0.01 < first.mean() < 0.9
-    page.get_by_label("Contour").fill(str(float(page.get_by_label("Contour").input_value()) * 1.4))
-    assert 0 < surface(page).mean() < 0.9 * first.mean()
-    page.locator("#map-value").fill("0")
-    page.keyboard.press("Enter")
-    assert surface(page).mean() > 1.1 * first.mean()
-    page.get_by_label("Contour").fill("3")
-    first = surface(page)
-    picture(page, "map")
-    page.locator(".map3d").focus()
-    for _ in range(4):
-        page.keyboard.press("ArrowRight")
-    turned = surface(page)
-    assert (turned != first).mean() > 0.005
-    page.keyboard.press("Home")
-    assert (surface(page) != first).mean() < 0.002
-    box = page.locator(".map3d").bounding_box()
-    page.mouse.move(box["x"] + 300, box["y"] + 200)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 400, box["y"] + 250, steps=4)
-    page.mouse.up()
-    assert (surface(page) != first).mean() > 0.005
-    page.get_by_role("button", name="Reset view").click()
-    assert (surface(page) != first).mean() < 0.002
-    page.get_by_label("Spin").check()
-    assert (surface(page) != first).mean() > 0.002
-    page.get_by_label("Spin").uncheck()
-
-
-def picture(page: Any, name: str) -> None:
-    """Keep a picture of the page where AUREFINE_SCREENSHOTS names a folder."""
-    folder = os.environ.get("AUREFINE_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"gui_{name}.png"))
 
 
 def test_the_way_from_the_form_to_the_sharpened_map(root: Path, browser_page: Any) -> None:
@@ -217,7 +132,8 @@ def look_at_the_refinement(page: Any) -> None:
     page.get_by_role("tab", name="Sections").click()
     until(page, "[...document.querySelectorAll('.sections img')].map((image) => image.naturalWidth).join() === '32,32,32,32'")
     page.get_by_role("tab", name="Map in 3D").click()
-    turn_the_map(page)
+    assert 0.01 < surface(page).mean() < 0.7
+    picture(page, "map")
     page.get_by_role("tab", name="Particles").click()
     page.locator("tr .thumbnail").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= 1280")  # nothing has to be scrolled to the side

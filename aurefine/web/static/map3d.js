@@ -64,7 +64,8 @@ class Scene {
     const plugin = new molstar.PluginContext({ behaviors: [], config });
     await plugin.init();
     if (!await plugin.mountAsync(place)) throw new Error("This browser has no WebGL: the 3D view needs it. The sections show the map too.");
-    plugin.canvas3d.setProps({ renderer: { backgroundColor: PAPER }, camera: { manualReset: true }, cameraFog: { name: "off", params: {} } });
+    plugin.canvas3d.setProps({ renderer: { backgroundColor: PAPER }, camera: { manualReset: true }, cameraFog: { name: "off", params: {} },
+      multiSample: { mode: "off" } }); // a still picture is not drawn again and again for smoother edges
     return Object.assign(new Scene(), { molstar, plugin, statistics: null });
   }
 
@@ -93,7 +94,12 @@ class Scene {
 
   absolute(level) { return this.statistics.mean + level * this.statistics.sigma; }
   sigmas(value) { return (value - this.statistics.mean) / this.statistics.sigma; }
-  reset() { this.plugin.managers.camera.reset((scene, camera) => camera.getInvariantFocus(scene.boundingSphereVisible.center, scene.boundingSphereVisible.radius, [0, 1, 0], [0, 0, -1]), 0); }
+  // The map's box seen along z, whatever of it the contour shows.
+  reset() {
+    const size = [...this.map.data.grid.transform.cell.size], middle = size.map((each) => each / 2), reach = Math.max(...size) / 2;
+    this.plugin.managers.camera.reset((scene, camera) => ({ ...camera.getInvariantFocus(middle, 0.8 * reach, [0, 1, 0], [0, 0, -1]), radius: 2 * reach }), 0);
+  }
+
   close() { this.spin(false); this.plugin.dispose(); }
 
   // Mol*'s own spinning rests from the first turn of the wheel until the next drag.

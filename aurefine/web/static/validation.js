@@ -8,15 +8,15 @@ const MARKS = { good: "✓ ", warning: "! ", poor: "✗ " };
 export async function validationView(place, name) {
   try {
     const found = await get(`job/${name}/validation`);
-    show(place, found.halfMap && invitation(found), found.job && [
-      found.job === name ? null : h("p", {}, "Measured by ", jobLink(found.job), "."),
+    show(place, found.halfMap && invitation(found), found.rows && [
+      found.folder === name ? null : h("p", {}, "Measured by ", found.job ? jobLink(found.job) : `aurefine validate in the folder ${found.folder}`, "."),
       h("p", { class: "hint" }, Object.entries(found.notes).map(([label, text]) => `${label}: ${text}`).join(" · ")),
-      table(found.rows), downloads(found.files), h("div", { class: "charts" }, found.plots.map((plot) => chart(plot, `/api/job/${found.job}`))), sheet(found.files)]);
+      table(found.rows), downloads(found.files), h("div", { class: "charts" }, found.plots.map((plot) => chart(plot, `/api/job/${name}`))), sheet(found.files)]);
   } catch (error) { show(place, h("p", { class: "problem error" }, error.message)); }
 }
 
 // From a refinement, a new validation of its half maps.
-const invitation = (found) => h("p", {}, h("a", { class: "button", href: `#/new/Validation?${new URLSearchParams({ fn_half: found.halfMap })}` }, found.job ? "Validate again" : "Validate this refinement"),
+const invitation = (found) => h("p", {}, h("a", { class: "button", href: `#/new/Validation?${new URLSearchParams({ fn_half: found.halfMap })}` }, found.rows ? "Validate again" : "Validate this refinement"),
   h("span", { class: "hint" }, " Directional FSC, sampling of views, ResLog; with an atomic model also the map-model FSC and the hand."));
 
 const table = (rows) => h("div", { class: "wide" }, h("table", { class: "measures" }, h("caption", { class: "hidden" }, "Measures and verdicts"),
