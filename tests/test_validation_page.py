@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gui_client import Page, add_job, serving, wait_for, write_iteration
+from PIL import Image
 from postprocess_maps import BOX, PIXEL_SIZE, write_halves
 
 from aurefine import mask, mrc
@@ -100,6 +102,7 @@ def write_validation(folder: Path, **more: str) -> None:
     measure = {"key": "cfar", "label": "cFAR <b>", "value": 0.3, "unit": "", "verdict": "poor", "text": "uneven", "source": "x", "shown": "0.300"}
     frequency = [0.0, 0.05, 0.1]
     curves = {"fsc": {"frequency": frequency, "unmasked": [1, 0.7, None], "masked": [1, 0.8, 0.1]},
+              "sampling": {"x": [1, 0, 0], "y": [0, 1, 0], "z": [0, 0, 1], "times_even": [1, 0.5, 1.5]},
               "reslog": {"particles": [100, 200], "resolution": [10, None], "line": [10, 9], "fitted": [1, 1]}}  # fmt: skip
     (folder / "validation.json").write_text(json.dumps({**more, "notes": {"Run": "job001"}, "measures": [measure], "curves": curves}))
 
@@ -115,7 +118,10 @@ def test_the_newest_validation_and_local_resolutions_are_in_the_report(root: Pat
     mrc.write_map(root / "PostProcess/job004/postprocess_locres.mrc", local, 2.0)
     documents = Documents(root / REFINEMENT, root / REFINEMENT)
     names = [drawn.name for drawn in documents.figures]
-    assert {"local_resolution", "validation_fsc", "validation_reslog"} <= set(names)
+    assert {"local_resolution", "validation_fsc", "validation_sampling", "validation_reslog"} <= set(names)
+    Image.new("RGB", (1755, 1222), (1, 200, 3)).save(root / "Validation/job003/validation.png")
+    pdf = documents.make("report.pdf")
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == 2 and re.search(rb"/Width 1755\b|/Height 1222\b|/Subtype /Image", pdf)
     html = documents.make("report.html").decode()
     assert "<h2>Validation</h2>" in html and "cFAR &lt;b&gt;" in html and "POOR" in html
     assert "Validation (Validation/job003) gave: conical FSC area ratio (cFAR) 0.300." in documents.make("methods.txt").decode()

@@ -12,7 +12,7 @@ import numpy as np
 from aurefine import figures, mrc
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
-from aurefine.reporting import chimerax, methods, page, sheet
+from aurefine.reporting import chimerax, methods, page, sheet, validation_sheet
 from aurefine.reporting.facts import Facts, read_facts
 from aurefine.reporting.history import find_root, iterations
 from aurefine.reporting.page import Drawn
@@ -86,7 +86,9 @@ class Documents:
         if name == "report.html":
             return self._html().encode()
         if name in ("report.pdf", "report.png"):
-            return sheet.draw(self.facts, self.report, self.postprocessed, name.rpartition(".")[2])
+            found = self.validation
+            more = (lambda: validation_sheet.draw(found)) if found else None
+            return sheet.draw(self.facts, self.report, self.postprocessed, name.rpartition(".")[2], more)
         return (methods.text(self.facts) if name == "methods.txt" else self.chimerax).encode()
 
     def _html(self) -> str:

@@ -1,10 +1,10 @@
-"""The report on one page of paper, A4: sections of the map, curves, parameters, the methods paragraph, the command, versions."""
+"""The report on one page of A4: sections of the map, curves, parameters, methods, command, versions; a validation follows on a second one."""
 
 from __future__ import annotations
 
 import io
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,36 +18,42 @@ from aurefine.run_report import RunReport
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_A4 = (8.27, 11.69)  # inches
-_LEFT, _RIGHT = 0.065, 0.965  # of the page's width
-_SMALL, _TINY = 7.4, 6.4  # points
+A4 = (8.27, 11.69)  # inches
+LEFT, RIGHT = 0.065, 0.965  # of the page's width
+SMALL, _TINY = 7.4, 6.4  # points
 _KEEP = {"pdf": {"Creator": f"aurefine {__version__}"}, "png": {"Software": f"aurefine {__version__}"}}
 
 
-def draw(facts: Facts, report: RunReport, post: PostprocessCurves | None, kind: str = "pdf") -> bytes:
-    """The page as PDF (text stays text) or PNG; `post` is the newest post-processing of the run's half maps."""
+def draw(facts: Facts, report: RunReport, post: PostprocessCurves | None, kind: str = "pdf", more: Callable[[], Figure] | None = None) -> bytes:
+    """The page as PDF (text stays text) or PNG; `post` is the newest post-processing of the run's half maps, `more` draws a PDF's second page."""
     from matplotlib import rc_context
+    from matplotlib.backends.backend_pdf import PdfPages
 
+    out = io.BytesIO()
     with rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8}):
         figure = _figure(facts, report, post)
-        out = io.BytesIO()
-        figure.savefig(out, format=kind, dpi=150, metadata=_KEEP[kind])
+        if kind == "pdf":
+            with PdfPages(out, metadata=_KEEP[kind]) as pages:
+                for each in (figure, *([more()] if more else [])):
+                    pages.savefig(each, dpi=200)
+        else:
+            figure.savefig(out, format=kind, dpi=150, metadata=_KEEP[kind])
     return out.getvalue()
 
 
 def _figure(facts: Facts, report: RunReport, post: PostprocessCurves | None) -> Figure:
-    figure = figures.new_figure(*_A4)
-    figure.text(_LEFT, 0.963, title(facts), parse_math=False, fontsize=15, fontweight="bold", va="bottom")
-    figure.text(_LEFT, 0.957, _subtitle(facts), parse_math=False, fontsize=8.5, color="#333333", va="top")
+    figure = figures.new_figure(*A4)
+    figure.text(LEFT, 0.963, title(facts), parse_math=False, fontsize=15, fontweight="bold", va="bottom")
+    figure.text(LEFT, 0.957, _subtitle(facts), parse_math=False, fontsize=8.5, color="#333333", va="top")
     _pictures(figure, report)
     _curves(figure, report, post)
     bottom = _table(figure, methods.parameters(facts), 0.408)
     bottom = _heading(figure, "Methods", bottom - 0.012)
-    bottom = _text(figure, methods.paragraph(facts), bottom, _SMALL)
+    bottom = text(figure, methods.paragraph(facts), bottom, SMALL)
     if facts.command:
         bottom = _heading(figure, "Command line of the run", bottom - 0.012)
-        bottom = _text(figure, methods.command_line(facts), bottom, _TINY, lowest=0.045, family="monospace")
-    figure.text(_LEFT, 0.022, versions(facts), fontsize=_TINY, color="#555555", va="bottom")
+        bottom = text(figure, methods.command_line(facts), bottom, _TINY, lowest=0.045, family="monospace")
+    figure.text(LEFT, 0.022, versions(facts), fontsize=_TINY, color="#555555", va="bottom")
     return figure
 
 
@@ -78,7 +84,7 @@ def _pictures(figure: Figure, report: RunReport) -> None:
     """The map's central sections and projections, in a row."""
     import matplotlib.gridspec as gridspec
 
-    place = gridspec.GridSpec(1, 1, figure=figure, left=_LEFT, right=_RIGHT, top=0.925, bottom=0.805)
+    place = gridspec.GridSpec(1, 1, figure=figure, left=LEFT, right=RIGHT, top=0.925, bottom=0.805)
     figures.draw_sections(figure, place[0], report, None)
 
 
@@ -86,7 +92,7 @@ def _curves(figure: Figure, report: RunReport, post: PostprocessCurves | None) -
     """FSC, resolution, angular search and viewing directions, two by two."""
     import matplotlib.gridspec as gridspec
 
-    grid = gridspec.GridSpec(2, 2, figure=figure, left=_LEFT + 0.035, right=_RIGHT, top=0.775, bottom=0.455, hspace=0.5, wspace=0.22)
+    grid = gridspec.GridSpec(2, 2, figure=figure, left=LEFT + 0.035, right=RIGHT, top=0.775, bottom=0.455, hspace=0.5, wspace=0.22)
     fsc = figure.add_subplot(grid[0, 0])
     figures.draw_fsc(fsc, report)
     if post and len(post.corrected):
@@ -108,29 +114,29 @@ def _table(figure: Figure, rows: Sequence[tuple[str, str]], top: float) -> float
     """Parameters in two columns; returns where they end, as all that writes text here does."""
     half = (len(rows) + 1) // 2
     for column, part in enumerate((rows[:half], rows[half:])):
-        left = _LEFT + column * (_RIGHT - _LEFT) / 2
+        left = LEFT + column * (RIGHT - LEFT) / 2
         for row, (name, value) in enumerate(part):
-            y = top - row * 0.0128 - _SMALL / (_A4[1] * 72)  # lines stand on their baseline, whatever is above their letters
-            figure.text(left, y, name, parse_math=False, fontsize=_SMALL, color="#555555", va="baseline")
-            figure.text(left + 0.13, y, _shortened(value, 50), parse_math=False, fontsize=_SMALL, va="baseline")
+            y = top - row * 0.0128 - SMALL / (A4[1] * 72)  # lines stand on their baseline, whatever is above their letters
+            figure.text(left, y, name, parse_math=False, fontsize=SMALL, color="#555555", va="baseline")
+            figure.text(left + 0.13, y, _shortened(value, 50), parse_math=False, fontsize=SMALL, va="baseline")
     return top - half * 0.0128
 
 
 def _heading(figure: Figure, text: str, top: float) -> float:
-    figure.text(_LEFT, top, text, fontsize=9.5, fontweight="bold", va="top")
+    figure.text(LEFT, top, text, fontsize=9.5, fontweight="bold", va="top")
     return top - 0.016
 
 
-def _text(figure: Figure, text: str, top: float, size: float, lowest: float = 0.0, **style: Any) -> float:
+def text(figure: Figure, words: str, top: float, size: float, lowest: float = 0.0, **style: Any) -> float:
     """A paragraph wrapped to the page's width; lines that would fall below `lowest` are left out, and it says so."""
-    lines = wrapped(text, (_RIGHT - _LEFT) * _A4[0] * 72, size, **style)
-    height = size * 1.42 / (_A4[1] * 72)
+    lines = wrapped(words, (RIGHT - LEFT) * A4[0] * 72, size, **style)
+    height = size * 1.42 / (A4[1] * 72)
     room = int((top - lowest) / height) if lowest else len(lines)
     if len(lines) > room:
         lines = [*lines[: max(room - 1, 0)], "... (the whole command line is in report.html and methods.txt)"]
     for number, line in enumerate(lines):
-        baseline = top - number * height - size / (_A4[1] * 72)
-        figure.text(_LEFT, baseline, line, parse_math=False, fontsize=size, va="baseline", **style)
+        baseline = top - number * height - size / (A4[1] * 72)
+        figure.text(LEFT, baseline, line, parse_math=False, fontsize=size, va="baseline", **style)
     return top - len(lines) * height
 
 

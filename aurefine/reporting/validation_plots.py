@@ -91,10 +91,15 @@ _CURVES = {  # table: title, threshold, and its columns with their labels and co
 }  # fmt: skip
 
 
+_EVENNESS = {"sampling": ("Sampling of Fourier space by the views (SCF*)", "views that see a direction, times their mean"),
+             "efficiency": ("Width of the views' PSF by direction (E_od)", "times that of even views")}  # fmt: skip
+
+
 def _plots(curves: Mapping[str, Curve]) -> list[Plot]:
     found = [_fsc(name, curves[name]) for name in _CURVES if name in curves]
     if "directions" in curves:
         found.append(_directions(curves["directions"]))
+    found += [_evenness(name, curves[name]) for name in _EVENNESS if name in curves]
     if "reslog" in curves:
         found.append(_reslog(curves["reslog"]))
     return found
@@ -112,6 +117,13 @@ def _directions(curve: Curve) -> Plot:
     """How many directions reach which resolution."""
     values = np.array([value for value in _numbers(curve["resolution_0143"]) if value and 0 < value < _COARSEST], float)
     return _histogram("validation_directions", "Resolution by direction, FSC 0.143", values, "share of directions")
+
+
+def _evenness(name: str, curve: Curve) -> Plot:
+    """How many directions are how far from what even views would give them."""
+    values = np.array([value for value in _numbers(curve["times_even"]) if value is not None], float)
+    title, label = _EVENNESS[name]
+    return _histogram(f"validation_{name}", title, values, "share of directions", label, "")
 
 
 def _reslog(curve: Curve) -> Plot:
@@ -145,13 +157,13 @@ def local_resolution(path: Path, mask: np.ndarray | None = None) -> Plot:
     return _histogram("local_resolution", "Local resolution" + (" in the mask" if mask is not None else ""), values[inside], "share of voxels")
 
 
-def _histogram(name: str, title: str, values: np.ndarray, what: str) -> Plot:
-    """Steps over the resolutions between the 0.1th and 99.9th percentile; those beyond count in the last bins."""
+def _histogram(name: str, title: str, values: np.ndarray, what: str, x_label: str = "resolution (Å)", unit: str = " Å") -> Plot:
+    """Steps over the values between the 0.1th and 99.9th percentile; those beyond count in the last bins."""
     low, high = (float(value) for value in np.percentile(values, [0.1, 99.9])) if len(values) else (0.0, 1.0)
     edges = np.linspace(low, max(high, low + 0.1), _BINS + 1)
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     share = counts / max(len(values), 1)
     x, y = np.repeat(edges, 2), np.concatenate([[0], np.repeat(share, 2), [0]])
-    median = f"median {np.median(values):.2f} Å" if len(values) else "no directions"
+    median = f"median {np.median(values):.2f}{unit}" if len(values) else "no directions"
     series = [Series(median, x.tolist(), y.tolist(), BLUE)]
-    return Plot(name, title, "resolution (Å)", what, "linear", "linear", series, [], (0.0, float(1.05 * max(share.max(), 1e-6))))
+    return Plot(name, title, x_label, what, "linear", "linear", series, [], (0.0, float(1.05 * max(share.max(), 1e-6))))

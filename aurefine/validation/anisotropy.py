@@ -68,6 +68,9 @@ def of_views(found: Validation, given: Given, options: ValidateOptions, control:
                 f"resolution by direction {even.relative.min():.2f} to {even.relative.max():.2f} times that of even views (marked below 0.8)", EOD),
     )  # fmt: skip
     found.arrays |= {"sampling": seen, "efficiency": even}
+    mean = max(float(seen.grid.area @ seen.counts), 1e-9)
+    for name, grid, values in (("sampling", seen.grid, seen.counts / mean), ("efficiency", even.grid, even.relative)):
+        found.curves[name] = {axis: grid.directions[:, column] for column, axis in enumerate("xyz")} | {"times_even": np.asarray(values, float)}
 
 
 def _told(value: float, threshold: float, good: str, bad: str) -> str:
