@@ -1,10 +1,12 @@
-"""Check every GPU kernel against its twin, time both, and print a table; a few minutes on a machine with a CUDA GPU.
+"""Check every GPU kernel against its twin and time both, run whole refinements, and print tables; under ten minutes on a machine with a CUDA GPU.
 
-    python benchmarks/gpu_check.py                        check and time on the first GPU; also writes gpu_check.json with --json
+    python benchmarks/gpu_check.py --json gpu.json        check and time on the first GPU, all that is found also written to gpu.json
     python benchmarks/gpu_check.py --compile sm_80 sm_90  without a GPU: compile every kernel, print registers, spills and shared memory
-    python benchmarks/gpu_check.py --interpret            without a GPU: run the same checks at toy sizes in Triton's interpreter
+    python benchmarks/gpu_check.py --interpret            without a GPU: the same at toy sizes; kernels in Triton's interpreter, refinements with
+                                                          the kernels' plain-torch twins
 
-The exit code is 1 when a kernel differs from its twin or does not fit.
+Three parts, in this order: kernels; poses in TF32 against those in float32; whole refinements, as long as `--minutes` allow another one to begin.
+Nothing but torch, Triton, NumPy, SciPy and Numba is needed. The exit code is 1 when a kernel differs from its twin or does not fit.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 if "--interpret" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined, so it must stand before their import
@@ -133,7 +137,7 @@ def scoring(cuda, on: Inputs) -> Case:
     pair_slice = on.rng.integers(0, size.slices, pair_ptr[-1]).astype(np.int32)
     shift_row = np.tile(np.arange(size.shifts, dtype=np.int32), size.particles)
     arguments = (on.volume, on.slices, pair_ptr, pair_slice, on.images, on.power, shift_ptr, shift_row, on.radians, on.pixels)
-    fast, slow = lambda: [cuda.score(*arguments)[0]], lambda: [torch.as_tensor(reference.score(*arguments)[0])]
+    fast, slow = lambda: [cuda.score(*arguments)[0]], lambda: [reference.score(*arguments)[0]]
     return Case("score (local coarse pass)", fast, slow, float(pair_ptr[-1]) * len(on.pixels), "slice pixels")
 
 
@@ -142,7 +146,7 @@ def scoring_children(cuda, on: Inputs) -> Case:
     coarse = on.size.slices // 8
     lists = on.sorted_pairs(coarse)
     arguments = (on.volume, on.slices, 8, *lists, on.images, on.power, on.radians, 4, on.pixels)
-    fast, slow = lambda: [cuda.score_children(*arguments)], lambda: [torch.as_tensor(reference.score_children(*arguments))]
+    fast, slow = lambda: [cuda.score_children(*arguments)], lambda: [reference.score_children(*arguments)]
     return Case("score_children (fine pass)", fast, slow, float(len(lists[1])) * 32 * len(on.pixels), "sample pixels")
 
 
@@ -273,7 +277,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compile", nargs="+", metavar="ARCH", help="compile for these architectures, no GPU needed")
     parser.add_argument("--interpret", action="store_true", help="toy sizes on the CPU, no GPU needed")
-    parser.add_argument("--json", type=Path, help="write machine, versions and rows to this file")
+    parser.add_argument("--json", type=Path, help="write machine, versions and all that is found to this file, part by part")
+    parser.add_argument("--only", choices=["kernels", "precision", "runs"], help="one part alone")
+    parser.add_argument("--folder", type=Path, help="where simulated particles go (default: a temporary folder)")
+    parser.add_argument("--minutes", type=float, default=7.0, help="after which no further refinement is begun")
     options = parser.parse_args()
     if options.compile:
         from gpu_compile import compile_all
@@ -282,14 +289,47 @@ def main() -> int:
     if not options.interpret and not torch.cuda.is_available():
         print("no CUDA GPU here: use --compile or --interpret", file=sys.stderr)
         return 2
-    device = torch.device("cpu" if options.interpret else "cuda")
+    device = torch.device("cpu") if options.interpret else torch.device("cuda", 0)
     name = "Triton's interpreter" if options.interpret else torch.cuda.get_device_name(device)
-    rows = check(TOY if options.interpret else REAL, device)
-    print(f"{name}, torch {torch.__version__}\n{table(rows)}")
-    if options.json:
-        machine = {"device": name, "torch": torch.__version__, "python": platform.python_version()}
-        options.json.write_text(json.dumps(machine | {"rows": [asdict(r) for r in rows]}, indent=1) + "\n")
-    return 0 if all(r.right for r in rows) else 1
+    print(f"{name}, torch {torch.__version__}, numpy {np.__version__}, python {platform.python_version()}, {os.cpu_count()} cores", flush=True)
+    found: dict[str, Any] = {
+        "device": name, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version(), "cores": os.cpu_count()
+    }  # fmt: skip
+    right = True
+
+    def tell(part: str, result: Any, lines: list[str]) -> None:
+        found[part], found["seconds"] = result, round(time.perf_counter() - began, 1)
+        print("\n".join(lines), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+    began = time.perf_counter()
+    if options.only in (None, "kernels"):
+        rows = check(TOY if options.interpret else REAL, device)
+        right = all(row.right for row in rows)
+        tell("kernels", [asdict(row) for row in rows], [table(rows)])
+    if options.only != "kernels":
+        with tempfile.TemporaryDirectory() as temporary:
+            _refinements(options, device, options.folder or Path(temporary), began, tell)
+    return 0 if right else 1
+
+
+def _refinements(options: argparse.Namespace, device: torch.device, folder: Path, began: float, tell: Callable[..., None]) -> None:
+    """The parts that refine: poses in both precisions, and whole runs."""
+    import gpu_runs
+    import precision
+
+    if options.only in (None, "precision"):
+        job = gpu_runs.TOY_PRECISION if options.interpret else gpu_runs.REAL_PRECISION
+        steps = gpu_runs.same_poses(job, folder, device)
+        tell("precision", steps, ["poses in TF32 against float32, each iteration from the same state:", *precision.step_lines(steps)])
+    runs: list[dict[str, Any]] = []
+    for job in (gpu_runs.TOY if options.interpret else gpu_runs.REAL) if options.only in (None, "runs") else ():
+        if time.perf_counter() - began > 60 * options.minutes:
+            tell("runs", runs, [f"{job.name}: left out, {options.minutes:g} minutes are over (--minutes)"])
+            continue
+        runs.append(gpu_runs.refined(job, folder, device))
+        tell("runs", runs, gpu_runs.lines(runs[-1]))
 
 
 if __name__ == "__main__":

@@ -132,4 +132,5 @@ def test_full_precision_is_one_switch_for_every_product_of_the_coarse_pass():
     for correlation, full, reduced in ((False, False, True), (False, True, False), (True, False, False), (True, True, False)):
         options = RefineOptions(full_precision=full, particle_diameter=40.0)
         plan = make_plan(2, sampling, Progress(current_resolution=0.05), state, particles, options, correlation)
-        assert plan.reduced_precision is reduced
+        assert plan.reduced_precision is plan.rounds_products is reduced
+        assert plan.oversampled(0, 0).rounds_products is False  # the coarse pass decides, in float32

@@ -51,13 +51,13 @@ def test_scores_equal_their_twin(size, box, padding, r_max, correlation):
     arguments = _score_arguments(size, box, padding, r_max)
     fast, slow = cuda.score(*arguments, correlation), reference.score(*arguments, correlation)
     np.testing.assert_array_equal(fast[1], slow[1])
-    np.testing.assert_allclose(fast[0].cpu(), slow[0], rtol=1e-4, atol=2e-3)
+    np.testing.assert_allclose(fast[0].cpu(), slow[0].cpu(), rtol=1e-4, atol=2e-3)
 
 
 def test_scores_of_many_shifts_and_slices_need_several_tiles():
     arguments = _score_arguments(10, 24, 2.0, 12, pairs=(1, 70, 33), shifts=(300, 129, 64), table=150)
     fast, slow = cuda.score(*arguments), reference.score(*arguments)
-    np.testing.assert_allclose(fast[0].cpu(), slow[0], rtol=1e-4, atol=2e-3)
+    np.testing.assert_allclose(fast[0].cpu(), slow[0].cpu(), rtol=1e-4, atol=2e-3)
 
 
 def test_lists_that_are_on_the_device_already_score_alike():
@@ -79,7 +79,7 @@ def test_scores_of_children_equal_their_twin(size, box, padding, r_max, n_rot, n
     shifts = rng.standard_normal((3 * n_shift, 2)).astype(np.float32) * 0.3
     images, power = _images(3, pixels, rng).to(DEVICE), torch.from_numpy(rng.random((3, len(pixels)), dtype=np.float32)).to(DEVICE)
     arguments = (volume, slices, n_rot, rotation_ptr, particle, shift, images, power, shifts, n_shift, pixels, correlation)
-    np.testing.assert_allclose(cuda.score_children(*arguments).cpu(), reference.score_children(*arguments), rtol=1e-4, atol=2e-3)
+    np.testing.assert_allclose(cuda.score_children(*arguments).cpu(), reference.score_children(*arguments).cpu(), rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize(("size", "box", "padding", "r_max"), SHAPES)

@@ -52,7 +52,7 @@ def project_planes(volume: Volume, slices: np.ndarray, pixels: PixelList) -> tor
 
 def score(
     volume, slices, pair_ptr, pair_slice, images, power, shift_ptr, shift_row, shifts, pixels, correlation=False, screening=None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[torch.Tensor, np.ndarray]:
     """See `kernels.score`."""
     device = volume.data.device
     phases = shift_phases(torch.as_tensor(shifts, device=device), pixels)
@@ -70,8 +70,7 @@ def score(
         if screening:
             block[~_near_best(projections, operand, power[i], pixels, screening, pairs, i)] = float(NEVER)
         blocks.append(block.reshape(-1))
-    flat = torch.cat(blocks) if blocks else torch.zeros(0)
-    return flat.cpu().numpy(), block_ptr
+    return torch.cat(blocks) if blocks else torch.zeros(0, device=device), block_ptr
 
 
 def _near_best(projections: torch.Tensor, operand: torch.Tensor, power: torch.Tensor, pixels: PixelList, rule: Screening, pairs: slice, i: int):
@@ -90,18 +89,18 @@ def _near_best(projections: torch.Tensor, operand: torch.Tensor, power: torch.Te
 
 def score_children(
     volume, slices, n_rot, rotation_ptr, pair_particle, pair_shift, images, power, shifts, n_shift, pixels, correlation=False
-) -> np.ndarray:
+) -> torch.Tensor:
     """See `kernels.score_children`."""
     device = volume.data.device
     phases = shift_phases(torch.as_tensor(shifts, device=device), pixels)
-    out = np.empty((len(pair_particle), n_rot, n_shift), np.float32)
+    out = torch.empty((len(pair_particle), n_rot, n_shift), device=device)
     for u in range(len(rotation_ptr) - 1):
         projections = project(volume, slices[u * n_rot : (u + 1) * n_rot], pixels)
         for pair in range(rotation_ptr[u], rotation_ptr[u + 1]):
             i, t = int(pair_particle[pair]), int(pair_shift[pair]) * n_shift
             cross = (projections.conj() @ (images[i] * phases[t : t + n_shift]).T).real
             norm = (projections.abs() ** 2 @ power[i])[:, None]
-            out[pair] = (cross / torch.sqrt(norm + 1e-30) if correlation else cross - 0.5 * norm).cpu().numpy()
+            out[pair] = cross / torch.sqrt(norm + 1e-30) if correlation else cross - 0.5 * norm
     return out
 
 

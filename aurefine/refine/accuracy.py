@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
-from aurefine import ctf, euler, kernels
+from aurefine import ctf, ctf_torch, euler, kernels
 from aurefine.fourier import pixel_list
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
+from aurefine.refine import devices
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan, slice_matrices
 from aurefine.refine.state import Model, Poses
@@ -84,10 +87,13 @@ class _Signal:
         self.model_shells = model.box // 2 + 1
         self.shells = self.geometry.model_shell(self.pixels.shell, model.box // 2)
         sigma2 = model.sigma2_noise[group][self.shells]
-        weight = np.where((self.pixels.shell > 0) & (sigma2 > 0), 0.5 / np.maximum(sigma2, 1e-30), 0).astype(np.float32)
-        self.weight = np.broadcast_to(weight, (len(rows), len(weight)))
+        self.device = volume.data.device
+        self.compiled = devices.compiled(self.device)  # then arrays are NumPy's, whose sine is faster; on a GPU they are tensors there
+        weight = self._native(np.where((self.pixels.shell > 0) & (sigma2 > 0), 0.5 / np.maximum(sigma2, 1e-30), 0))
+        self.weight: Any = weight
         if options.ctf_correction:
-            values = ctf.evaluate(
+            evaluate: Callable[..., Any] = ctf.evaluate if self.compiled else partial(ctf_torch.evaluate, device=self.device)
+            values = evaluate(
                 particles.defocus, rows, optics, self.pixels.frequency_x, self.pixels.frequency_y,
                 intact_first_peak=options.ctf_intact_first_peak, phase_flipped=options.ctf_phase_flipped, only_flip_phases=options.only_flip_phases,
             )  # fmt: skip
@@ -96,27 +102,40 @@ class _Signal:
         self.random = np.random.default_rng(abs(options.random_seed)).random(particles.count)[rows]
         self.own = self._project(self.angles)
 
-    def _project(self, angles: np.ndarray) -> np.ndarray:
-        return kernels.project(self.volume, slice_matrices(euler.to_matrix(angles), self.volume, self.geometry), self.pixels).cpu().numpy()
+    def _native(self, values: np.ndarray) -> Any:
+        """float32, where signals are computed."""
+        single = values.astype(np.float32)
+        return single if self.compiled else torch.from_numpy(single).to(self.device)
+
+    def _host(self, values: Any) -> np.ndarray:
+        return values if self.compiled else values.cpu().numpy()
+
+    def _project(self, angles: np.ndarray) -> Any:
+        found = kernels.project(self.volume, slice_matrices(euler.to_matrix(angles), self.volume, self.geometry), self.pixels)
+        return found.numpy() if self.compiled else found
 
     def turn_errors(self, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(error in degrees that each particle notices, signal per shell there): one Euler angle, chosen at random, is turned."""
         axis = np.minimum((self.random * 3).astype(int), 2)
 
-        def signal(step: np.ndarray) -> np.ndarray:
+        def signal(step: np.ndarray) -> Any:
             turned = self.angles.copy()
             turned[np.arange(len(axis)), axis] += errors[step]
             difference = self._project(turned) - self.own
             return self.weight * (difference.real**2 + difference.imag**2)
 
-        step = _first_noticed(lambda k: signal(k).sum(1), len(axis), len(errors))
-        return errors[step], np.bincount(self.shells, signal(step).sum(0), self.model_shells)
+        step = _first_noticed(lambda k: self._host(signal(k).sum(1)), len(axis), len(errors))
+        return errors[step], np.bincount(self.shells, self._host(signal(step).sum(0)), self.model_shells)
 
     def shift_errors(self, errors: np.ndarray) -> np.ndarray:
         """Error in pixels of the group that each particle notices: a shift along x or y, chosen at random."""
-        frequency = np.where((self.random < 0.5)[:, None], self.pixels.x, self.pixels.y).astype(np.float32) / self.geometry.box
+        frequency = self._native(np.where((self.random < 0.5)[:, None], self.pixels.x, self.pixels.y) * (np.pi / self.geometry.box))
         power = self.weight * (self.own.real**2 + self.own.imag**2)
-        signal = lambda k: (4 * np.sin(np.pi * errors[k, None].astype(np.float32) * frequency) ** 2 * power).sum(1)  # noqa: E731
+        sine: Callable[[Any], Any] = np.sin if self.compiled else torch.sin
+
+        def signal(step: np.ndarray) -> np.ndarray:
+            return self._host((4 * sine(self._native(errors[step, None]) * frequency) ** 2 * power).sum(1))
+
         return errors[_first_noticed(signal, len(frequency), len(errors))]
 
 

@@ -66,7 +66,7 @@ def check(
         work.run([np.sort(mine)], poses, found, lambda count: crew.check())
         return mine, found.angles[mine]
 
-    with kernels.product_precision(devices.of_halves(options)[0], search.reduced_precision):
+    with kernels.product_precision(devices.of_halves(options)[0], search.rounds_products):
         searched = crew.everywhere(crew.map(half, chosen, (1, 0)))
     rows, angles = (np.concatenate(both) for both in zip(*searched, strict=True))
     before, after = euler.to_matrix(poses.angles[rows]), euler.to_matrix(angles)

@@ -160,7 +160,7 @@ def _expectation(
 
         bar.advance(int(kept.sum()))
         data.monitor.advance(int(kept.sum()), skipped=True)
-        with kernels.product_precision(locations[0], plan.reduced_precision):
+        with kernels.product_precision(locations[0], plan.rounds_products):
             used, left_out = ([members[chosen[members]] for members in data.order] for chosen in (~outlying & ~kept, outlying))
             if outlying.any():  # these are scored only: their sums are dropped
                 crew.share_out(partial(half, Keeper()), left_out, new, devices.apart(locations))

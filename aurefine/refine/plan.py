@@ -64,6 +64,11 @@ class Plan:
         return self.compared_size or self.current_size
 
     @property
+    def rounds_products(self) -> bool:
+        """Whether products with the whole grid may be rounded: only where a fine pass follows, which decides."""
+        return self.reduced_precision and (self.oversampling or (self.sampling.oversampling, self.sampling.oversampling)) != (0, 0)
+
+    @property
     def grid(self) -> Grid:
         """The rotations and shifts to look at."""
         return Grid(self.sampling, self.oversampling)
