@@ -16,7 +16,7 @@ from aurefine import kernels, molecule, particles, simulate  # noqa: E402
 from aurefine.errors import InputError  # noqa: E402
 from aurefine.imaging import Camera, Imaging  # noqa: E402
 from aurefine.kernels import cuda  # noqa: E402
-from aurefine.refine import devices, expectation, loop, planning, start  # noqa: E402
+from aurefine.refine import devices, expectation, images, loop, planning, start  # noqa: E402
 from aurefine.refine.console import Console  # noqa: E402
 from aurefine.refine.lanes import lanes_of  # noqa: E402
 from aurefine.refine.options import RefineOptions  # noqa: E402
@@ -65,6 +65,20 @@ def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch)
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-3, err_msg=name)
     one, other = found.accumulator.combined().cpu(), expected.accumulator.combined()
     assert torch.linalg.vector_norm(one - other) < 1e-4 * torch.linalg.vector_norm(other)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_images_are_copied_once_to_a_gpu_that_has_room_for_them(prepared, room, monkeypatch):
+    _, data, _, _ = prepared
+    sizes = []
+    monkeypatch.setattr(devices, "has_room", lambda device, size: sizes.append(size) or room)
+    cache = images.ImageCache(data.particles)
+    gpu = torch.device("meta")  # stands for one: it keeps no values
+    found = cache.on(0, gpu)
+    assert found is cache.on(0, gpu)
+    assert found.device.type == ("meta" if room else "cpu")
+    assert sizes == [2 * cache.stacks[0].numel()]  # float16
+    assert cache.on(0, torch.device("cpu")) is cache.stacks[0]
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="this machine has a GPU")

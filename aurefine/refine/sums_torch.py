@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def collect(accumulator: Accumulator, operators: np.ndarray, radius: int) -> tuple[torch.Tensor, torch.Tensor]:
     """See `backprojection.collect`: (data complex64, weight float32), zero outside the sphere. The accumulator is emptied."""
     sums = accumulator.combined().contiguous()
-    accumulator.data = sums[:0]
+    accumulator.data = torch.empty(0, device=sums.device)  # not a view, which would keep the memory
     size, width, h = sums.shape[0], sums.shape[2], sums.shape[2] - 1
     plane = sums[:, :, 0, :]
     mate = plane.flip(0, 1) * torch.tensor([1.0, -1.0, 1.0, 1.0], device=sums.device)
