@@ -48,7 +48,8 @@ def test_the_tutorials_command_line_runs_with_the_programs_name_changed(shared_d
     values, notes = parsed(command)
     assert values["gpu"] == "4:5:6:7"
     assert (values["symmetry"], values["initial_lowpass"], values["offset_step_pixels"]) == ("D2", 50.0, 2.0)
-    assert len(notes) == 3  # --pool, --dont_combine_weights_via_disc, --scratch_dir: one line each
+    assert len(notes) == 2  # --pool, --dont_combine_weights_via_disc: one line each
+    assert values["scratch_dir"]
     assert RefineOptions(**values).gpu_numbers == (4, 5, 6, 7)
 
 

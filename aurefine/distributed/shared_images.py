@@ -1,4 +1,4 @@
-"""Images in memory that all processes of a machine share: each reads its part of them, none holds them for itself alone.
+"""Images that all processes of a machine share, in memory or on scratch: each reads its part of them, none holds them for itself alone.
 
 Of several machines each keeps every so-manieth image.
 """
@@ -20,6 +20,8 @@ import torch.distributed as dist
 from aurefine.distributed import messages
 from aurefine.distributed.messages import guarded
 from aurefine.refine.examination import Examination
+from aurefine.refine.image_stacks import ImageStack, InMemory, OnScratch
+from aurefine.refine.scratch import Scratch
 
 _PLACES = ("/dev/shm", tempfile.gettempdir())
 _SPARE = 1.1  # so many times the size must be free
@@ -35,9 +37,10 @@ class Machine:
 
 
 class SharedImages:
-    """Where `ImageCache` keeps its images: files in memory, mapped by the processes of this `machine`, which are one `group`.
+    """Where `ImageCache` keeps its images: files in memory, mapped by the processes of this `machine`, which are one `group`, or files on scratch.
 
-    Where neither /dev/shm nor the folder for temporary files has room, every process keeps its machine's part for itself.
+    Where neither /dev/shm nor the folder for temporary files has room, every process keeps its machine's part for itself; where scratch has none,
+    images are read from where they came from.
     """
 
     def __init__(self, machine: Machine, group: dist.ProcessGroup) -> None:
@@ -49,18 +52,23 @@ class SharedImages:
         """The particles that this machine keeps."""
         return members[self.machine.number :: self.machine.count]
 
-    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor that is the same memory in all processes; called by all of them alike."""
-        size = math.prod(shape) * dtype.itemsize
-        path = self._from_first(_create(size) if size and self._number == 0 and len(self._ranks) > 1 else "")
-        self._shared = bool(path)
-        if not self._shared:
-            return torch.empty(shape, dtype=dtype)
-        tensor = torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, scratch: Scratch | None) -> ImageStack | None:
+        """A stack that is the same in all processes; called by all of them alike."""
+        size, create = math.prod(shape) * dtype.itemsize, _create if scratch is None else scratch.create
+        wanted = size and self._number == 0 and (len(self._ranks) > 1 or scratch is not None)
+        path = self._from_first(create(size) if wanted else "")
+        self._shared = bool(path) or scratch is not None  # what is at its source needs to be looked at by one of all, too
+        if not path:
+            return InMemory(torch.empty(shape, dtype=dtype)) if scratch is None else None
+        stack: ImageStack
+        if scratch is None:
+            stack = InMemory(torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype).view(shape))
+        else:
+            stack = OnScratch(path, shape, dtype)
         guarded(dist.barrier, self._group)
         if self._number == 0:
-            os.unlink(path)  # the memory is there as long as somebody maps it, however that process ends
-        return tensor
+            os.unlink(path)  # its contents are there as long as somebody has it open, however that process ends
+        return stack
 
     def chunks(self, count: int, size: int) -> Iterable[slice]:
         """This process's part of `count` images."""

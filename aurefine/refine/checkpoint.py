@@ -29,6 +29,7 @@ RE_READ = frozenset("""
     scale_correction norm_correction relax_symmetry solvent_correct_fsc max_iterations random_seed
     ignore_angle_changes sampling_from_resolution force_converge
     threads processes gpu full_precision verbosity pipeline_control command_line resume checkpoint_minutes watchdog_minutes memory_gb
+    scratch_dir keep_free_scratch_gb
     check_norm accuracy_current_size minimum_angular_sampling maximum_angular_sampling
     skip_gridding gridding_iterations minimum_map_shells min_sigma2_offset
     adaptive_fraction max_expectation_resolution min_expectation_resolution coarse_size use_all_data sigma2_fudge fix_sigma_noise fix_sigma_offset
@@ -39,6 +40,7 @@ GIVEN_AGAIN = ("ignore_angle_changes", "sampling_from_resolution", "force_conver
 OF_THE_PROCESS = frozenset("""
     output continue_from threads processes gpu full_precision verbosity pipeline_control command_line
     resume checkpoint_minutes watchdog_minutes memory_gb
+    scratch_dir keep_free_scratch_gb
     """.split())  # fmt: skip
 _NEVER_STORED = OF_THE_PROCESS | {"solvent_mask", "solvent_mask2", "lowpass_mask", "initial_tau2_spectrum", "initial_noise_spectrum"}
 

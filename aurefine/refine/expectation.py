@@ -92,6 +92,7 @@ class Expectation:
                 start = 0
                 while start < len(mine):
                     some = mine[start : start + self.batches.chunk(len(work.pixels), self.room)]
+                    self.cache.ahead(int(group), mine[start + len(some) : start + 2 * len(some)])
                     work.chunk(some, poses, updates, progress)
                     keep(some)
                     start += len(some)

@@ -14,6 +14,7 @@ from aurefine.errors import InputError
 from aurefine.particles import ParticleSet, normalisation_warning
 from aurefine.refine import image_passes
 from aurefine.refine.crew import Crew
+from aurefine.refine.image_stacks import at_a_time
 from aurefine.refine.images import ImageCache, mask_background
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.model_reader import read_noise, read_signal
@@ -22,7 +23,6 @@ from aurefine.refine.state import Model, Poses, Progress, SamplingState, State
 from aurefine.symmetry import point_group
 
 _NOISE_PARTICLES = 1000
-_AT_ONCE = 512  # images
 
 
 @dataclass(eq=False)
@@ -65,11 +65,12 @@ def _power(
     """Sums over the `chosen` particles of each optics group."""
     found = _Power(np.zeros((len(particles.optics), box // 2 + 1)), np.array([len(mine) for mine in chosen], float), np.zeros((box, box)))
     for group, (optics, mine) in enumerate(zip(particles.optics, chosen, strict=True)):
-        for start in range(0, len(mine), _AT_ONCE):
-            images = cache.read(group, mine[start : start + _AT_ONCE])
+        together = at_a_time(optics.box)
+        for start in range(0, len(mine), together):
+            images = cache.read(group, mine[start : start + together])
             radius = options.particle_diameter / (2 * optics.pixel_size)
             if warn and options.check_norm and start == 0:
-                warning = normalisation_warning(images.numpy(), radius, particles.table["rlnImageName"][mine[:_AT_ONCE]])
+                warning = normalisation_warning(images.numpy(), radius, particles.table["rlnImageName"][mine[:together]])
                 if warning:
                     warn(f"{particles.path}: {warning}")
             if options.zero_mask:

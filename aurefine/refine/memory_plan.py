@@ -15,11 +15,12 @@ import torch
 
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, run_status, shortage
+from aurefine.refine import devices, run_status, scratch, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid
+from aurefine.refine.scratch import Scratch
 from aurefine.refine.shortage import Batches
 from aurefine.refine.state import SamplingState
 
@@ -35,6 +36,7 @@ _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
 _SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
 _COLLECTED, _RECONSTRUCTED = 12, 36  # the same, of a half-set's collected sums and its reconstruction
 _MARGIN = 1.1  # by which --memory is kept to: noise decides how long lists are
+_IMAGES_FIRST = 3  # batches are halved so often less one before images leave memory: rereading them costs more
 MB = 1 << 20
 
 
@@ -56,7 +58,8 @@ class MemoryPlan:
     Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, last: batches of one
     half-set in the first iterations and in the last one; sums, maximisation: of both half-sets in the last iteration; kept: of these what
     stays with the heap when it is freed, because blocks are small; gpus: (name, bytes of
-    references and sums, bytes that are free) of each GPU, where the E-step runs then; halved: how often batches are halved.
+    references and sums, bytes that are free) of each GPU, where the E-step runs then; halved: how often batches are halved; streamed:
+    bytes of images that are read batch by batch, not held.
     """
 
     program: int
@@ -70,6 +73,7 @@ class MemoryPlan:
     lanes: int
     gpus: tuple[tuple[str, int, int], ...]
     halved: int
+    streamed: int = 0
 
     @property
     def held(self) -> int:
@@ -82,8 +86,8 @@ class MemoryPlan:
         batches = self.kept + self.lanes * max(self.first, self.last)
         return self.held + max(batches, self.sums + self.lanes * self.last, self.maximisation)
 
-    def lines(self, there: int) -> list[str]:
-        """For the user: each part and the peak; `there` bytes are there for this process."""
+    def lines(self, there: int, place: str = "") -> list[str]:
+        """For the user: each part and the peak; `there` bytes are there for this process, images that are not held are in `place`."""
         parts = [
             ("program and tables", self.program), ("images", self.images), ("maps and poses", self.state),
             (f"batches of the first iterations, {self.lanes} x", self.first), (f"batches of the last iteration, {self.lanes} x", self.last),
@@ -93,6 +97,8 @@ class MemoryPlan:
         lines.append(f"  {'peak, of ' + _megabytes(there) + ' that are there' if there else 'peak':<46}{_megabytes(self.peak):>9}")
         for name, held, free in self.gpus:
             lines.append(f"  {name}: references and sums {_megabytes(held)}, batches in what is left of {_megabytes(free)}")
+        if self.streamed:
+            lines.append(f"  Images ({_megabytes(self.streamed)}) are not held: they are read batch by batch from {place}")
         if self.halved:
             lines.append(f"  Batches are {2**self.halved} times smaller than usual, to fit")
         return lines
@@ -103,17 +109,17 @@ def _megabytes(size: int) -> str:
 
 
 def measure(
-    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, workers: Workers, batches: Batches
+    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, workers: Workers, batches: Batches, streams: bool = False
 ) -> MemoryPlan:
     """The plan with these batches.
 
-    Args: sampling: the first iteration's; box: of the model.
+    Args: sampling: the first iteration's; box: of the model; streams: whether images are read batch by batch instead of held.
     """
     lanes, gpus = workers.lanes, workers.gpus
     half = math.ceil(particles.count / 2)
     largest = max(optics.box for optics in particles.optics)
-    images = sum(2 * int((particles.optics_index == number).sum()) * optics.box**2 for number, optics in enumerate(particles.optics))
-    images //= workers.sharing
+    images = image_bytes(particles)
+    held = 0 if streams else images // workers.sharing
     h = int(options.padding * (box // 2) + 0.5) + 1
     voxels = (2 * h + 1) ** 2 * (h + 1)
     maps = 4 * box**3
@@ -133,7 +139,12 @@ def measure(
     maximisation = 2 * _COLLECTED * voxels + lanes * _RECONSTRUCTED * voxels
     program = run_status.memory_in_use()[0] + _LOADED
     kept = sums + maximisation if _SUMS * voxels < _KEPT else 0
-    return MemoryPlan(program, images, state, first, last, sums, maximisation, kept, lanes, on_gpu, batches.halved)
+    return MemoryPlan(program, held, state, first, last, sums, maximisation, kept, lanes, on_gpu, batches.halved, images - held if streams else 0)
+
+
+def image_bytes(particles: ParticleSet) -> int:
+    """Bytes of all images, as they are kept."""
+    return sum(2 * int((particles.optics_index == number).sum()) * optics.box**2 for number, optics in enumerate(particles.optics))
 
 
 def _batch(half: int, size: int, box: int, batches: Batches, scores: int, pairs: float, children: int) -> int:
@@ -147,38 +158,57 @@ def _batch(half: int, size: int, box: int, batches: Batches, scores: int, pairs:
     return int(images * pixels * _PREPARED + max(together * box**2 * _TRANSFORMED, coarse, fine))
 
 
-def settle(particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, crew: Crew, console: Console) -> Batches:
-    """Print the plan of this process; returns batches that fit. Arguments and errors as for `measure` and `fitted`."""
+def settle(
+    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, crew: Crew, console: Console
+) -> tuple[Batches, Scratch | None]:
+    """Print the plan of this process; returns batches that fit, and where images are if they are not in memory.
+
+    Arguments and errors as for `measure` and `fitted`.
+    """
     gpus = tuple(dict.fromkeys(device.index or 0 for device in devices.of_halves(options) if device.type == "cuda"))
     lanes = 1 if len(gpus) == 1 else crew.count
-    batches = Batches(warn=console.warn)
     workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing)
-    plan, there = fitted(particles, sampling, box, options, workers, batches, available() // crew.sharing)
-    console.lines(plan.lines(there))
+    size, there = image_bytes(particles), available() // crew.sharing
+    folder = crew.once(lambda: scratch.asked(options, size, console.warn))
+
+    def fit(streams: bool | None) -> tuple[MemoryPlan, int, Batches]:
+        batches = Batches(warn=console.warn)
+        return *fitted(particles, sampling, box, options, workers, batches, there, streams), batches
+
+    plan, there, batches = fit(True if folder else None)
+    streams = crew.once(lambda: plan.streamed > 0)  # the images are everybody's
+    if streams != (plan.streamed > 0):
+        plan, there, batches = fit(streams)
+    place = None
+    if streams:
+        place = Scratch(folder or crew.once(lambda: scratch.found(options, size, console.warn)), console.warn)
+    console.lines(plan.lines(there, place.place if place else ""))
     if there and plan.peak > there:
         console.warn(f"memory may be too short: {_megabytes(plan.peak)} are planned, {_megabytes(there)} are there")
-    return batches
+    return batches, place
 
 
 def fitted(
-    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, workers: Workers, batches: Batches, there: int
-) -> tuple[MemoryPlan, int]:
-    """(the plan, bytes that are there), `batches` halved until the peak fits into --memory, or without it into the bytes `there` (0: unknown).
+    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, workers: Workers, batches: Batches, there: int,
+    streams: bool | None = None,
+) -> tuple[MemoryPlan, int]:  # fmt: skip
+    """(the plan, bytes that are there), fitted into --memory, or without it into the bytes `there` (0: unknown).
 
-    Raises InputError when --memory is less than the least that is needed.
+    `batches` are halved until the peak fits. Images are read batch by batch (`streams`) or not; where that is not said, when holding them would
+    cost more than two halvings. Raises InputError when --memory is less than the least that is needed.
     """
     there = int(options.memory_gb * (1 << 30)) or there
-    while True:
-        plan = measure(particles, sampling, box, options, workers, batches)
-        wanted = plan.peak * (_MARGIN if options.memory_gb > 0 else 1)
-        if not there or wanted <= there or batches.halved >= shortage.MOST_HALVED:
+    held = [(halved, False) for halved in range(shortage.MOST_HALVED + 1 if streams is False else _IMAGES_FIRST)]
+    read = [(halved, True) for halved in range(shortage.MOST_HALVED + 1)]
+    for halved, reading in [*(held if not streams else ()), *(read if streams is not False else ())]:
+        batches.halved = halved
+        plan = measure(particles, sampling, box, options, workers, batches, reading)
+        if not there or plan.peak * (_MARGIN if options.memory_gb > 0 else 1) <= there:
             break
-        batches.halved += 1
     if options.memory_gb > 0 and plan.peak > there:
         raise InputError(
             f"--memory {options.memory_gb:g}: at least {plan.peak / (1 << 30):.2f} GB are needed for {particles.count} particles in a box of "
-            f"{box} px (images {_megabytes(plan.images)}, sums {_megabytes(max(plan.sums, plan.maximisation))}). "
-            "Give more, use --pad 1, or a smaller box."
+            f"{box} px (sums {_megabytes(max(plan.sums, plan.maximisation))}). Give more, use --pad 1, or a smaller box."
         )
     return plan, there
 

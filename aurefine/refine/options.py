@@ -92,6 +92,8 @@ class RefineOptions:
     resume: bool = False  # go on from what an earlier run of the same command line has finished
     checkpoint_minutes: float = 30.0  # between two checkpoints within an iteration; 0: none
     memory_gb: float = 0.0  # what the process may take; 0: what is there
+    scratch_dir: str = ""  # folder for a copy of the images, which are read from there then; "": in memory where they fit
+    keep_free_scratch_gb: float = 10.0  # of that folder's disk
     watchdog_minutes: float = 120.0  # without any progress, after which the run is ended; 0: never
     # projector
     padding: float = 2.0
@@ -141,6 +143,7 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("minimum_map_shells", "--minres_map", 0, 100000, "shell number"),
     ("checkpoint_minutes", "--checkpoint", 0.0, 1e6, "number of minutes"),
     ("memory_gb", "--memory", 0.0, 1e6, "number of GB"),
+    ("keep_free_scratch_gb", "--keep_free_scratch", 0.0, 1e9, "number of GB"),
     ("watchdog_minutes", "--watchdog", 0.0, 1e6, "number of minutes"),
     ("gridding_iterations", "--gridding_iter", 1, 1000, "number of iterations"),
 )

@@ -73,10 +73,10 @@ def start(
     if missing := devices.missing(options):
         console.warn(missing)
     sampling = begin.sampling if isinstance(begin, State) else initial.first_sampling(options, begin.pixel_size)
-    batches = memory_plan.settle(particles, sampling, grid.box, options, crew, console)
+    batches, scratch = memory_plan.settle(particles, sampling, grid.box, options, crew, console)
     monitor.phase("reading images", particles=particles.count)
     seen = Examination(particles, options.particle_diameter)
-    cache = ImageCache(particles, seen, monitor.advance, crew.storage)
+    cache = ImageCache(particles, seen, monitor.advance, crew.storage, scratch)
     particles, begin, rejected = rejection.set_aside(particles, cache, begin, seen, options, console.warn)
     if options.output and crew.leads:
         rejection.write(options.output, particles.optics_table, rejected)
