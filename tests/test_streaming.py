@@ -217,7 +217,7 @@ def test_two_processes_share_one_copy_on_scratch(project):
     (project / "ssd").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "aurefine", *arguments(project / "out", "--processes", "2", "--scratch_dir", f"{project}/ssd")]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=200, env=environment, check=False)
+    run = subprocess.run(words, capture_output=True, text=True, timeout=500, env=environment, check=False)
     assert run.returncode == 0, run.stderr
     assert f"read batch by batch from a copy in {project}/ssd" in run.stdout and not list((project / "ssd").iterdir())
     alone = refined()
