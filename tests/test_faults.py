@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from aurefine import atomic, kernels, molecule, mrc, simulate, star
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import load
-from aurefine.refine import checkpoint, expectation, inputs, loop, resume, shortage
+from aurefine.refine import checkpoint, expectation, inputs, loop, maximisation, resume, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.result import Result
@@ -103,6 +104,25 @@ def test_what_was_summed_before_memory_ran_short_is_not_summed_again(project, mo
     assert len(calls) > 6
     np.testing.assert_array_equal(whole.poses.angles, parts.poses.angles)
     assert parts.state.halves[0].average_pmax == pytest.approx(whole.state.halves[0].average_pmax, abs=1e-4)
+
+
+def test_maps_that_do_not_fit_side_by_side_are_made_one_after_the_other(project, monkeypatch):
+    whole = refined()
+    calls: list[str] = []
+
+    def short_of_memory(*given, **named):
+        calls.append(threading.current_thread().name)
+        if len(calls) == 1:
+            raise MemoryError
+        return real(*given, **named)
+
+    real = maximisation._with_map
+    monkeypatch.setattr(maximisation, "_with_map", short_of_memory)
+    parts = refined()
+    assert len(calls) in (5, 6) and set(calls[-4:]) == {"MainThread"}  # two iterations' maps, after the first attempt
+    np.testing.assert_allclose(whole.map, parts.map, atol=1e-5 * np.abs(whole.map).max())
+    np.testing.assert_array_equal(whole.poses.angles, parts.poses.angles)
+    assert [warning for warning in parts.warnings if "maximised one after the other from now on" in warning]
 
 
 @pytest.mark.parametrize("where", ["prepare", "accumulate"])  # one image does not fit; in the midst of what cannot be undone

@@ -84,6 +84,15 @@ def test_large_boxes_and_many_threads_take_what_their_sums_take(particles):
     assert large.images == small.images == 300 * 32 * 32 * 2
 
 
+def test_large_maps_are_made_one_after_the_other_before_batches_become_smaller(particles):
+    whole, batches = planned(particles, 256), Batches()
+    assert whole.peak - whole.held == whole.maximisation and not whole.in_turn
+    plan, _ = memory_plan.fitted(particles, initial.first_sampling(OPTIONS, 8.0), 256, OPTIONS, TWO, batches, whole.peak - 100 * MB)
+    assert batches.in_turn and batches.halved == 0
+    assert plan.maximisation == whole.maximisation - 36 * 515 * 515 * 258
+    assert "  The last maps of the half-sets are made one after the other, to fit" in plan.lines(0)
+
+
 def test_the_limits_of_all_control_groups_around_a_process_count(tmp_path):
     for name, limit in (("", "max"), ("slurm", "8000"), ("slurm/job_1", "5000"), ("other", "1")):
         group = tmp_path / name

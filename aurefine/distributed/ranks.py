@@ -70,8 +70,8 @@ class Ranks:
         return self._lanes.threads_each
 
     # ------------------------------------------------------------------ one half-set, both, or all
-    def map(self, work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
-        """The half-sets that are this rank's; None for the others."""
+    def map(self, work: Callable[..., Result], *arguments: Iterable[Any], apart: bool = True) -> list[Result]:
+        """The half-set that is this rank's, one at the most; None for the others."""
         every = zip(*arguments, strict=True)
         return [work(*each) if half == self.rank else None for half, each in enumerate(every)]  # type: ignore[misc]
 

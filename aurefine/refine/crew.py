@@ -59,8 +59,11 @@ class Crew(Protocol):
         """Threads of whoever works on a half-set."""
         ...
 
-    def map(self, work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
-        """[work(a, b, ...) of each half's arguments]. Of half-sets that are another process's the result is None, here."""
+    def map(self, work: Callable[..., Result], *arguments: Iterable[Any], apart: bool = True) -> list[Result]:
+        """[work(a, b, ...) of each half's arguments]. Of half-sets that are another process's the result is None, here.
+
+        Where they are not to be `apart` a process that has both works on one after the other.
+        """
         ...
 
     def side_by_side(self, work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:

@@ -71,7 +71,7 @@ class Lanes:
     def map(self, work: Callable[..., Result], *arguments: Iterable[Any], apart: bool = True) -> list[Result]:
         """[work(a, b, ...) of each half's arguments]; an error of one, or Ctrl-C, stops the other where it calls `check`.
 
-        One after the other, in this thread, where they are not to be `apart` (both on one GPU).
+        One after the other, in this thread, where they are not to be `apart` (both on one GPU, or memory is short).
         """
         if self._pool is None or not apart:
             return [work(*each) for each in zip(*arguments, strict=True)]

@@ -184,7 +184,7 @@ def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOpt
         console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
     console.line(messages.fsc_line())
     with console.progress(messages.maximisation_title(), 1) as bar:
-        maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options, data.crew)
+        maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options, data.crew, data.batches)
         bar.advance(1)
     return maximised
 

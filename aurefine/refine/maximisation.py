@@ -16,6 +16,7 @@ from aurefine.refine.crew import Crew
 from aurefine.refine.expectation import HalfSums
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan
+from aurefine.refine.shortage import Batches
 from aurefine.refine.state import Model
 from aurefine.symmetry import point_group
 
@@ -39,16 +40,18 @@ class Maximised:
 
 
 def maximise(
-    models: tuple[Model, ...], sums: Sequence[HalfSums], plan: Plan, masks: Masks, resolution: float, options: RefineOptions, crew: Crew
-) -> Maximised:
-    """New models from old ones and the half-sets' sums; `resolution` is the current one in 1/Angstrom."""
+    models: tuple[Model, ...], sums: Sequence[HalfSums], plan: Plan, masks: Masks, resolution: float, options: RefineOptions, crew: Crew,
+    batches: Batches | None = None,
+) -> Maximised:  # fmt: skip
+    """New models from old ones and the half-sets' sums; `resolution` is the current one in 1/Angstrom, `batches` say whether memory is short."""
+    batches = batches or Batches()
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
     if plan.final:
         memory.give_back()
     devices.maximised([s.accumulator for s in sums])
-    halves = crew.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums)
-    apart = lambda: tuple(crew.everywhere(crew.map(lambda half: _unregularised(half, options), halves)))  # noqa: E731
+    halves = crew.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums, apart=not batches.in_turn)
+    apart = lambda: tuple(crew.everywhere(batches.of_halves(crew.map, lambda half: _unregularised(half, options), halves)))  # noqa: E731
     separate = apart() if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
         limit = max(options.join_halves_resolution, 1 / resolution)
@@ -78,7 +81,7 @@ def maximise(
         joined = crew.added(halves)
         alike = crew.once(lambda: tuple(half_model(model, joined, joined=True) for model in updated))
         return Maximised(alike, unfiltered, masked)
-    return Maximised(tuple(crew.everywhere(crew.map(half_model, updated, halves))), unfiltered, masked)
+    return Maximised(tuple(crew.everywhere(batches.of_halves(crew.map, half_model, updated, halves))), unfiltered, masked)
 
 
 def _gridding(options: RefineOptions) -> int:

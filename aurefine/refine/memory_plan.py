@@ -59,7 +59,7 @@ class MemoryPlan:
     half-set in the first iterations and in the last one; sums, maximisation: of both half-sets in the last iteration; kept: of these what
     stays with the heap when it is freed, because blocks are small; gpus: (name, bytes of
     references and sums, bytes that are free) of each GPU, where the E-step runs then; halved: how often batches are halved; streamed:
-    bytes of images that are read batch by batch, not held.
+    bytes of images that are read batch by batch, not held; in_turn: the half-sets' M-steps come one after the other.
     """
 
     program: int
@@ -74,6 +74,7 @@ class MemoryPlan:
     gpus: tuple[tuple[str, int, int], ...]
     halved: int
     streamed: int = 0
+    in_turn: bool = False
 
     @property
     def held(self) -> int:
@@ -99,6 +100,8 @@ class MemoryPlan:
             lines.append(f"  {name}: references and sums {_megabytes(held)}, batches in what is left of {_megabytes(free)}")
         if self.streamed:
             lines.append(f"  Images ({_megabytes(self.streamed)}) are not held: they are read batch by batch from {place}")
+        if self.in_turn:
+            lines.append("  The last maps of the half-sets are made one after the other, to fit")
         if self.halved:
             lines.append(f"  Batches are {2**self.halved} times smaller than usual, to fit")
         return lines
@@ -136,10 +139,11 @@ def measure(
     on_gpu = tuple((_name(number), (_SUMS + _REFERENCE) * voxels * (2 if len(gpus) == 1 else 1), _free(number)) for number in gpus)
     if gpus:  # where the batches are; lists of pairs come to the host, and the sums at the end
         first, last, sums = int(min(half, 20_000) * points * _SIGNIFICANT) * _PAIR, 0, 2 * _SUMS * voxels
-    maximisation = 2 * _COLLECTED * voxels + lanes * _RECONSTRUCTED * voxels
+    maximisation = 2 * _COLLECTED * voxels + (1 if batches.in_turn else lanes) * _RECONSTRUCTED * voxels
     program = run_status.memory_in_use()[0] + _LOADED
     kept = sums + maximisation if _SUMS * voxels < _KEPT else 0
-    return MemoryPlan(program, held, state, first, last, sums, maximisation, kept, lanes, on_gpu, batches.halved, images - held if streams else 0)
+    return MemoryPlan(program, held, state, first, last, sums, maximisation, kept, lanes, on_gpu, batches.halved, images - held if streams else 0,
+                      batches.in_turn)  # fmt: skip
 
 
 def image_bytes(particles: ParticleSet) -> int:
@@ -194,14 +198,16 @@ def fitted(
 ) -> tuple[MemoryPlan, int]:  # fmt: skip
     """(the plan, bytes that are there), fitted into --memory, or without it into the bytes `there` (0: unknown).
 
-    `batches` are halved until the peak fits. Images are read batch by batch (`streams`) or not; where that is not said, when holding them would
+    When it does not, the half-sets' M-steps come one after the other, then `batches` are halved until the peak fits.
+    Images are read batch by batch (`streams`) or not; where that is not said, when holding them would
     cost more than two halvings. Raises InputError when --memory is less than the least that is needed.
     """
     there = int(options.memory_gb * (1 << 30)) or there
     held = [(halved, False) for halved in range(shortage.MOST_HALVED + 1 if streams is False else _IMAGES_FIRST)]
     read = [(halved, True) for halved in range(shortage.MOST_HALVED + 1)]
-    for halved, reading in [*(held if not streams else ()), *(read if streams is not False else ())]:
-        batches.halved = halved
+    tried = [*(held if not streams else ()), *(read if streams is not False else ())]
+    for number, (halved, reading) in enumerate([tried[0], *tried]):
+        batches.halved, batches.in_turn = halved, batches.in_turn or number > 0
         plan = measure(particles, sampling, box, options, workers, batches, reading)
         if not there or plan.peak * (_MARGIN if options.memory_gb > 0 else 1) <= there:
             break

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,10 +31,12 @@ _SAYS_SHORT = (
 class Batches:
     """How much of the E-step's work each half-set holds at a time; `halved` times smaller where memory is short.
 
-    Both half-sets share one. `room` is how many times as large batches may be on their device. `warn` is told when memory is short.
+    Both half-sets share one. `room` is how many times as large batches may be on their device. `in_turn`: the half-sets are maximised one after
+    the other. `warn` is told when memory is short.
     """
 
     halved: int = 0
+    in_turn: bool = False
     warn: Callable[[str], None] = print
 
     def chunk(self, pixels: int, room: int = 1) -> int:
@@ -63,6 +66,20 @@ class Batches:
         """Half as much at a time from now on."""
         self.halved = min(self.halved + 1, MOST_HALVED)
         self.warn("memory is short: less is done at a time from now on, which takes longer")
+
+
+    def of_halves(self, crew_map: Callable[..., list[Any]], work: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        """crew_map(work, *arguments), one half-set after the other where memory is short: `work` leaves its arguments as they are."""
+        if not self.in_turn:
+            try:
+                return crew_map(work, *arguments)
+            except (MemoryError, RuntimeError) as error:
+                if not is_shortage(error):
+                    raise
+            self.in_turn = True
+            self.warn("memory is short: the half-sets are maximised one after the other from now on")
+            recover()
+        return crew_map(work, *arguments, apart=False)
 
 
 def is_shortage(error: BaseException) -> bool:
