@@ -1,10 +1,10 @@
 """SIGKILL at random moments, then --resume: is everything that was left readable, and is the final map the undisturbed run's?
 
-    nice python benchmarks/kill.py [--kills 50] [--per_run 5] [--folder FOLDER]
+    nice python benchmarks/kill.py [--kills 50] [--per_run 5] [--processes 2] [--folder FOLDER]
 
 One run after the other is started, killed and resumed until it ends; each life lasts a random part of what an undisturbed run takes. After
 each kill every STAR file, map and checkpoint must be read whole and status.json must be recognised as that of a dead process. The result goes to
-benchmarks/results/kill.json, with the phases in which the kills fell.
+benchmarks/results/kill.json (kill_processes.json of several processes, all of which are killed), with the phases in which the kills fell.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,19 @@ def _read(path: Path) -> None:
         star.read(path)
 
 
+def kill_all(run: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a run and to the processes that it has started; returns when all are gone."""
+    own = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    workers = [int(pid) for pid in own.read_text().split()] if own.exists() else []
+    run.kill()
+    for pid in workers:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    run.wait()
+    while any(Path(f"/proc/{pid}").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in workers):
+        time.sleep(0.01)
+
+
 def killed_run(folder: Path, root: str, kills: int, seconds: float, loading: float, lottery: random.Random, tally: Tally) -> int:
     """One run, killed so many times (less often if it ends before), then resumed to its end; returns how many times.
 
@@ -128,8 +143,7 @@ def killed_run(folder: Path, root: str, kills: int, seconds: float, loading: flo
                 tally.broken.append(f"{root}: it ended with exit code {code}")
             return number
         except subprocess.TimeoutExpired:
-            run.kill()
-            run.wait()
+            kill_all(run)
             tally.kills += 1
             examine(folder / root, tally)
     code = start(folder, root, "--resume").wait()
@@ -172,17 +186,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--per_run", type=int, default=5, help="kills of one run")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--particles", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     arguments = parser.parse_args()
+    if arguments.processes > 1:
+        FLAGS.extend(["--processes", str(arguments.processes)])
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="aurefine_kill_"))
-    tally, seconds = measure(folder, arguments.kills, arguments.per_run, arguments.seed)
+    tally, seconds = measure(folder, arguments.kills, arguments.per_run, arguments.seed, arguments.particles)
     lowest = min(run["lowest_fsc_to_resolution"] for run in tally.runs)
     found = {"kills": tally.kills, "seconds_undisturbed": round(seconds, 1), "kills_before_any_file": tally.before_any_file,
              "kills_with_a_checkpoint_within_an_iteration": tally.within, "phases": dict(tally.phases), "files_read": tally.files_read,
              "broken": tally.broken, "lowest_fsc_to_resolution": lowest,
              "lowest_fsc_to_nyquist": min(run["lowest_fsc_to_nyquist"] for run in tally.runs), "runs": tally.runs}  # fmt: skip
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    target = RESULTS.with_name("kill_processes.json") if arguments.processes > 1 else RESULTS
+    target.write_text(json.dumps({"processes": arguments.processes} | found, indent=1) + "\n")
     print({name: value for name, value in found.items() if name != "runs"})
     if not arguments.folder:
         shutil.rmtree(folder)
