@@ -49,7 +49,7 @@ def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackPr
         found = sums_torch.collect(accumulator, operators, radius)
         return BackProjection(*found, accumulator.r_max, accumulator.padding, box)
     sums = accumulator.combined().contiguous()
-    accumulator.data = sums[:0]  # its memory is not needed beside what follows
+    accumulator.data = torch.empty(0)  # not a view: its memory is not needed beside what follows
     plane = sums[:, :, 0, :]
     mate = plane.flip(0, 1) * torch.tensor([1.0, -1.0, 1.0, 1.0])
     mate[plane.shape[0] // 2, plane.shape[1] // 2] = 0  # the origin is its own mate and stays as it is
