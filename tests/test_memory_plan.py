@@ -89,7 +89,7 @@ def test_large_maps_are_made_one_after_the_other_before_batches_become_smaller(p
     assert whole.peak - whole.held == whole.maximisation and not whole.in_turn
     plan, _ = memory_plan.fitted(particles, initial.first_sampling(OPTIONS, 8.0), 256, OPTIONS, TWO, batches, whole.peak - 100 * MB)
     assert batches.in_turn and batches.halved == 0
-    assert plan.maximisation == whole.maximisation - 36 * 515 * 515 * 258
+    assert plan.maximisation == whole.maximisation - 24 * 515 * 515 * 258
     assert "  The last maps of the half-sets are made one after the other, to fit" in plan.lines(0)
 
 
