@@ -149,6 +149,16 @@ def write_postprocess(folder: Path, refinement: str) -> None:
     (folder / "postprocess.star").write_text(general + _loop("fsc", columns, shells) + guinier)
 
 
+def write_validation(folder: Path, **more: object) -> None:
+    """A `validation.json` with one measure and three curves; `more` are further entries."""
+    measure = {"key": "cfar", "label": "cFAR <b>", "value": 0.3, "unit": "", "verdict": "poor", "text": "uneven", "source": "x", "shown": "0.300"}
+    frequency = [0.0, 0.05, 0.1]
+    curves = {"fsc": {"frequency": frequency, "unmasked": [1, 0.7, None], "masked": [1, 0.8, 0.1]},
+              "sampling": {"x": [1, 0, 0], "y": [0, 1, 0], "z": [0, 0, 1], "times_even": [1, 0.5, 1.5]},
+              "reslog": {"particles": [100, 200], "resolution": [10, None], "line": [10, 9], "fitted": [1, 1]}}  # fmt: skip
+    (folder / "validation.json").write_text(json.dumps({**more, "notes": {"Run": "job001"}, "measures": [measure], "curves": curves}))
+
+
 def wait_for(page: Page, job: str, *wanted: str) -> dict:
     """The job as soon as it has one of the states."""
     end = time.monotonic() + 240  # the first run on a machine compiles the kernels

@@ -121,6 +121,18 @@ def test_a_scheduled_job_waits_until_it_is_started(page: Page, root: Path) -> No
     wait_for(page, job, "Succeeded", "Failed")
 
 
+def test_the_form_of_a_job_that_goes_on_shows_the_command_line_that_will_run(page: Page, root: Path) -> None:
+    values = {"fn_img": "in/particles.star", "fn_ref": "in/map.mrc"}
+    job = page.post("/api/form/run", {"type": "Refine3D", "values": values, "schedule": True}).json["job"]
+    asked = {"type": "Refine3D", "values": values, "continue": job, "changed": {"nr_threads": "3"}}
+    assert "no iteration was finished" in page.post("/api/form/check", asked).json["problems"][-1]["text"]
+    write_iteration(root / job, 3, 20.0)
+    found = page.post("/api/form/check", asked).json
+    assert [problem for problem in found["problems"] if problem["level"] == "error"] == []
+    assert found["command"].startswith(f"aurefine refine --continue {job}/run_it003_optimiser.star") and "--j 3" in found["command"]
+    assert page.post("/api/form/check", {**asked, "continue": "Refine3D/job099"}).status == 404
+
+
 def test_a_job_is_handed_to_the_queue_with_its_script_filled_in(page: Page, root: Path) -> None:
     (root / "submit.sh").write_text("#!/bin/sh\n#Q XXXqueueXXX XXXthreadsXXX\nXXXcommandXXX\n")
     (root / "queue").write_text("#!/bin/sh\necho submitted $1\n")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_client import Page, add_job, serving, wait_for, write_iteration
+from gui_client import Page, add_job, serving, wait_for, write_iteration, write_validation
 from PIL import Image
 from postprocess_maps import BOX, PIXEL_SIZE, write_halves
 
@@ -96,15 +95,6 @@ def test_a_validation_outside_the_graph_is_found_by_what_it_measured(page: Page,
     for text in ("[]", '{"measured": 3}', '{"measured": "\\u0000"}', "{"):
         (folder / "validation.json").write_text(text)
         assert related(root / REFINEMENT / "run").validation is None
-
-
-def write_validation(folder: Path, **more: str) -> None:
-    measure = {"key": "cfar", "label": "cFAR <b>", "value": 0.3, "unit": "", "verdict": "poor", "text": "uneven", "source": "x", "shown": "0.300"}
-    frequency = [0.0, 0.05, 0.1]
-    curves = {"fsc": {"frequency": frequency, "unmasked": [1, 0.7, None], "masked": [1, 0.8, 0.1]},
-              "sampling": {"x": [1, 0, 0], "y": [0, 1, 0], "z": [0, 0, 1], "times_even": [1, 0.5, 1.5]},
-              "reslog": {"particles": [100, 200], "resolution": [10, None], "line": [10, 9], "fitted": [1, 1]}}  # fmt: skip
-    (folder / "validation.json").write_text(json.dumps({**more, "notes": {"Run": "job001"}, "measures": [measure], "curves": curves}))
 
 
 def test_the_newest_validation_and_local_resolutions_are_in_the_report(root: Path) -> None:

@@ -10,8 +10,9 @@ from aurefine.errors import InputError
 from aurefine.jobs.options import Option
 
 NAME = "report"
-SUMMARY = ("Report a 3D auto-refine run (aurefine's or RELION's): figures, parameters, command, versions and a methods paragraph as report.html, "
-           "report.pdf (one page) and methods.txt, view.cxc for ChimeraX, and every curve as PNG, PDF and CSV; or one picture.")  # fmt: skip
+SUMMARY = ("Report a 3D auto-refine run (aurefine's or RELION's): figures, parameters, command, versions and a methods paragraph as "
+           "report.html, report.pdf (its validation on a second page) and methods.txt, view.cxc for ChimeraX, and every curve as PNG, PDF "
+           "and CSV; or one picture.")  # fmt: skip
 OPTIONS = (
     Option("run", "--i", "The job's directory, or the root of the run's file names (the --o of the refinement)", "I/O", "", "file"),
     Option("output", "--o", "Folder to write (default: report/ beside the run's files); or one picture alone: .png, .pdf or .svg", "I/O", "", "file"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +23,12 @@ from aurefine.reporting.postprocess_plots import FILE, PostprocessCurves, read_c
 from aurefine.reporting.validation_plots import ValidationFound, local_resolution, read_validation
 from aurefine.run_report import RunReport, read_run
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 KINDS = {  # file -> media type
     "report.html": "text/html; charset=utf-8", "report.pdf": "application/pdf", "report.png": "image/png",
-    "methods.txt": "text/plain; charset=utf-8", "view.cxc": "text/plain; charset=utf-8",
+    "report_2.png": "image/png", "methods.txt": "text/plain; charset=utf-8", "view.cxc": "text/plain; charset=utf-8",
 }  # fmt: skip
 
 
@@ -81,14 +86,23 @@ class Documents:
         """`view.cxc`; the maps are read for its contours."""
         return chimerax.commands(self.facts, self.folder)
 
+    @cached_property
+    def pages(self) -> list[Callable[[], Figure]]:
+        """What draws the report's pages: the run, and where it has been validated, the validation."""
+        found = self.validation
+        return [lambda: sheet.draw(self.facts, self.report, self.postprocessed), *([lambda: validation_sheet.draw(found)] if found else [])]
+
     def make(self, name: str) -> bytes:
-        """One file of KINDS."""
+        """One file of KINDS; InputError where it is the second page of a report that has one only."""
         if name == "report.html":
             return self._html().encode()
-        if name in ("report.pdf", "report.png"):
-            found = self.validation
-            more = (lambda: validation_sheet.draw(found)) if found else None
-            return sheet.draw(self.facts, self.report, self.postprocessed, name.rpartition(".")[2], more)
+        if name == "report.pdf":
+            return sheet.save(self.pages)
+        if name.endswith(".png"):
+            shown = self.pages[1:] if name == "report_2.png" else self.pages
+            if not shown:
+                raise InputError(f"{self.facts.root}: the report has one page; a second one comes with a validation of the run")
+            return sheet.save(shown, "png")
         return (methods.text(self.facts) if name == "methods.txt" else self.chimerax).encode()
 
     def _html(self) -> str:
@@ -108,7 +122,7 @@ def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:
         (target / "plots").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{target}: the folder cannot be made ({error.strerror}); choose another one with --o") from error
-    files = {name: documents.make(name) for name in KINDS if name != "report.png"}
+    files = {name: documents.make(name) for name in KINDS if not name.endswith(".png")}
     files |= {f"plots/{drawn.name}.{kind}": data for drawn in documents.figures for kind, data in drawn.files.items()}
     for name, data in files.items():
         write_bytes(target / name, data)

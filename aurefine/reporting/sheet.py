@@ -1,4 +1,4 @@
-"""The report on one page of A4: sections of the map, curves, parameters, methods, command, versions; a validation follows on a second one."""
+"""The report's first page of A4: sections of the map, curves, parameters, methods, command, versions; and the pages as one document."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ SMALL, _TINY = 7.4, 6.4  # points
 _KEEP = {"pdf": {"Creator": f"aurefine {__version__}"}, "png": {"Software": f"aurefine {__version__}"}}
 
 
-def draw(facts: Facts, report: RunReport, post: PostprocessCurves | None, kind: str = "pdf", more: Callable[[], Figure] | None = None) -> bytes:
-    """The page as PDF (text stays text) or PNG; `post` is the newest post-processing of the run's half maps, `more` draws a PDF's second page."""
+def save(pages: Sequence[Callable[[], Figure]], kind: str = "pdf") -> bytes:
+    """What draws the pages -> all of them as PDF (text stays text), or the first as PNG."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_pdf import PdfPages
 
     out = io.BytesIO()
     with rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8}):
-        figure = _figure(facts, report, post)
         if kind == "pdf":
-            with PdfPages(out, metadata=_KEEP[kind]) as pages:
-                for each in (figure, *([more()] if more else [])):
-                    pages.savefig(each, dpi=200)
+            with PdfPages(out, metadata=_KEEP[kind]) as file:
+                for draw_page in pages:
+                    file.savefig(draw_page(), dpi=200)
         else:
-            figure.savefig(out, format=kind, dpi=150, metadata=_KEEP[kind])
+            pages[0]().savefig(out, format=kind, dpi=150, metadata=_KEEP[kind])
     return out.getvalue()
 
 
-def _figure(facts: Facts, report: RunReport, post: PostprocessCurves | None) -> Figure:
+def draw(facts: Facts, report: RunReport, post: PostprocessCurves | None) -> Figure:
+    """The page; `post` is the newest post-processing of the run's half maps."""
     figure = figures.new_figure(*A4)
     figure.text(LEFT, 0.963, title(facts), parse_math=False, fontsize=15, fontweight="bold", va="bottom")
     figure.text(LEFT, 0.957, _subtitle(facts), parse_math=False, fontsize=8.5, color="#333333", va="top")

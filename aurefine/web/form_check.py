@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,18 @@ from aurefine.web.form_contents import Problem, StarHead, star_head
 from aurefine.web.form_data import endings, kind_of
 
 
-def check(job_type: JobType, values: Mapping[str, str], pipeline: Pipeline, folder: Folder) -> dict[str, Any]:
-    """Problems of the form, and the command line that it makes ("" where it makes none)."""
+def check(
+    job_type: JobType, values: Mapping[str, str], pipeline: Pipeline, folder: Folder, going_on: Callable[[], list[str]] | None = None
+) -> dict[str, Any]:
+    """Problems of the form, and the command line that it makes ("" where it makes none); `going_on` makes that of a job that is to go on."""
     from aurefine.cli.main import JOBS
 
     problems = [*_wrong_values(job_type, values), *_files(job_type, values, pipeline, folder)]
     command = ""
     directory = f"{job_type.name}/job{pipeline.counter:03d}/"
     try:
-        words = Planned(JobStar(job_type, {**job_type.defaults(pipeline.generation), **values}), None, job_type.name).command(directory)
+        new = Planned(JobStar(job_type, {**job_type.defaults(pipeline.generation), **values}), None, job_type.name)
+        words = going_on() if going_on else new.command(directory)
         command = shlex.join(["aurefine", *words])
         check_flags(words, JOBS)
     except (InputError, ValueError) as error:

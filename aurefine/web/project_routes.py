@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +34,13 @@ def types(site: Site, request: Request, body: Body) -> Body:
 def check(site: Site, request: Request, body: Body) -> Body:
     """What is wrong with a form, and its command line."""
     job_type = job_types.by_name(str(body.get("type", "")))
-    return form_check.check(job_type, form_data.values_of(body.get("values", {})), site.project.read(), site.folder)
+    values, pipeline = form_data.values_of(body.get("values", {})), site.project.read()
+    going_on = None
+    if body.get("continue"):
+        process = project_data.find(site.project, str(body["continue"]))
+        site.folder.path(process.name.rstrip("/"))
+        going_on = partial(site.starter.going_on, process, _settings(body.get("changed", {})))
+    return form_check.check(job_type, values, pipeline, site.folder, going_on)
 
 
 def run(site: Site, request: Request, body: Body) -> Body:
@@ -87,7 +94,7 @@ def act(site: Site, request: Request, body: Body) -> Body:
     elif action == "start":
         message = site.starter.start(process)
     elif action == "continue":
-        site.starter.go_on(process, _settings(body))
+        site.starter.go_on(process, _settings(body.get("values", {})))
     elif action == "alias":
         manage.set_alias(site.project, process.name, str(body.get("alias", "")).strip())
     elif action == "note":
@@ -100,9 +107,9 @@ def act(site: Site, request: Request, body: Body) -> Body:
     return {"message": message}
 
 
-def _settings(body: Body) -> dict[str, str]:
+def _settings(given: Any) -> dict[str, str]:
     """The rows that may change when a job goes on; keys are letters only, so that none is taken for a flag."""
-    values = form_data.values_of(body.get("values", {}))
+    values = form_data.values_of(given)
     if not all(key.replace("_", "").isalnum() and key[0].isalpha() for key in values):
         raise ValueError("names of rows hold letters and digits only")
     return values

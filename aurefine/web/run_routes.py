@@ -130,10 +130,13 @@ def _download(data: bytes, name: str, media_type: str, request: Request) -> Resp
 
 
 def methods(site: Site, request: Request, body: Body) -> Body:
-    """The methods paragraph with its references."""
-    facts = reports.of(site.folder, _directory(site, request)[0]).facts
+    """The methods paragraph with its references, and how many pages the report has."""
+    directory, _ = _directory(site, request)
+    found = reports.of(site.folder, directory)
+    facts = found.facts
     references = [entry for _, entry in methods_of.REFERENCES]
-    return {"paragraph": methods_of.paragraph(facts), "references": references, "title": sheet.title(facts)}
+    return {"paragraph": methods_of.paragraph(facts), "references": references, "title": sheet.title(facts),
+            "pages": len(found.pages), "version": reports.version(directory)}  # fmt: skip
 
 
 def report(site: Site, request: Request, body: Body) -> Response:

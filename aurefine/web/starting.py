@@ -41,13 +41,17 @@ class Starter:
         self._spawn([sys.executable, "-m", "aurefine", "run", process.name], process)
         return ""
 
-    def go_on(self, process: Process, settings: Mapping[str, str]) -> None:
-        """Continue a job that ended early, with changed rows of its form; InputError where it cannot go on."""
+    def going_on(self, process: Process, settings: Mapping[str, str]) -> list[str]:
+        """The words after `aurefine` with which a job that ended early goes on, with changed rows of its form; InputError where it cannot."""
         source = process.name + "job.star"
         job = job_star.read(self.project.root / source)
         values = job.job_type.override(job.values, [f"{key}={value}" for key, value in settings.items()], source)
         optimiser = settings.get("fn_cont", "")
-        runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser)
+        return runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser).command(process.name)
+
+    def go_on(self, process: Process, settings: Mapping[str, str]) -> None:
+        """Continue a job that ended early; InputError where it cannot go on."""
+        self.going_on(process, settings)
         words = [f"{key}={value}" for key, value in settings.items() if value]
         self._spawn([sys.executable, "-m", "aurefine", "run", "--continue", process.name, *words], process)
 

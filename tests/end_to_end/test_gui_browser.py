@@ -142,7 +142,7 @@ def look_at_the_refinement(page: Any) -> None:
     until(page, "document.querySelector('.sheet').naturalWidth > 1000")
     picture(page, "report")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Report, one page (PDF)").click()
+        page.get_by_role("link", name="Report (PDF)").click()
     assert download.value.suggested_filename == "job001_report.pdf" and Path(download.value.path()).read_bytes().startswith(b"%PDF")
     with page.expect_download() as download:
         page.get_by_role("tab", name="Convergence").click()

@@ -19,10 +19,16 @@ function fill(element, attributes, children) {
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 export const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+// New contents; who works by keyboard stays at the link or button of the same name.
 export function show(element, ...children) {
+  const held = element.contains(document.activeElement) && document.activeElement;
   element.replaceChildren();
-  return fill(element, null, children);
+  fill(element, null, children);
+  if (held) [...element.querySelectorAll(held.tagName)].find((each) => each.id === held.id && named(each) === named(held))?.focus();
+  return element;
 }
+
+const named = (element) => element.textContent.replace(/[▲▼]/g, "").trim();
 
 async function answer(response) {
   const data = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));

@@ -29,7 +29,7 @@ class Form {
   }
 
   draw() {
-    this.command = h("code", { id: "command", tabindex: 0 });
+    this.command = h("code", { id: "command", tabindex: 0, role: "group", "aria-label": "Command line" });
     this.general = h("div", { "aria-live": "polite" });
     const pages = this.type.tabs.map((tab) => ({ name: tab.name, content: () => h("div", { class: "rows" }, tab.rows.map((row) => this.row(row))) }));
     this.tabs = tabs(this.type.name, pages);
@@ -70,7 +70,7 @@ class Form {
 
   async check() {
     const mine = ++this.turn;
-    const found = await post("form/check", { type: this.type.name, values: this.values });
+    const found = await post("form/check", { type: this.type.name, values: this.values, continue: this.going, changed: this.settings() });
     if (mine !== this.turn) return;
     for (const [key, place] of this.problems) {
       const here = found.problems.filter((each) => each.key === key);
@@ -96,9 +96,11 @@ class Form {
     location.hash = `#/job/${done.job}`;
   }
 
+  // The rows that were changed, of a job that goes on.
+  settings() { return Object.fromEntries([...this.changed].map((key) => [key, this.values[key]])); }
+
   async goOn() {
-    const values = Object.fromEntries([...this.changed].map((key) => [key, this.values[key]]));
-    await post(`job/${this.going}/continue`, { values });
+    await post(`job/${this.going}/continue`, { values: this.settings() });
     say(`${this.going} goes on.`);
     location.hash = `#/job/${this.going}`;
   }

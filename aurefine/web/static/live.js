@@ -24,7 +24,7 @@ export function liveView(name, alive) {
   const drawDirections = () => { if (state.data) show(directions, directionsFigure(base, state.data)); };
   const drawParticles = () => { if (!state.started.has("particles")) { state.started.add("particles"); particleTable(particles, name); } };
   const drawValidation = () => { if (state.data && state.validated !== state.data.version) { state.validated = state.data.version; validationView(validation, name); } };
-  const drawReport = () => { if (state.data && state.reported !== state.data.version) { state.reported = state.data.version; reportView(report, name, state.data); } };
+  const drawReport = () => { if (state.data && state.reported !== state.data.version) { state.reported = state.data.version; reportView(report, name); } };
   const pages = [
     { name: "Convergence", content: () => h("div", {}, plots, table) }, { name: "Sections", content: () => sections.element },
     { name: "Map in 3D", content: () => { draw3d(); return maps; } }, { name: "Directions", content: () => { drawDirections(); return directions; } },

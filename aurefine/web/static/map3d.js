@@ -10,9 +10,10 @@ export function view3d(place, choices) {
   const spin = h("input", { id: "map-spin", type: "checkbox", onchange: () => scene?.spin(spin.checked) });
   const area = h("div", { class: "map3d", tabindex: 0, role: "img", "aria-busy": "true", "aria-label": "The map as a surface; arrow keys turn it, plus and minus zoom, Home brings it back" });
   const options = (found, chosen) => { show(which, found.map(([address, text]) => h("option", { value: address }, text))); which.value = chosen ?? found.at(-1)?.[0] ?? ""; };
-  let scene = null, shown = "", working = Promise.resolve(), waiting = false;
+  const problem = h("p", { class: "problem error", role: "alert" });
+  let scene = null, shown = "", working = Promise.resolve(), waiting = false, unable = false;
   options(choices);
-  show(place, h("p", { class: "controls" }, h("label", { for: "map-which" }, "Map "), which, h("label", { for: "map-level" }, " Contour "), level, sigma, h("label", { for: "map-value" }, " = "), value),
+  show(place, h("p", { class: "controls" }, h("label", { for: "map-which" }, "Map "), which, h("label", { for: "map-level" }, " Contour "), level, sigma, h("label", { for: "map-value" }, " = "), value), problem,
     area, h("p", { class: "controls" }, button("Reset view", () => scene?.reset()), spin, h("label", { for: "map-spin" }, "Spin"),
       h("span", { class: "hint" }, "Drag to turn, wheel to zoom, right button to move; with the keyboard: arrows, + and −, Home. Drawn by Mol* (molstar.org).")));
 
@@ -27,13 +28,22 @@ export function view3d(place, choices) {
     area.setAttribute("aria-busy", "true");
     work(async () => { waiting = false; await scene.contour(Number(level.value)); area.setAttribute("aria-busy", String(waiting)); });
   };
+  // What keeps a map from being shown stays to be read in its place.
   const load = () => work(async () => {
-    if (!which.value || which.value === shown) return;
+    if (unable || !which.value || which.value === shown) return;
     area.setAttribute("aria-busy", "true");
+    show(problem);
+    try { await draw(); } catch (error) {
+      unable = error instanceof NoWebGL;
+      show(unable ? place : problem, unable ? h("p", { class: "problem error", role: "alert" }, error.message) : error.message);
+    }
+    area.setAttribute("aria-busy", "false");
+  });
+  const draw = async () => {
+    scene ||= await Scene.open(area);
     const response = await fetch(which.value);
     if (!response.ok) throw new Error((await response.json()).error);
     const data = new Uint8Array(await response.arrayBuffer());
-    scene ||= await Scene.open(area);
     const first = !scene.statistics, chosen = which.value;
     await scene.load(data);
     level.max = Math.max(scene.sigmas(scene.statistics.max) * 0.9, 0.1).toFixed(2);
@@ -42,10 +52,9 @@ export function view3d(place, choices) {
     await scene.contour(Number(level.value));
     if (first) scene.reset();
     shown = chosen;
-    area.setAttribute("aria-busy", "false");
-  });
+  };
   level.addEventListener("input", contour);
-  value.addEventListener("change", () => { const given = Number(value.value); if (value.value.trim() && Number.isFinite(given)) level.value = scene.sigmas(given); contour(); });
+  value.addEventListener("change", () => { const given = Number(value.value); if (scene?.statistics && value.value.trim() && Number.isFinite(given)) level.value = scene.sigmas(given); contour(); });
   area.addEventListener("keydown", (event) => { if (scene?.key(event.key)) event.preventDefault(); });
   window.addEventListener("hashchange", () => work(() => { scene?.close(); scene = null; }), { once: true }); // browsers lend few WebGL contexts
   load();
@@ -56,14 +65,24 @@ export function view3d(place, choices) {
   } };
 }
 
+class NoWebGL extends Error {}
+
+// Whether there is WebGL, asked before Mol* is fetched; what was lent for it is given back.
+function canDraw() {
+  const lent = document.createElement("canvas").getContext("webgl2") || document.createElement("canvas").getContext("webgl");
+  lent?.getExtension("WEBGL_lose_context")?.loseContext();
+  return Boolean(lent);
+}
+
 // Mol*'s plugin without its panels: a canvas, the mouse, a map and its surface.
 class Scene {
   static async open(place) {
+    if (!canDraw()) throw new NoWebGL("This browser has no WebGL, which the 3D view needs. The map itself is under Files.");
     const molstar = await import("/static/vendor/molstar/molstar.js");
     const config = [[molstar.PluginConfig.General.AllowMajorPerformanceCaveat, true]]; // also without a graphics card
     const plugin = new molstar.PluginContext({ behaviors: [], config });
     await plugin.init();
-    if (!await plugin.mountAsync(place)) throw new Error("This browser has no WebGL: the 3D view needs it. The sections show the map too.");
+    if (!await plugin.mountAsync(place)) throw new NoWebGL("Mol* cannot start its 3D view in this browser.");
     plugin.canvas3d.setProps({ renderer: { backgroundColor: PAPER }, camera: { manualReset: true }, cameraFog: { name: "off", params: {} },
       multiSample: { mode: "off" } }); // a still picture is not drawn again and again for smoother edges
     return Object.assign(new Scene(), { molstar, plugin, statistics: null });

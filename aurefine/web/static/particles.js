@@ -15,7 +15,10 @@ export function particleTable(place, name) {
   const order = (label) => { state.down = state.sort === label ? !state.down : true; state.sort = label; state.first = 0; draw(); };
   const table = (data) => h("div", { class: "wide" }, h("table", { class: "particles" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Image"), h("th", { scope: "col" }, "Row"),
     data.labels.map((label, i) => h("th", { scope: "col", "aria-sort": data.sorted === label ? (state.down ? "descending" : "ascending") : null }, h("button", { type: "button", class: "sort", onclick: () => order(label) }, data.titles[i], data.sorted === label ? (state.down ? " ▼" : " ▲") : ""))))),
-    h("tbody", {}, data.rows.map((row) => h("tr", {}, h("td", {}, h("img", { class: "thumbnail", loading: "lazy", width: 72, height: 72, alt: `Particle ${row.image}`, src: `/api/thumbnail?${new URLSearchParams({ image: row.image })}` })), h("td", { class: "number" }, row.row),
+    h("tbody", {}, data.rows.map((row) => h("tr", {}, h("td", {}, h("img", { class: "thumbnail", onerror: missing, loading: "lazy", width: 72, height: 72, alt: `Particle ${row.image}`, src: `/api/thumbnail?${new URLSearchParams({ image: row.image })}` })), h("td", { class: "number" }, row.row),
       row.values.map((value) => h("td", { class: "number" }, value)))))));
   draw();
 }
+
+// Where the stack is not there, as in a folder that was copied without it.
+function missing() { this.replaceWith(h("span", { class: "hint" }, "no image")); }

@@ -8,7 +8,7 @@ const MARKS = { good: "✓ ", warning: "! ", poor: "✗ " };
 export async function validationView(place, name) {
   try {
     const found = await get(`job/${name}/validation`);
-    show(place, found.halfMap && invitation(found), found.rows && [
+    show(place, found.halfMap && invitation(found), !found.halfMap && !found.rows && h("p", {}, "A validation needs the half maps of a refinement that has ended."), found.rows && [
       found.folder === name ? null : h("p", {}, "Measured by ", found.job ? jobLink(found.job) : `aurefine validate in the folder ${found.folder}`, "."),
       h("p", { class: "hint" }, Object.entries(found.notes).map(([label, text]) => `${label}: ${text}`).join(" · ")),
       table(found.rows), downloads(found.files), h("div", { class: "charts" }, found.plots.map((plot) => chart(plot, `/api/job/${name}`))), sheet(found.files)]);
