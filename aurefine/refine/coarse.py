@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to tell anything
 _BANDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the frequencies: after each, what has fallen far behind is dropped
 _MARGIN, _SHARE = 26.0, 0.3  # see kernels.Screening; measured: no pose changes (at 20, 0.4 % of them; at 14, 4 %)
+_TOGETHER = 4096  # slices that are squared at a time
 _LISTED_COST = 4  # how many times dearer an orientation is in a list than in the matrix product
 
 
@@ -125,7 +126,10 @@ class CoarsePass:
                 native(products), native(half_power), log_rotation, log_offset[rows], self.grid.n_psi // 2, self.plan.correlation
             )
             ptr = np.arange(len(rows) + 1, dtype=np.int64) * rotations * len(self.shifts)
-            yield self._significant_pairs(rows, values.reshape(-1), ptr, split, log_rotation, log_offset[rows])
+            coarse = self._significant_pairs(rows, values.reshape(-1), ptr, split, log_rotation, log_offset[rows])
+            del values  # the fine pass, which comes in between, needs the room
+            yield coarse
+            del coarse
 
     def _products(self, images: torch.Tensor, power: torch.Tensor, pixels: PixelList, shifts: np.ndarray, rough: bool = False):
         """Yield (rows, products of real and of imaginary parts [2, rows * shifts, slices], half the weighted power of the slices [rows, slices]).
@@ -136,7 +140,7 @@ class CoarsePass:
         volume, device = self.owner.volume, self.owner.device
         below = self.owner.slices_below_half_a_turn(self.geometry)
         planes = kernels.project_planes(volume, below, pixels)
-        squares = planes.square().sum(1)
+        squares = _power(planes)
         phases = kernels.shift_phases(torch.as_tensor(shifts, device=device), pixels)
         batch = max(1, self.owner.batches.dense(self.owner.room) // (2 * len(below) * len(phases)))
         kind = torch.bfloat16 if rough else torch.float32
@@ -162,7 +166,10 @@ class CoarsePass:
             coarse = self._significant_pairs(rows, values, block_ptr, split, None, log_offset[rows])
             place = self.owner.select.spread(part.ptr[:-1], np.diff(coarse.ptr), coarse.rotation) + coarse.rotation
             prior = coarse.log_prior + part.log_prior[place]
-            yield Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, prior, coarse.log_weight)
+            found = Coarse(rows, coarse.ptr, part.rotation[place], coarse.shift, prior, coarse.log_weight)
+            del values, coarse, place, prior  # the fine pass, which comes in between, needs the room
+            yield found
+            del found
 
     def _scores(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray):
         """(log-likelihoods, block ptr) of every listed rotation at every shift, particle by particle."""
@@ -209,12 +216,28 @@ def joined(parts: Iterator[Coarse], limit: int) -> Iterator[Coarse]:
     count = 0
     for part in parts:
         if waiting and count + len(part.rotation) > limit:
-            yield Coarse.joined(waiting)
-            waiting, count = [], 0
+            yield _emptied(waiting)
+            count = 0
         waiting.append(part)
         count += len(part.rotation)
+        del part
     if waiting:
-        yield Coarse.joined(waiting)
+        yield _emptied(waiting)
+
+
+def _power(planes: torch.Tensor) -> torch.Tensor:
+    """float32 [n, pixels]: squares of slices float32 [n, 2, pixels], some slices at a time: grids are large."""
+    power = planes.new_empty((len(planes), planes.shape[2]))
+    for some, out in zip(planes.split(_TOGETHER), power.split(_TOGETHER), strict=True):
+        torch.sum(some.square(), 1, out=out)
+    return power
+
+
+def _emptied(waiting: list[Coarse]) -> Coarse:
+    """All of them as one; the list lets go of them, so that they are not there twice in the fine pass."""
+    whole = waiting[0] if len(waiting) == 1 else Coarse.joined(waiting)
+    waiting.clear()
+    return whole
 
 
 def batches(sizes: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:

@@ -168,6 +168,7 @@ class _GroupPass:
                 self._fine(prepared, coarse.part(start, stop), images, power, scale, poses, updates, attempt)
                 attempt.done, attempt.summing = int(coarse.rows[stop - 1]) + 1, False
                 progress(stop - start)
+            del coarse  # before more of them are looked for
 
     def _weighted(self, prepared: Prepared, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Operands of every score, at some rows of the pixels: images X model / sigma^2, powers model^2 / sigma^2; without sigma for correlations."""

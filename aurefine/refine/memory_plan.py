@@ -1,7 +1,8 @@
 """How much memory a refinement will take, told before it starts, and batches that fit into what there is (or into --memory).
 
-The peak is that of three moments: the first iterations, whose whole grids and flat likelihoods make long lists; the E-step of the last one, at full
-size; and its M-step. What is counted is what is resident on the CPU; the factors are measured (docs/faults.md).
+The peak is that of four moments: the first iterations, whose whole grids and flat likelihoods make long lists; the last global search, over the
+finest whole grid; the E-step of the last iteration, at full size; and its M-step. What is counted is what is resident on the CPU; the factors are
+measured (docs/faults.md).
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, run_status, scratch, shortage
+from aurefine.refine import devices, run_status, scratch, screen, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
 from aurefine.refine.options import RefineOptions
-from aurefine.refine.plan import Grid
+from aurefine.refine.plan import Geometry, Grid, image_sizes
 from aurefine.refine.scratch import Scratch
 from aurefine.refine.shortage import Batches
 from aurefine.refine.state import SamplingState
+from aurefine.sampling import angular_step
 
 _LOADED = 170 << 20  # code and compiled kernels that are loaded on the way, and what the heap keeps between batches
 _PREPARED = 30  # bytes a Fourier pixel: transforms and operands of the images of a chunk
@@ -32,6 +35,8 @@ _PAIR, _JOINED = 34, 17  # bytes a significant pair of the coarse pass, while li
 _FINE = 10  # bytes a score of the fine pass, and what is made of it
 _KEPT = 32 << 20  # bytes: smaller blocks stay with the heap when they are freed (memory.py)
 _SIGNIFICANT = 0.06  # share of the whole grid that is significant while the likelihood is flat (C1, first iterations)
+_PLANES = 6  # bytes a pixel of a screening's slices: half of the grid's rotations, real and imaginary, and their squares
+_SURVIVING = 3  # bytes a rotation of the finest whole grid and image of a chunk: lists of the tenth or so that a screening leaves
 _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
 _SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
 _COLLECTED, _RECONSTRUCTED = 12, 24  # the same, of a half-set's collected sums and its reconstruction
@@ -55,17 +60,18 @@ class Workers:
 class MemoryPlan:
     """Bytes of one process by what they are for; `lanes` half-sets are worked on side by side.
 
-    Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, last: batches of one
-    half-set in the first iterations and in the last one; sums, maximisation: of both half-sets in the last iteration; kept: of these what
-    stays with the heap when it is freed, because blocks are small; gpus: (name, bytes of
-    references and sums, bytes that are free) of each GPU, where the E-step runs then; halved: how often batches are halved; streamed:
-    bytes of images that are read batch by batch, not held; in_turn: the half-sets' M-steps come one after the other.
+    Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, searches, last: batches
+    of one half-set in the first iterations, in the last global search, and in the last iteration; sums, maximisation: of both half-sets in the last
+    iteration; kept: of these what stays with the heap when it is freed, because blocks are small; gpus: (name, bytes of references and sums, bytes
+    that are free) of each GPU, where the E-step runs then; halved: how often batches are halved; streamed: bytes of images that are read batch by
+    batch, not held; in_turn: the half-sets' M-steps come one after the other.
     """
 
     program: int
     images: int
     state: int
     first: int
+    searches: int
     last: int
     sums: int
     maximisation: int
@@ -84,14 +90,15 @@ class MemoryPlan:
     @property
     def peak(self) -> int:
         """The largest of all moments."""
-        batches = self.kept + self.lanes * max(self.first, self.last)
+        batches = self.kept + self.lanes * max(self.first, self.searches, self.last)
         return self.held + max(batches, self.sums + self.lanes * self.last, self.maximisation)
 
     def lines(self, there: int, place: str = "") -> list[str]:
         """For the user: each part and the peak; `there` bytes are there for this process, images that are not held are in `place`."""
         parts = [
             ("program and tables", self.program), ("images", self.images), ("maps and poses", self.state),
-            (f"batches of the first iterations, {self.lanes} x", self.first), (f"batches of the last iteration, {self.lanes} x", self.last),
+            (f"batches of the first iterations, {self.lanes} x", self.first),
+            (f"batches of the finest global search, {self.lanes} x", self.searches), (f"batches of the last iteration, {self.lanes} x", self.last),
             ("references and sums of the last E-step", self.sums), ("last M-step", self.maximisation),
         ]  # fmt: skip
         lines = [" Memory planned for this process:", *(f"  {name:<46}{_megabytes(size):>9}" for name, size in parts if size)]
@@ -135,15 +142,16 @@ def measure(
     points = grid.coarse_count * len(grid.coarse_shifts) if not sampling.local else 10_000
     first = _batch(half, small, largest, batches, points, points * _SIGNIFICANT, children)
     last = _batch(half, largest, largest, batches, 0, _PAIRS_AT_END, children)
+    searches = _searches(grid, extent, largest, options, min(half, batches.chunk(int(math.pi / 8 * largest**2)))) + last if not sampling.local else 0
     sums = 2 * (_SUMS * workers.copies + _REFERENCE) * voxels
     on_gpu = tuple((_name(number), (_SUMS + _REFERENCE) * voxels * (2 if len(gpus) == 1 else 1), _free(number)) for number in gpus)
     if gpus:  # where the batches are; lists of pairs come to the host, and the sums at the end
-        first, last, sums = int(min(half, 20_000) * points * _SIGNIFICANT) * _PAIR, 0, 2 * _SUMS * voxels
+        first, searches, last, sums = int(min(half, 20_000) * points * _SIGNIFICANT) * _PAIR, 0, 0, 2 * _SUMS * voxels
     maximisation = 2 * _COLLECTED * voxels + (1 if batches.in_turn else lanes) * _RECONSTRUCTED * voxels
     program = run_status.memory_in_use()[0] + _LOADED
     kept = sums + maximisation if _SUMS * voxels < _KEPT else 0
-    return MemoryPlan(program, held, state, first, last, sums, maximisation, kept, lanes, on_gpu, batches.halved, images - held if streams else 0,
-                      batches.in_turn)  # fmt: skip
+    return MemoryPlan(program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpu, batches.halved,
+                      images - held if streams else 0, batches.in_turn)  # fmt: skip
 
 
 def image_bytes(particles: ParticleSet) -> int:
@@ -160,6 +168,17 @@ def _batch(half: int, size: int, box: int, batches: Batches, scores: int, pairs:
     coarse = min(images * scores, batches.dense()) * _SCORED + listed * _PAIR
     fine = listed * _JOINED + min(listed * children, batches.fine()) * _FINE
     return int(images * pixels * _PREPARED + max(together * box**2 * _TRANSFORMED, coarse, fine))
+
+
+def _searches(grid: Grid, extent: float, box: int, options: RefineOptions, images: int) -> int:
+    """Bytes of one half-set for the whole grid of the last global search: slices that the `images` of a chunk are screened with, what that leaves.
+
+    `extent` (Angstrom) is the box's side.
+    """
+    order = max(grid.state.healpix_order, options.local_healpix_order - 1)
+    rotations = grid.coarse_count * 8 ** (order - grid.state.healpix_order)
+    (_, coarse, _) = image_sizes(options, Geometry(box, extent / box, 1.0, np.eye(2)), box, angular_step(order), box, extent / box)
+    return int(rotations * (math.pi / 8 * (screen.FREQUENCIES * coarse) ** 2 * _PLANES + images * _SURVIVING))
 
 
 def settle(
