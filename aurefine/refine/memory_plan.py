@@ -27,7 +27,7 @@ from aurefine.refine.shortage import Batches
 from aurefine.refine.state import SamplingState
 from aurefine.sampling import angular_step
 
-_LOADED = 170 << 20  # code and compiled kernels that are loaded on the way, and what the heap keeps between batches
+_LOADED = 145 << 20  # code and compiled kernels that are loaded on the way, and what the heap keeps between batches
 _PREPARED = 30  # bytes a Fourier pixel: transforms and operands of the images of a chunk
 _TRANSFORMED = 30  # bytes a pixel of the whole images that are transformed at a time
 _SCORED = 10  # bytes a score of the coarse pass
