@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,20 @@ from gui_browser import picture, surface, until
 from gui_client import Page, serving, wait_for
 
 from aurefine.cli.main import main
+from aurefine.project import labels, manage
 from aurefine.project.project import Project
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A new project with simulated particles."""
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new project with simulated particles; a job that still runs when the test has failed is stopped."""
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", "--o", "sim", "--n", "200", "--box", "32", "--angpix", "8", "--sym", "D2"]) == 0
-    Project.create(tmp_path, "5")
-    return tmp_path
+    project = Project.create(tmp_path, "5")
+    yield tmp_path
+    for process in project.read().processes:
+        if process.status == labels.RUNNING:
+            manage.abort(project, process)
 
 
 def test_the_way_from_the_form_to_the_sharpened_map(root: Path, browser_page: Any) -> None:
