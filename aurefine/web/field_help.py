@@ -23,7 +23,8 @@ HELP = {  # rows without a flag
     "recenter_x": "X of the point of the reference, in its pixels from the centre, that is to become the centre of the particles.",
     "recenter_y": "Y of that point, in the reference's pixels from its centre.",
     "recenter_z": "Z of that point, in the reference's pixels from its centre.",
-    "fn_in": "The map of which the mask is made, usually a refined or post-processed one.",
+    "MaskCreate fn_in": "The map of which the mask is made, usually a refined or post-processed one.",
+    "PostProcess fn_in": "One unfiltered half map of a refinement, such as run_half1_class001_unfil.mrc; the other one is found by its name.",
     "fn_model": "The _optimiser.star of a classification, whose classes are chosen in the other tabs.",
     "fn_mic": "A STAR file of micrographs to select from.",
     "fn_data": "A STAR file of particles to select from.",
@@ -64,8 +65,9 @@ def options(command: str) -> dict[str, Option]:
 def help_of(job_type: JobType, row: FormField) -> str:
     """A sentence or two on what the row does; never empty."""
     option = options(job_type.command).get(row.flag)
-    if row.key in HELP:
-        return HELP[row.key]
+    for key in (f"{job_type.name} {row.key}", row.key):
+        if key in HELP:
+            return HELP[key]
     if row.key.startswith("param"):
         return "Name of a flag." if row.key.endswith("label") else "Value of that flag."
     text = (option.help or option.label) if option else row.label
