@@ -62,6 +62,8 @@ def test_forms_have_relions_tabs_in_its_order_and_help_at_every_field(page: Page
             assert len(help_of(job_type, row)) > 10, (job_type.name, row.key)
     maps = [next(row["help"] for row in types[name]["tabs"][0]["rows"] if row["key"] == "fn_in") for name in ("MaskCreate", "PostProcess")]
     assert "of which the mask is made" in maps[0] and "half map" in maps[1]
+    recentring = [row["help"] for tab in types["Extract"]["tabs"] for row in tab["rows"] if row["key"] == "do_recenter"]
+    assert recentring and "class averages" not in recentring[0]
 
 
 def test_a_complete_form_has_no_mistakes_and_shows_its_command_line(page: Page) -> None:

@@ -32,7 +32,7 @@ HELP = {  # rows without a flag
     "rank_threshold": "Threshold of RELION's class ranker, which aurefine does not have.",
     "select_nr_parts": "For RELION's class ranker, which aurefine does not have.",
     "select_nr_classes": "For RELION's class ranker, which aurefine does not have.",
-    "do_recenter": "Centre the selected class averages; RELION's display does so, aurefine does not.",
+    "Select do_recenter": "Centre the selected class averages; RELION's display does so, aurefine does not.",
     "do_regroup": "Join micrographs with few particles into groups of about equal numbers.",
     "nr_groups": "About this many groups.",
     "do_filaments": "Selecting helical filaments is not supported; run this one with RELION.",
