@@ -20,6 +20,8 @@ from aurefine.refine.shortage import Batches
 from aurefine.refine.state import Model
 from aurefine.symmetry import point_group
 
+_LARGE = 32 << 20  # bytes of sums: smaller ones are made of blocks that the heap keeps anyway
+
 
 @dataclass(frozen=True, eq=False)
 class Masks:
@@ -47,7 +49,7 @@ def maximise(
     batches = batches or Batches()
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
-    if plan.final:
+    if plan.final or sums[0].accumulator.data.nbytes > _LARGE:  # beside large maps, what the E-step's batches have left counts
         memory.give_back()
     devices.maximised([s.accumulator for s in sums])
     halves = crew.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums, apart=not batches.in_turn)

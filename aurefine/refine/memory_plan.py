@@ -28,7 +28,7 @@ from aurefine.refine.state import SamplingState
 from aurefine.sampling import angular_step
 
 _LOADED = 145 << 20  # code and compiled kernels that are loaded on the way, and what the heap keeps between batches
-_PREPARED = 30  # bytes a Fourier pixel: transforms and operands of the images of a chunk
+_PREPARED = 50  # bytes a Fourier pixel: transforms and operands of the images of a chunk, and copies for the sums
 _TRANSFORMED = 30  # bytes a pixel of the whole images that are transformed at a time
 _SCORED = 10  # bytes a score of the coarse pass
 _PAIR, _JOINED = 34, 17  # bytes a significant pair of the coarse pass, while lists are joined and afterwards
