@@ -109,7 +109,7 @@ def test_two_processes_give_the_answer_of_one(folder: Path, alone: Path) -> None
 
 def assert_alike(one: Path, other: Path, same: float = 0.95) -> None:
     maps = [mrc.read_map(job / "run_class001.mrc")[0] for job in (one, other)]
-    assert fsc.of_maps(*maps).min() > 0.99 and np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.9999
+    assert fsc.of_maps(*maps).min() > 0.99 and np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.9998
     tables = [star.read_table(job / "run_data.star", "particles") for job in (one, other)]
     assert np.array_equal(tables[0]["rlnRandomSubset"], tables[1]["rlnRandomSubset"])
     angles = [np.column_stack([table[f"rlnAngle{name}"] for name in ("Rot", "Tilt", "Psi")]) for table in tables]

@@ -188,6 +188,7 @@ def test_a_signal_stops_the_run_and_says_what_is_kept(project, monkeypatch, caps
         return real(state, plan, *others, **named)
 
     monkeypatch.setattr(loop, "_expectation", interrupted)
+    monkeypatch.setattr(signal, "SIG_IGN", None)  # a shell's background job, such as a test run, ignores Ctrl-C
     assert main(arguments("out/run", "--pipeline_control", "out/")) == code
     told = capsys.readouterr().err
     assert "Iteration 1 is kept (out/run_it001_optimiser.star)" in told and "--resume" in told and "Traceback" not in told

@@ -59,6 +59,7 @@ class Watch:
 
     def lost(self) -> str:
         """Of the first process, told to stop by a signal: why, if that was because another one has died (srun ends all then), else ""."""
+        self._own_end.set()  # what the others leave because of the same signal is no news
         store, ranks = self._connect(), range(1, self._place.size)
         before = store.multi_get([_sign(rank) for rank in ranks])
         self._stopped.wait(_BEATS_OF_THE_LIVING * self._beat)
