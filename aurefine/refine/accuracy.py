@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from aurefine import ctf, ctf_torch, euler, kernels
+from aurefine import euler, kernels
 from aurefine.fourier import pixel_list
 from aurefine.kernels import Volume
 from aurefine.particles import ParticleSet
 from aurefine.refine import devices
+from aurefine.refine.images import contrast
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan, slice_matrices
 from aurefine.refine.state import Model, Poses
@@ -92,11 +92,7 @@ class _Signal:
         weight = self._native(np.where((self.pixels.shell > 0) & (sigma2 > 0), 0.5 / np.maximum(sigma2, 1e-30), 0))
         self.weight: Any = weight
         if options.ctf_correction:
-            evaluate: Callable[..., Any] = ctf.evaluate if self.compiled else partial(ctf_torch.evaluate, device=self.device)
-            values = evaluate(
-                particles.defocus, rows, optics, self.pixels.frequency_x, self.pixels.frequency_y,
-                intact_first_peak=options.ctf_intact_first_peak, phase_flipped=options.ctf_phase_flipped, only_flip_phases=options.only_flip_phases,
-            )  # fmt: skip
+            values = contrast(particles, rows, optics, self.pixels, options, self.device)
             self.weight = weight * (values**4 if optics.premultiplied else values**2)
         # one draw a particle decides its axis: the same in every iteration
         self.random = np.random.default_rng(abs(options.random_seed)).random(particles.count)[rows]

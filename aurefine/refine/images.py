@@ -360,6 +360,17 @@ def _beyond(full: torch.Tensor, box: int, size: int) -> np.ndarray | torch.Tenso
     return total
 
 
+def contrast(
+    particles: ParticleSet, indices: np.ndarray, optics: OpticsGroup, pixels: PixelList, options: RefineOptions, device: torch.device
+) -> Any:
+    """CTF float32 [n, pixels] of particles `indices`, all of one optics group: NumPy's on the CPU, a tensor on another device."""
+    evaluate: Callable[..., Any] = ctf.evaluate if devices.compiled(device) else partial(ctf_torch.evaluate, device=device)
+    return evaluate(
+        particles.defocus, indices, optics, pixels.frequency_x, pixels.frequency_y,
+        intact_first_peak=options.ctf_intact_first_peak, phase_flipped=options.ctf_phase_flipped, only_flip_phases=options.only_flip_phases,
+    )  # fmt: skip
+
+
 def _model(
     particles: ParticleSet, indices: np.ndarray, optics: OpticsGroup, scale: np.ndarray, pixels: PixelList, options: RefineOptions, use_ctf: bool,
     device: torch.device,
@@ -368,11 +379,7 @@ def _model(
     factor = torch.from_numpy(scale.astype(np.float32)).to(device)[:, None]
     if not use_ctf:
         return factor.expand(-1, len(pixels)).clone()
-    evaluate: Callable[..., Any] = ctf.evaluate if devices.compiled(device) else partial(ctf_torch.evaluate, device=device)
-    values = torch.as_tensor(evaluate(
-        particles.defocus, indices, optics, pixels.frequency_x, pixels.frequency_y,
-        intact_first_peak=options.ctf_intact_first_peak, phase_flipped=options.ctf_phase_flipped, only_flip_phases=options.only_flip_phases,
-    ))  # fmt: skip
+    values = torch.as_tensor(contrast(particles, indices, optics, pixels, options, device))
     if optics.premultiplied:
         values = values * values
     return values * factor
