@@ -107,9 +107,9 @@ def test_two_processes_give_the_answer_of_one(folder: Path, alone: Path) -> None
     assert_alike(folder / "two", alone)
 
 
-def assert_alike(one: Path, other: Path, same: float = 0.95) -> None:
+def assert_alike(one: Path, other: Path, same: float = 0.95, correlation: float = 0.9999) -> None:
     maps = [mrc.read_map(job / "run_class001.mrc")[0] for job in (one, other)]
-    assert fsc.of_maps(*maps).min() > 0.99 and np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.9998
+    assert fsc.of_maps(*maps).min() > 0.99 and np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > correlation
     tables = [star.read_table(job / "run_data.star", "particles") for job in (one, other)]
     assert np.array_equal(tables[0]["rlnRandomSubset"], tables[1]["rlnRandomSubset"])
     angles = [np.column_stack([table[f"rlnAngle{name}"] for name in ("Rot", "Tilt", "Psi")]) for table in tables]
@@ -138,7 +138,7 @@ def test_two_machines_each_keep_half_of_the_images_and_give_the_answer_of_one(fo
         assert second.communicate(timeout=LONGEST)[0] == ""
     assert first.returncode == second.returncode == 0, errors
     assert printed.count("Final resolution") == 1
-    assert_alike(folder / "machines", alone, same=0.8)  # the first noise spectrum is of the images of one machine
+    assert_alike(folder / "machines", alone, same=0.8, correlation=0.9998)  # the first noise spectrum is of the images of one machine
 
 
 # ---------------------------------------------------------------------- when one fails
