@@ -135,6 +135,9 @@ def picture(found: dict[str, Any], path: Path) -> None:
                 axis.plot([row[x] for row in rows], [row["processor_s"] for row in rows], "o-", color=colour, label=search)
         scale = "log" if axis.lines else "linear"
         axis.set(xscale=scale, yscale=scale, xlabel=label, ylabel="processor seconds of an iteration")
+        ticks = sorted({row[x] for row in found.get(key, [])})
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
+        axis.set_xticks([], minor=True)
         axis.grid(True, which="both", alpha=0.3)
     axes[0].legend()
     figure.savefig(path, dpi=110)
@@ -166,7 +169,10 @@ def main() -> None:
             found[key] = [*same, row]
             print(row, flush=True)
             arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    picture({key: [row for row in found.get(key, []) if row["pad"] == "2"] for key in ("by_particles", "by_box")}, arguments.picture)
+    picture(
+        {key: [row for row in found.get(key, []) if row["pad"] == "2" and not row["further"]] for key in ("by_particles", "by_box")},
+        arguments.picture,
+    )
 
 
 if __name__ == "__main__":
