@@ -158,7 +158,11 @@ def power_spectrum(volume: np.ndarray) -> np.ndarray:
 def low_pass(volume: np.ndarray, pixel_size: float, resolution: float, width: int = 2) -> np.ndarray:
     """Low-pass a map with a raised cosine of `width` shells whose half-height lies at `resolution` (Angstrom); ALGORITHM.md 2.2."""
     n = volume.shape[0]
-    radius = np.sqrt(radius_squared_3d(n), dtype=np.float32)
+    return inverse_map(transform_map(volume) * low_pass_gain(n, pixel_size, resolution, width)[radius_squared_3d(n)], n)
+
+
+def low_pass_gain(n: int, pixel_size: float, resolution: float, width: int = 2) -> np.ndarray:
+    """float32 [3 (n/2)^2 + 1]: what `low_pass` multiplies voxels by, for each squared integer frequency."""
+    radius = np.sqrt(np.arange(3 * (n // 2) ** 2 + 1), dtype=np.float32)
     edge = n * pixel_size / resolution - width / 2
-    weight = 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - edge) / width, 0, 1))
-    return inverse_map(transform_map(volume) * weight.astype(np.float32), n)
+    return (0.5 + 0.5 * np.cos(np.pi * np.clip((radius - edge) / width, 0, 1))).astype(np.float32)

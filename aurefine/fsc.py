@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from aurefine import fourier
 from aurefine.threads import in_parts
+
+Map = Any  # an array, or what computes like one: a tensor on any device
 
 
 def correlate(first: np.ndarray, second: np.ndarray, shell: np.ndarray, n_shells: int) -> np.ndarray:
@@ -81,15 +85,22 @@ def randomise_phases(volume: np.ndarray, from_shell: int, rng: np.random.Generat
 
 def mask_corrected(first: np.ndarray, second: np.ndarray, mask: np.ndarray, randomise_at: float = 0.8, seed: int = 0) -> MaskedFsc:
     """Solvent-corrected FSC of two half maps: (FSC_masked - FSC_random) / (1 - FSC_random) beyond the randomisation shell (Chen et al. 2013)."""
-    unmasked = of_maps(first, second)
+    rng = np.random.default_rng(seed)
+    return corrected(first, second, mask, of_maps, lambda volume, start: randomise_phases(volume, start, rng), randomise_at)
+
+
+def corrected(
+    first: Map, second: Map, mask: Map, correlated: Callable[[Map, Map], np.ndarray], randomise: Callable[[Map, int], Map], randomise_at: float = 0.8
+) -> MaskedFsc:
+    """`mask_corrected` for maps of any kind, such as those on a GPU: `correlated(map, map)` is an FSC, `randomise(map, from_shell)` a map."""
+    unmasked = correlated(first, second)
     start = first_below(unmasked, randomise_at)
     if start < 0:
         return MaskedFsc(unmasked, unmasked, np.zeros_like(unmasked), unmasked, -1)
-    masked = of_maps(first * mask, second * mask)
-    rng = np.random.default_rng(seed)
-    randomised = of_maps(randomise_phases(first, start, rng) * mask, randomise_phases(second, start, rng) * mask)
-    corrected = masked.copy()
+    masked = correlated(first * mask, second * mask)
+    randomised = correlated(randomise(first, start) * mask, randomise(second, start) * mask)
+    curve = masked.copy()
     tail = slice(start + 2, None)
     signal = masked[tail] - randomised[tail]
-    corrected[tail] = np.where(signal < 0, 0.0, signal / np.maximum(1 - randomised[tail], 1e-6))
-    return MaskedFsc(unmasked, masked, randomised, corrected, start)
+    curve[tail] = np.where(signal < 0, 0.0, signal / np.maximum(1 - randomised[tail], 1e-6))
+    return MaskedFsc(unmasked, masked, randomised, curve, start)

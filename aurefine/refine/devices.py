@@ -11,7 +11,7 @@ from aurefine.kernels import Accumulator
 from aurefine.refine.options import RefineOptions
 
 _SPARE = 0.3  # share of a GPU's free memory that images may take
-_MAXIMISING = 14  # bytes beside each number of an accumulator: collected sums, and the transforms of a reconstruction
+_MAXIMISING = 16  # bytes beside each number of an accumulator: collected sums, and the transforms of a reconstruction and of a masked FSC
 
 
 def of_halves(options: RefineOptions) -> tuple[torch.device, torch.device]:

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from aurefine import fourier, mask
 from aurefine import fsc as fsc_room
-from aurefine.refine import backprojection, devices, memory, reconstruct
+from aurefine.fsc import Map
+from aurefine.refine import backprojection, devices, maps_torch, memory, reconstruct
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import Crew
 from aurefine.refine.expectation import HalfSums
+from aurefine.refine.maps_torch import beside, on_host
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan
 from aurefine.refine.shortage import Batches
@@ -54,7 +57,7 @@ def maximise(
     devices.maximised([s.accumulator for s in sums])
     halves = crew.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums, apart=not batches.in_turn)
     apart = lambda: tuple(crew.everywhere(batches.of_halves(crew.map, lambda half: _unregularised(half, options), halves)))  # noqa: E731
-    separate = apart() if plan.final else ()  # before anything is shared
+    separate = tuple(map(on_host, apart())) if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
         limit = max(options.join_halves_resolution, 1 / resolution)
         shell = math.ceil(box * pixel_size / limit - 1e-9)
@@ -63,8 +66,9 @@ def maximise(
     unfiltered: tuple[np.ndarray, ...] = ()
     masked = None
     if options.solvent_correct_fsc and masks.solvent is not None:
-        unfiltered, solvent, seed = apart(), masks.solvent, abs(options.random_seed) + plan.iteration
-        masked = crew.once(lambda: fsc_room.mask_corrected(unfiltered[0], unfiltered[1], solvent, seed=seed))
+        maps, solvent, seed = apart(), masks.solvent, abs(options.random_seed) + plan.iteration
+        masked = crew.once(lambda: _masked_fsc(maps[0], maps[1], solvent, seed))
+        unfiltered = tuple(map(on_host, maps))
         fsc = np.where(np.arange(box // 2 + 1) <= plan.current_size // 2, masked.corrected, 0.0)
     else:
         compare = lambda one, other: backprojection.gold_standard_fsc(one, other, plan.current_size // 2, box)  # noqa: E731
@@ -72,12 +76,11 @@ def maximise(
     updated = [update_parameters(model, s, plan, options) for model, s in zip(models, sums, strict=True)]
     if plan.final:
         joined = crew.added(halves)
-        new = crew.once(lambda: _with_map(updated[0], joined, fsc, plan, options, joined=True))
+        new = crew.once(lambda: _with_map(updated[0], joined, fsc, plan, options, None, joined=True))
         return Maximised((new,), separate, masked)
 
     def half_model(model: Model, half: BackProjection, joined: bool = False) -> Model:
-        model = _with_map(model, half, fsc, plan, options, joined)
-        return replace(model, map=flatten(model.map, pixel_size, masks, options))
+        return _with_map(model, half, fsc, plan, options, masks, joined)
 
     if options.join_random_halves:
         joined = crew.added(halves)
@@ -91,13 +94,23 @@ def _gridding(options: RefineOptions) -> int:
     return 0 if options.skip_gridding else options.gridding_iterations
 
 
-def _unregularised(half: BackProjection, options: RefineOptions) -> np.ndarray:
+def _unregularised(half: BackProjection, options: RefineOptions) -> Map:
     memory.give_back()
     return reconstruct.reconstruct(half, None, 1.0, 0, _gridding(options))
 
 
-def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, options: RefineOptions, joined: bool) -> Model:
-    """The model with its map reconstructed and its spectra set; after a correlation iteration the initial low-pass is applied again."""
+def _masked_fsc(first: Map, second: Map, solvent: np.ndarray, seed: int) -> fsc_room.MaskedFsc:
+    """The mask-corrected FSC, computed where the first map is; the second one may have come from another process, by the host."""
+    if isinstance(first, torch.Tensor):
+        return maps_torch.mask_corrected(first, torch.as_tensor(second), solvent, seed)
+    return fsc_room.mask_corrected(first, on_host(second), solvent, seed=seed)
+
+
+def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, options: RefineOptions, masks: Masks | None, joined: bool) -> Model:
+    """The model with its map reconstructed, flattened where there are `masks`, and its spectra set; the map is made where the sums are.
+
+    After a correlation iteration the initial low-pass is applied again.
+    """
     if plan.final:
         memory.give_back()
     prior = reconstruct.prior_from_fsc(half, fsc, options.tau2_fudge_used, joined)
@@ -105,11 +118,13 @@ def _with_map(model: Model, half: BackProjection, fsc: np.ndarray, plan: Plan, o
         half, prior if options.map_regularisation else None, options.tau2_fudge_used, options.minimum_map_shells, _gridding(options)
     )
     if plan.correlation and options.initial_lowpass > 0:
-        volume = fourier.low_pass(volume, model.pixel_size, options.initial_lowpass)
+        volume = _low_pass(volume, model.pixel_size, options.initial_lowpass)
         taper = _taper(len(fsc), model.box * model.pixel_size / options.initial_lowpass)
         prior = replace(prior, tau2=prior.tau2 * taper, data_vs_prior=prior.data_vs_prior * taper)
+    if masks is not None:
+        volume = flatten(volume, model.pixel_size, masks, options)
     return replace(
-        model, map=volume, tau2=prior.tau2, data_vs_prior=prior.data_vs_prior, fsc=fsc, sigma2_reference=prior.sigma2,
+        model, map=on_host(volume), tau2=prior.tau2, data_vs_prior=prior.data_vs_prior, fsc=fsc, sigma2_reference=prior.sigma2,
         fourier_coverage=prior.coverage,
     )  # fmt: skip
 
@@ -119,19 +134,27 @@ def _taper(shells: int, edge: float) -> np.ndarray:
     return (0.5 + 0.5 * np.cos(np.pi * np.clip((np.arange(shells) - edge + 1) / 2, 0, 1))) ** 2
 
 
-def flatten(volume: np.ndarray, pixel_size: float, masks: Masks, options: RefineOptions) -> np.ndarray:
-    """Solvent flattening: the solvent mask, or a soft sphere of the particle's diameter (ALGORITHM.md 3.10)."""
+def _low_pass(volume: Map, pixel_size: float, resolution: float) -> Map:
+    low_pass = maps_torch.low_pass if isinstance(volume, torch.Tensor) else fourier.low_pass
+    return low_pass(volume, pixel_size, resolution)
+
+
+def flatten(volume: Map, pixel_size: float, masks: Masks, options: RefineOptions) -> Map:
+    """Solvent flattening: the solvent mask, or a soft sphere of the particle's diameter (ALGORITHM.md 3.10).
+
+    `volume` is float32 [box^3], an array or a tensor on any device; so is the result.
+    """
     low_passed = None
     if masks.low_pass is not None:
-        low_passed = fourier.low_pass(volume, pixel_size, options.lowpass_mask_resolution) * masks.low_pass
+        low_passed = _low_pass(volume, pixel_size, options.lowpass_mask_resolution) * beside(volume, masks.low_pass)
     if masks.second_solvent is not None:
-        weight = masks.second_solvent
+        weight = beside(volume, masks.second_solvent)
         average = float((volume * weight).sum() / max(float(weight.sum()), 1e-6))
         volume = volume * (1 - weight) + average * weight
     if options.flatten_solvent:
         sphere = mask.soft_edge(volume.shape[0], 3, options.particle_diameter / (2 * pixel_size), options.mask_edge_pixels)
-        volume = volume * (masks.solvent if masks.solvent is not None else sphere)
-    return (volume if low_passed is None else volume + low_passed).astype(np.float32)
+        volume = volume * beside(volume, masks.solvent if masks.solvent is not None else sphere)
+    return volume if low_passed is None else volume + low_passed
 
 
 def update_parameters(model: Model, sums: HalfSums, plan: Plan, options: RefineOptions) -> Model:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+import torch
 from numba import njit, prange
 
 from aurefine import sampling
@@ -15,6 +16,7 @@ from aurefine.errors import InputError
 from aurefine.fourier import pixels_per_shell, power_spectrum, round_half_away
 from aurefine.kernels import Volume
 from aurefine.optics import OpticsGroup
+from aurefine.refine import devices, maps_torch
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.state import Model, Progress, SamplingState
 from aurefine.symmetry import point_group
@@ -178,17 +180,18 @@ def current_image_size(progress: Progress, average_pmax: float, box: int, pixel_
     return min(2 * shell, box)
 
 
-def shells_with_signal(models: Sequence[Model]) -> int:
+def shells_with_signal(models: Sequence[Model], device: torch.device) -> int:
     """The last model shell that tells anything about orientations: all beyond hold less than `_NO_INFORMATION` of the angular information.
 
     That is the sum of k^2 |A|^2 / sigma^2 over pixels. Maps are empty beyond the image size that they were made from, but for what the solvent
     mask spreads; only the last iteration looks further.
     """
     last = 1
+    spectrum = power_spectrum if devices.compiled(device) else partial(maps_torch.power_spectrum, device=device)
     for model in models:
         box = model.box
         noise = np.where(model.sigma2_noise > 0, model.sigma2_noise, np.inf).min(0)
-        information = power_spectrum(model.map) * np.arange(box // 2 + 1) ** 2 * pixels_per_shell(box) / np.maximum(noise, 1e-30)
+        information = spectrum(model.map) * np.arange(box // 2 + 1) ** 2 * pixels_per_shell(box) / np.maximum(noise, 1e-30)
         beyond = np.cumsum(information[::-1])[::-1]
         last = max(last, int(np.count_nonzero(beyond > _NO_INFORMATION * beyond[0])) - 1)
     return last

@@ -73,7 +73,7 @@ def plan_iteration(state: State, data: Data, options: RefineOptions, console: Co
     if estimate is not None:
         plan = plan.oversampled(*schedule.oversampling(sampling, progress))
     if plan.final:
-        plan = plan.comparing(shells_with_signal(halves))
+        plan = plan.comparing(shells_with_signal(halves, devices.of_halves(options)[0]))
     progress, plan = data.crew.once(lambda: (replace(progress, current_size=plan.current_size), plan))
     return replace(state, progress=progress), plan, [None, None] if plan.final else volumes
 

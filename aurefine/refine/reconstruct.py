@@ -10,6 +10,7 @@ import torch
 from numba import njit, prange
 
 from aurefine import mask
+from aurefine.fsc import Map
 from aurefine.refine import devices, sums_torch
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.gridding import density_compensation
@@ -110,8 +111,11 @@ def _divided(data, weight, floor, radius, padding):
     return out
 
 
-def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, minimum_shell: int, gridding: int = 0) -> np.ndarray:
-    """float32 map [box^3]: Wiener-filtered with the prior, or unregularised without one, with `gridding` iterations (ALGORITHM.md 3.9)."""
+def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, minimum_shell: int, gridding: int = 0) -> Map:
+    """float32 map [box^3]: Wiener-filtered with the prior, or unregularised without one, with `gridding` iterations (ALGORITHM.md 3.9).
+
+    A tensor where the sums are on a GPU.
+    """
     shells, radius, padding = half.box // 2 + 1, half.radius, half.padding
     added, hopeless = np.zeros(shells, np.float32), np.zeros(shells, bool)
     if prior is not None:

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from aurefine import fourier, mask
-from aurefine.fsc import of_sums
 from aurefine.kernels import Accumulator
-from aurefine.refine import transforms, transforms_torch
+from aurefine.refine import maps_torch, transforms, transforms_torch
 from aurefine.refine.transforms_torch import planes, squares
 
 if TYPE_CHECKING:
@@ -79,16 +78,10 @@ def downsampled(half: BackProjection) -> torch.Tensor:
 
 def gold_standard_fsc(one: torch.Tensor, other: torch.Tensor, r_max: int, box: int) -> np.ndarray:
     """See `backprojection.gold_standard_fsc`."""
-    other, q = other.to(one.device), one.shape[2] - 1
-    shells = min(r_max + 1, box // 2 + 1)
-    sums = torch.zeros((3, shells + 1), dtype=torch.float64, device=one.device)
-    for some in planes(2 * q + 1, q + 1):
-        shell = (squares(q, some, one.device).float().sqrt() + 0.5).long().clamp(max=shells).flatten()
-        a, b = one[some].flatten(), other[some].flatten()
-        for row, values in enumerate(((a * b.conj()).real, a.real**2 + a.imag**2, b.real**2 + b.imag**2)):
-            sums[row] += torch.bincount(shell, values.double(), shells + 1)
+    device, q, shells = one.device, one.shape[2] - 1, min(r_max + 1, box // 2 + 1)
+    shell_of = lambda some: (squares(q, some, device).float().sqrt() + 0.5).long().clamp(max=shells)  # noqa: E731
     out = np.zeros(box // 2 + 1)
-    out[:shells] = of_sums(sums.cpu().numpy())[:shells]
+    out[:shells] = maps_torch.correlate(one, other.to(device), shell_of, shells)
     out[0] = 1.0
     return out
 
@@ -140,12 +133,12 @@ def divided(data: torch.Tensor, weight: torch.Tensor, floor: np.ndarray, radius:
     return out
 
 
-def finished(data: torch.Tensor, box: int, padding: float) -> np.ndarray:
-    """The map of a divided transform: outside the sphere its average, the interpolation corrected; on the host."""
+def finished(data: torch.Tensor, box: int, padding: float) -> torch.Tensor:
+    """The map of a divided transform: outside the sphere its average, the interpolation corrected; on the device."""
     volume = transforms_torch.inverse(data, box, padding)
-    inside = torch.from_numpy(np.array(mask.soft_edge(box, 3, box / 2, 3))).to(data.device)
+    inside = maps_torch.beside(volume, mask.soft_edge(box, 3, box / 2, 3))
     outside = 1 - inside
     total = float(outside.sum(dtype=torch.float64))
     average = float((volume * outside).sum(dtype=torch.float64)) / total if total > 0 else 0.0
     volume = volume * inside + average * outside
-    return (volume / transforms_torch.correction(box, transforms.padded_size(box, padding), data.device)).cpu().numpy()
+    return volume / transforms_torch.correction(box, transforms.padded_size(box, padding), data.device)
