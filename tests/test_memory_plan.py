@@ -15,7 +15,7 @@ from aurefine import molecule, simulate
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import ParticleSet, load
-from aurefine.refine import initial, memory_plan
+from aurefine.refine import gpu_plan, initial, memory_plan
 from aurefine.refine.memory_plan import MB, Workers
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.run_status import read_status
@@ -98,6 +98,52 @@ def test_large_maps_are_made_one_after_the_other_before_batches_become_smaller(p
     assert batches.in_turn and batches.halved == 0
     assert plan.maximisation == whole.maximisation - 24 * 515 * 515 * 258
     assert "  The last maps of the half-sets are made one after the other, to fit" in plan.lines(0)
+
+
+def on_gpus(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """GPUs of so many free bytes."""
+    monkeypatch.setattr(gpu_plan, "_free", lambda number: free)
+    monkeypatch.setattr(gpu_plan, "_name", lambda number: f"GPU {number}")
+
+
+def test_a_gpu_with_room_takes_batches_images_sums_and_m_step_off_the_host(particles, monkeypatch):
+    on_gpus(monkeypatch, 80 << 30)
+    voxels = 515 * 515 * 258
+    plan = planned(particles, 256, Workers(1, gpus=(0,)))
+    assert plan.first == plan.searches == plan.last == plan.sums == plan.maximisation == plan.kept == 0
+    assert plan.peak == plan.held
+    (gpu,) = plan.gpus
+    assert (gpu.held, gpu.images) == (2 * 24 * voxels, plan.images) and gpu.maximises
+    assert gpu.maximisation == 2 * 80 * voxels  # both half-sets' sums, and what is made of them
+    (line,) = (line for line in plan.lines(0) if "GPU 0" in line)
+    assert line == (f"  GPU 0, {80 << 10} MB free: images 1 MB, references and sums {gpu.held / MB:.0f} MB, batches in what is left; "
+                    f"last M-step {gpu.maximisation / MB:.0f} MB at most")  # fmt: skip
+    assert not any(name in line for line in plan.lines(0) for name in ("batches of", "last M-step    ", "sums of the last E-step"))
+
+
+def test_an_m_step_that_a_gpu_has_no_room_for_is_planned_on_the_host(particles, monkeypatch):
+    voxels = 515 * 515 * 258
+    on_gpus(monkeypatch, 2 * 79 * voxels)
+    plan = planned(particles, 256, Workers(1, gpus=(0,)))
+    assert (plan.sums, plan.maximisation) == (2 * 16 * voxels, 2 * (12 + 24) * voxels) and plan.peak == plan.held + plan.maximisation
+    assert any("the last M-step is done on the host: it would take" in line for line in plan.lines(0))
+    assert any(line.startswith("  last M-step ") for line in plan.lines(0))
+
+
+def test_each_of_two_gpus_takes_a_half_set_and_each_process_of_several_maximises_one(particles, monkeypatch):
+    on_gpus(monkeypatch, 80 << 30)
+    voxels = 515 * 515 * 258
+    two = planned(particles, 256, Workers(2, gpus=(0, 1)))
+    assert [(gpu.held, gpu.maximisation) for gpu in two.gpus] == 2 * [(24 * voxels, 80 * voxels)]
+    one_of_many = planned(particles, 256, Workers(1, gpus=(0,), sharing=2, alone=False))
+    assert [(gpu.held, gpu.maximisation) for gpu in one_of_many.gpus] == [(2 * 24 * voxels, 80 * voxels)]
+    assert one_of_many.sums == 7 * voxels and one_of_many.maximisation == 0  # what travels to the process that needs it
+
+
+def test_images_that_a_gpu_has_no_room_for_are_read_by_the_host_batch_by_batch(particles, monkeypatch):
+    on_gpus(monkeypatch, 1 << 20)
+    plan = planned(particles, 32, Workers(1, gpus=(0,)))
+    assert plan.gpus[0].images == 0 and plan.last == 150 * 32 * 32 * 2
 
 
 def test_the_limits_of_all_control_groups_around_a_process_count(tmp_path):

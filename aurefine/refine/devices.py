@@ -56,7 +56,17 @@ def free_memory(device: torch.device) -> int:
 
 def has_room(device: torch.device, size: int) -> bool:
     """Whether a GPU has `size` bytes to spare for what need not be there: most of its memory is for batches."""
-    return size < _SPARE * free_memory(device)
+    return is_small(size, free_memory(device))
+
+
+def is_small(size: int, free: int) -> bool:
+    """Whether so many bytes are few of those that are free on a GPU."""
+    return size < _SPARE * free
+
+
+def maximising(numbers: int) -> int:
+    """Bytes that an M-step takes, at most, beside sums of so many numbers."""
+    return _MAXIMISING * numbers
 
 
 def maximised(accumulators: Sequence[Accumulator]) -> None:
@@ -64,7 +74,7 @@ def maximised(accumulators: Sequence[Accumulator]) -> None:
     gpus = {each.data.device for each in accumulators if each.data.device.type == "cuda"}
     for gpu in gpus:
         here = [each.data for each in accumulators if each.data.device == gpu]
-        if free_memory(gpu) < sum(_MAXIMISING * values.numel() for values in here):
+        if free_memory(gpu) < maximising(sum(values.numel() for values in here)):
             for each in accumulators:
                 each.data = each.data.cpu()
             return

@@ -23,7 +23,7 @@ from aurefine.refine.options import RefineOptions
 from aurefine.refine.scratch import Scratch
 from aurefine.refine.shortage import Batches
 
-_MORE_ON_A_GPU = 64  # times as many images at most are transformed together there: it has no cache to stay in, and each call costs
+MORE_ON_A_GPU = 64  # times as many images at most are transformed together there: it has no cache to stay in, and each call costs
 _MOST_OF_FLOAT16 = 1e4
 
 
@@ -300,7 +300,7 @@ def prepare(
     centre = round_half_away(offsets / optics.pixel_size)
     unmasked, masked = (torch.empty((len(indices), len(pixels)), dtype=torch.complex64, device=device) for _ in range(2))
     outer: list[np.ndarray | torch.Tensor] = []
-    together = (batches or Batches()).images(optics.box, max(1, min(room, _MORE_ON_A_GPU)))
+    together = (batches or Batches()).images(optics.box, max(1, min(room, MORE_ON_A_GPU)))
     for start in range(0, len(indices), together):
         part = slice(start, start + together)
         cache.ahead(group, indices[part.stop : part.stop + together])

@@ -2,7 +2,7 @@
 
 The peak is that of four moments: the first iterations, whose whole grids and flat likelihoods make long lists; the last global search, over the
 finest whole grid; the E-step of the last iteration, at full size; and its M-step. What is counted is what is resident on the CPU; the factors are
-measured (docs/faults.md).
+measured (docs/faults.md). Of GPUs, `gpu_plan` counts what they take off the host.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, run_status, scratch, screen, shortage
+from aurefine.refine import devices, gpu_plan, run_status, scratch, screen, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
+from aurefine.refine.gpu_plan import OnGpu
+from aurefine.refine.images import MORE_ON_A_GPU
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Geometry, Grid, image_sizes
 from aurefine.refine.scratch import Scratch
@@ -40,6 +41,7 @@ _SURVIVING = 3  # bytes a rotation of the finest whole grid and image of a chunk
 _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
 _SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
 _COLLECTED, _RECONSTRUCTED = 12, 24  # the same, of a half-set's collected sums and its reconstruction
+_EXCHANGED = 7  # the same, of sums on their way between processes: three numbers of a voxel in the sphere
 _MARGIN = 1.1  # by which --memory is kept to: noise decides how long lists are
 _IMAGES_FIRST = 3  # batches are halved so often less one before images leave memory: rereading them costs more
 MB = 1 << 20
@@ -48,12 +50,13 @@ MB = 1 << 20
 @dataclass(frozen=True)
 class Workers:
     """Half-sets that are worked on side by side, copies of an accumulator (one a thread), numbers of the GPUs in use, processes that share the
-    images."""
+    images, and whether this process is `alone` (others on other machines count, too)."""
 
     lanes: int = 1
     copies: int = 1
     gpus: tuple[int, ...] = ()
     sharing: int = 1
+    alone: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class MemoryPlan:
 
     Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, searches, last: batches
     of one half-set in the first iterations, in the last global search, and in the last iteration; sums, maximisation: of both half-sets in the last
-    iteration; kept: of these what stays with the heap when it is freed, because blocks are small; gpus: (name, bytes of references and sums, bytes
-    that are free) of each GPU, where the E-step runs then; halved: how often batches are halved; streamed: bytes of images that are read batch by
+    iteration, as far as they are on the host; kept: of these what stays with the heap when it is freed, because blocks are small; gpus: what each GPU
+    takes, where the E-step runs then; halved: how often batches are halved; streamed: bytes of images that are read batch by
     batch, not held; in_turn: the half-sets' M-steps come one after the other.
     """
 
@@ -77,7 +80,7 @@ class MemoryPlan:
     maximisation: int
     kept: int
     lanes: int
-    gpus: tuple[tuple[str, int, int], ...]
+    gpus: tuple[OnGpu, ...]
     halved: int
     streamed: int = 0
     in_turn: bool = False
@@ -103,8 +106,7 @@ class MemoryPlan:
         ]  # fmt: skip
         lines = [" Memory planned for this process:", *(f"  {name:<46}{_megabytes(size):>9}" for name, size in parts if size)]
         lines.append(f"  {'peak, of ' + _megabytes(there) + ' that are there' if there else 'peak':<46}{_megabytes(self.peak):>9}")
-        for name, held, free in self.gpus:
-            lines.append(f"  {name}: references and sums {_megabytes(held)}, batches in what is left of {_megabytes(free)}")
+        lines += [gpu.line() for gpu in self.gpus]
         if self.streamed:
             lines.append(f"  Images ({_megabytes(self.streamed)}) are not held: they are read batch by batch from {place}")
         if self.in_turn:
@@ -144,13 +146,18 @@ def measure(
     last = _batch(half, largest, largest, batches, 0, _PAIRS_AT_END, children)
     searches = _searches(grid, extent, largest, options, min(half, batches.chunk(int(math.pi / 8 * largest**2)))) + last if not sampling.local else 0
     sums = 2 * (_SUMS * workers.copies + _REFERENCE) * voxels
-    on_gpu = tuple((_name(number), (_SUMS + _REFERENCE) * voxels * (2 if len(gpus) == 1 else 1), _free(number)) for number in gpus)
-    if gpus:  # where the batches are; lists of pairs come to the host, and the sums at the end
-        first, searches, last, sums = int(min(half, 20_000) * points * _SIGNIFICANT) * _PAIR, 0, 0, 2 * _SUMS * voxels
-    maximisation = 2 * _COLLECTED * voxels + (1 if batches.in_turn else lanes) * _RECONSTRUCTED * voxels
+    maximisation = 2 * _COLLECTED * voxels + (1 if batches.in_turn else 2 if gpus else lanes) * _RECONSTRUCTED * voxels
+    halves = 2 if len(gpus) == 1 else 1
+    on_gpus = tuple(gpu_plan.measure(number, images, voxels, halves, halves if workers.alone else 1) for number in gpus)
+    if gpus:  # where the batches are, and the M-step if there is room
+        read = 2 * min(half, batches.images(largest, MORE_ON_A_GPU)) * largest**2
+        first, searches, last = 0, 0, 0 if all(gpu.images for gpu in on_gpus) else read
+        there = all(gpu.maximises for gpu in on_gpus)
+        sums = 2 * _SUMS * voxels if not there else 0 if workers.alone else _EXCHANGED * voxels
+        maximisation = 0 if there else maximisation
     program = run_status.memory_in_use()[0] + _LOADED
     kept = sums + maximisation if _SUMS * voxels < _KEPT else 0
-    return MemoryPlan(program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpu, batches.halved,
+    return MemoryPlan(program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved,
                       images - held if streams else 0, batches.in_turn)  # fmt: skip
 
 
@@ -190,7 +197,7 @@ def settle(
     """
     gpus = tuple(dict.fromkeys(device.index or 0 for device in devices.of_halves(options) if device.type == "cuda"))
     lanes = 1 if len(gpus) == 1 else crew.count
-    workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing)
+    workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing, alone=crew.leads and crew.writes)
     size, there = image_bytes(particles), available() // crew.sharing
     folder = crew.once(lambda: scratch.asked(options, size, console.warn))
 
@@ -284,11 +291,3 @@ def _limit_of(group: Path, limit: str, use: str, passing: str) -> list[tuple[int
         return [(int((group / limit).read_text()), int((group / use).read_text()) - int(statistics.get(passing, 0)))]
     except (OSError, ValueError):  # there is no such group here, or its limit is "max"
         return []
-
-
-def _name(number: int) -> str:
-    return f"GPU {number} ({torch.cuda.get_device_name(number)})"
-
-
-def _free(number: int) -> int:
-    return int(torch.cuda.mem_get_info(number)[0])
