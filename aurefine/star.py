@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,12 +80,12 @@ def _as_column(values: list) -> np.ndarray:
     return np.asarray(values)
 
 
-def read(path: str | Path) -> dict[str, Table]:
-    """All tables of a STAR file by block name (without `data_`; RELION 3.0's nameless block has the name '').
+def read(path: str | Path, wanted: Callable[[str], object] | None = None) -> dict[str, Table]:
+    """All tables of a STAR file, or those `wanted`, by block name (without `data_`; RELION 3.0's nameless block has the name '').
 
     Raises InputError for a file that is missing, is not STAR, or has a malformed row or number (named by line).
     """
-    return {name: Table(name, columns, is_list) for name, columns, is_list in read_blocks(path)}
+    return {name: Table(name, columns, is_list) for name, columns, is_list in read_blocks(path, wanted)}
 
 
 def read_table(path: str | Path, name: str) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,12 @@ _LONG_CHUNK = 1 << 22
 _THREADS = min(4, os.cpu_count() or 1)
 
 
-def read_blocks(path: str | Path) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
-    """Name, columns and "is a list" of each block; InputError for a missing file or malformed text."""
-    yield from blocks_of(_load(path), path)
+def read_blocks(path: str | Path, wanted: Callable[[str], object] | None = None) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
+    """Name, columns and "is a list" of each block (of a `wanted` name); InputError for a missing file or malformed text."""
+    yield from blocks_of(_load(path), path, wanted)
 
 
-def blocks_of(data: bytes, path: str | Path) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
+def blocks_of(data: bytes, path: str | Path, wanted: Callable[[str], object] | None = None) -> Iterator[tuple[str, dict[str, np.ndarray], bool]]:
     """The same of a file's bytes, with line ends as Unix has them; `path` is for messages."""
     heads = list(_heads(data))
     if not heads or b"\0" in data[:_HEAD_BYTES]:
@@ -36,7 +36,8 @@ def blocks_of(data: bytes, path: str | Path) -> Iterator[tuple[str, dict[str, np
         if name in seen:
             raise InputError(f"{path}, line {_line_number(data, start)}: the block data_{name} occurs twice; remove one of them")
         seen.add(name)
-        yield name, *_BlockReader(str(path), data, name, stop, end).block()
+        if wanted is None or wanted(name):
+            yield name, *_BlockReader(str(path), data, name, stop, end).block()
 
 
 def _heads(data: bytes) -> Iterator[tuple[int, int, str]]:

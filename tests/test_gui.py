@@ -185,7 +185,13 @@ def test_a_running_refinement_is_followed_without_reading_anything_twice(page: P
     first = page.get(address).json
     assert (first["phase"], first["left"]) == ("iteration 1: aligning the particles", "1.5 min for this step")
     assert [row["iteration"] for row in first["rows"]] == [0] and first["rows"][0]["step"] == 7.5
-    assert page.get(f"{address}?have={first['version']}").json == {"version": first["version"], "unchanged": True}
+    assert page.get(f"{address}?have={first['version']}").json == {
+        "version": first["version"],
+        "unchanged": True,
+        **{key: first[key] for key in ("phase", "left")},
+    }
+    (root / running / "run.out").write_text(" Expectation iteration 1\n   80 % in 2.0 min, 0.5 min left\n")
+    assert page.get(f"{address}?have={first['version']}").json["left"] == "0.5 min for this step"
     write_iteration(root / running, 1, 15.0)
     (root / running / "run_it002_half1_model.star").write_text("data_model_general\n_rlnOrig")  # just being written
     second = page.get(f"{address}?have={first['version']}").json
@@ -263,3 +269,24 @@ def test_a_post_processing_is_drawn_from_its_numbers_also_relions(page: Page, ro
     assert page.get("/api/job/PostProcess/job001/plot/fsc.pdf").body.startswith(b"%PDF")
     (root / "PostProcess/job001/postprocess.star").write_text("data_general\n_rlnFinalResolution 5\n")
     assert "data_fsc is missing" in page.get("/api/job/PostProcess/job001/curves").json["error"]
+
+
+def test_the_noise_shown_is_that_of_optics_groups_where_the_file_has_it(page: Page, root: Path, running: str) -> None:
+    model = root / running / "run_it000_half1_model.star"
+    noise = model.read_text().partition("data_model_optics_group_1")[2]
+    model.write_text(model.read_text() + "".join(f"\ndata_model_group_{number}{noise}" for number in range(1, 12)))
+    spectra = page.get(f"/api/job/{running}/refinement").json["plots"][-1]
+    assert [series["label"] for series in spectra["series"]] == ["signal (tau2)", "noise (sigma2)", "signal-to-noise"]
+    model.write_text(model.read_text().replace("data_model_optics_group_1", "data_model_group_0"))
+    spectra = page.get(f"/api/job/{running}/refinement").json["plots"][-1]
+    assert [series["label"] for series in spectra["series"]][1:-1] == [f"noise (sigma2) {number}" for number in range(1, 9)]
+
+
+def test_a_jobs_state_is_what_may_change_of_it(page: Page, root: Path, running: str) -> None:
+    state = page.get(f"/api/job/{running}/state").json
+    job = page.get(f"/api/job/{running}").json
+    shared = ("status", "alias", "place", "can", "startLog", "isRefinement", "hasValidation")
+    assert {key: state[key] for key in shared} == {key: job[key] for key in shared} and state["shown"] == len(job["maps"])
+    (root / running / "RELION_JOB_EXIT_SUCCESS").touch()
+    state = page.get(f"/api/job/{running}/state").json  # nobody has looked at the project since
+    assert state["status"] == "Succeeded" and not state["can"]["abort"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from aurefine.star import Table
 
 Number = float | None
 _CONTINUED = re.compile(r"(.+)_ct(\d+)")  # RELION's run_ct5, ours run_ct005
+# Of a model file; micrographs' noise (of which there may be thousands) is that of their optics group where there are such tables.
+_SHOWN = re.compile(r"model_(general|classes|class_1|group_[1-8]|optics_group_\d+)")
 _STEM = re.compile(r"(.+?)(?:_it\d{3}_half[12])?_model\.star")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelSummary:
     """One half's model file, or the joined one."""
 
@@ -150,12 +153,13 @@ def _halved(step: Number, times: int) -> Number:
 
 
 def _read_model(path: Path) -> ModelSummary:
-    tables = star.read(path)
+    tables = star.read(path, _SHOWN.fullmatch)
     missing = [name for name in ("model_general", "model_classes", "model_class_1") if name not in tables]
     if missing:
         raise InputError(f"{path}: the table data_{missing[0]} is missing; expected a file of a 3D auto-refine job")
     general, classes, shells = tables["model_general"], tables["model_classes"], tables["model_class_1"]
-    noise = [_numbers(tables[name], "rlnSigma2Noise") for name in tables if re.fullmatch(r"model_(optics_)?group_\d+", name)]
+    groups = [name for name in tables if "_optics_" in name] or [name for name in tables if "_group_" in name]
+    noise = [_numbers(tables[name], "rlnSigma2Noise") for name in groups]
     return ModelSummary(
         resolution=number_in(general, "rlnCurrentResolution"), pmax=_known(general, "rlnAveragePmax") or None,  # 0 before the first expectation
         accuracy_angles=_known(classes, "rlnAccuracyRotations") or None,  # 0 before the first estimate
@@ -186,6 +190,7 @@ _MODELS: FileCache[ModelSummary] = FileCache(_read_model, 400)
 _LISTS: FileCache[Table] = FileCache(star.single_values, 800)
 
 
+@lru_cache(maxsize=2000)
 def crossing(model: ModelSummary, threshold: float) -> Number:
     """Resolution (Angstrom) at which the half maps' FSC falls below a threshold; None before there is one."""
     curve = np.array([np.nan if value is None else value for value in model.fsc])

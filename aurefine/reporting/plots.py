@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
@@ -46,8 +46,8 @@ class Plot:
     y_range: tuple[float, float] | None = None
 
     def data(self) -> dict[str, Any]:
-        """For the page."""
-        return asdict(self)
+        """For the page. Curves are not copied as `dataclasses.asdict` would, number by number."""
+        return {**vars(self), "series": [vars(each) for each in self.series]}
 
 
 def all_plots(found: Sequence[Iteration]) -> list[Plot]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from aurefine import star
 from aurefine.errors import InputError
-from aurefine.file_cache import stamp
+from aurefine.file_cache import FileCache, stamp
 from aurefine.jobs.list_jobs import place, started
 from aurefine.project import job_directory, job_star, labels
 from aurefine.project.pipeline import Pipeline, Process
@@ -20,6 +22,8 @@ from aurefine.web.folder import Folder, Missing, Outside
 from aurefine.web.starting import START_LOG
 
 MAX_TAIL_BYTES = 64 << 10
+_MODEL = "*_half1_model.star"
+_FORMS: FileCache[job_star.JobStar] = FileCache(job_star.read, 50)
 
 
 def processes(project: Project) -> list[Process]:
@@ -46,10 +50,14 @@ def job_row(project: Project, process: Process) -> dict[str, Any]:
     """A line of the table of jobs."""
     folder = project.root / process.name
     return {
-        "name": process.name.rstrip("/"), "alias": "" if process.alias == "None" else process.alias.rstrip("/").split("/")[-1],
+        "name": process.name.rstrip("/"), "alias": _alias(process),
         "type": process.name.split("/")[0], "label": process.type, "status": process.status, "started": started(folder),
         "place": place(folder, process.status),
     }  # fmt: skip
+
+
+def _alias(process: Process) -> str:
+    return "" if process.alias == "None" else process.alias.rstrip("/").split("/")[-1]
 
 
 def find(project: Project, name: str) -> Process:
@@ -73,6 +81,25 @@ def job(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
         "maps": _shown(folder, directory, (".mrc",)), "pictures": _pictures(folder, directory), "hasCurves": _has_curves(directory),
         "hasValidation": (directory / VALIDATION).is_file(),
         "can": _actions(process, form),
+    }  # fmt: skip
+
+
+def state(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
+    """What may change of a job while its page is open: asked for every few seconds, so the job's files are only counted."""
+    if process.status == labels.RUNNING:
+        process = next((each for each in processes(project) if each.name == process.name), process)
+    directory = folder.path(process.name.rstrip("/"))
+    names = [entry.name for entry in os.scandir(directory)] if directory.is_dir() else []
+    job_file = directory / job_directory.JOB
+    try:
+        form = {"canContinue": _FORMS.get(job_file if job_file.is_file() else directory / "run.job").job_type.continued is not None}
+    except InputError:
+        form = None
+    return {
+        "status": process.status, "alias": _alias(process), "place": place(project.root / process.name, process.status),
+        "can": _actions(process, form), "startLog": _start_log(directory, process.status),
+        "isRefinement": any(fnmatch(name, _MODEL) for name in names),
+        "hasValidation": VALIDATION in names, "shown": sum(name.endswith((".mrc", ".png")) for name in names),
     }  # fmt: skip
 
 
@@ -127,7 +154,7 @@ def _files(folder: Folder, name: str) -> list[dict[str, Any]]:
 
 
 def _is_refinement(directory: Path) -> bool:
-    return next(directory.glob("*_half1_model.star"), None) is not None
+    return next(directory.glob(_MODEL), None) is not None
 
 
 def _has_curves(directory: Path) -> bool:

@@ -74,6 +74,11 @@ def job(site: Site, request: Request, body: Body) -> Body:
     return project_data.job(site.project, site.folder, site.job(request.path_params))
 
 
+def state(site: Site, request: Request, body: Body) -> Body:
+    """What may have changed of a job."""
+    return project_data.state(site.project, site.folder, site.job(request.path_params))
+
+
 def log(site: Site, request: Request, body: Body) -> Body:
     """What was added to a job's log after a position."""
     name = request.query_params.get("file", "run.out")
@@ -139,6 +144,7 @@ GET: dict[str, Handler] = {
     "file": file,
     "star": table,
     "job/{type}/{job}": job,
+    "job/{type}/{job}/state": state,
     "job/{type}/{job}/log": log,
 }
 POST: dict[str, Handler] = {

@@ -10,7 +10,6 @@ from typing import Any
 from aurefine.errors import InputError
 from aurefine.file_cache import stamp
 from aurefine.refine.console import duration
-from aurefine.refine.run_status import NAME as STATUS
 from aurefine.refine.run_status import RUNNING, SILENT, read_status
 from aurefine.reporting.history import Iteration, crossing, find_root, iterations, maps_of
 
@@ -20,16 +19,22 @@ def root_of(directory: Path) -> Path:
     return find_root(directory)
 
 
-_OFTEN = 30_000_000_000  # nanoseconds: status.json changes every five seconds, which is no reason to draw all curves anew
+_OF_ITERATIONS = ("_model.star", "_sampling.star", "_optimiser.star")  # RELION and we write them in different orders
 
 
 def version(directory: Path) -> str:
-    """Changes when the refinement has written something that the page shows."""
-    newest = max((stamp(path) for path in directory.glob("*_model.star")), default=(0, 0))
-    log = stamp(directory / "run.out")
-    heartbeat = stamp(directory / STATUS)[0] // _OFTEN
+    """Changes when the refinement has finished an iteration, or has ended: what is drawn of it is then drawn anew."""
+    files = (path for path in directory.glob("*.star") if path.name.endswith(_OF_ITERATIONS))
+    newest = max((stamp(path) for path in files), default=(0, 0))
     ends = sum((directory / f"RELION_JOB_EXIT_{end}").exists() << bit for bit, end in enumerate(("SUCCESS", "FAILURE", "ABORTED")))
-    return f"{newest[0]:x}-{newest[1]:x}-{log[0]:x}-{log[1]:x}-{heartbeat:x}-{ends}"
+    return f"{newest[0]:x}-{newest[1]:x}-{ends}"
+
+
+def progress(directory: Path, status: str) -> dict[str, str]:
+    """What the refinement does now, and how long that will take."""
+    root = root_of(directory)
+    phase, left = _phase(directory, root.with_name(f"{root.name}_model.star").is_file(), status)
+    return {"phase": phase, "left": left}
 
 
 def history(directory: Path, status: str) -> dict[str, Any]:
@@ -37,9 +42,8 @@ def history(directory: Path, status: str) -> dict[str, Any]:
     root = root_of(directory)
     found = iterations(root)
     last = found[-1] if found else None
-    phase, left = _phase(directory, found, status)
     return {
-        "version": version(directory), "root": root.name, "phase": phase, "left": left, "finished": bool(last and last.number < 0),
+        "version": version(directory), "root": root.name, **progress(directory, status), "finished": bool(last and last.number < 0),
         "symmetry": last.symmetry if last else "", "box": last.model.box if last else 0, "pixelSize": last.model.pixel_size if last else 0,
         "rows": [_row(iteration) for iteration in found], "maps": maps_of(root),
     }  # fmt: skip
@@ -66,9 +70,9 @@ _TITLES = (  # of the log's lines, the newest decides
 _ENDED = {"Succeeded": "finished", "Failed": "failed", "Aborted": "stopped", "Scheduled": "not started yet"}
 
 
-def _phase(directory: Path, found: list[Iteration], status: str) -> tuple[str, str]:
-    """What the refinement does now, and how long that will take, by its log."""
-    if found and found[-1].number < 0:
+def _phase(directory: Path, finished: bool, status: str) -> tuple[str, str]:
+    """By its status.json, else by its log."""
+    if finished:
         return "converged, final maps written", ""
     if status in _ENDED:
         return _ENDED[status], ""

@@ -28,10 +28,10 @@ _KINDS = ("map", "half1", "half2", "difference")
 
 
 def history(site: Site, request: Request, body: Body) -> Body:
-    """Iterations, plots and phase; only the version where the page has it already."""
+    """Iterations, plots and phase; only the phase where the page has the others already."""
     directory, status = _directory(site, request)
     if request.query_params.get("have") == refinement.version(directory):
-        return {"version": request.query_params["have"], "unchanged": True}
+        return {"version": request.query_params["have"], "unchanged": True, **refinement.progress(directory, status)}
     answer = refinement.history(directory, status)
     found = histories.iterations(refinement.root_of(directory))
     return {**answer, "plots": [plot.data() for plot in plots.all_plots(found)]}

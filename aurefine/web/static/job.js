@@ -9,16 +9,17 @@ import { validationView } from "./validation.js";
 export async function jobPage(view, name, alive) {
   const job = await get(`job/${name}`);
   const heading = h("div", {});
-  const state = { job, seen: "" };
+  const state = { seen: null, text: "" };
   const redraw = async () => {
-    const now = await get(`job/${name}`);
-    const text = JSON.stringify([now.status, now.alias, now.place, now.can, now.startLog]);
-    const gained = (now.isRefinement && !state.job.isRefinement) || now.maps.length + now.pictures.length > state.job.maps.length + state.job.pictures.length;
-    const validated = now.hasValidation && !state.job.hasValidation;
-    const redrawn = validated || gained && !now.isRefinement || now.isRefinement !== state.job.isRefinement;
-    state.job = now;
-    if (redrawn) { window.dispatchEvent(new HashChangeEvent("hashchange")); return; }
-    if (text !== state.seen) { state.seen = text; show(heading, head(now, redraw)); }
+    const now = await get(`job/${name}/state`), before = state.seen || now;
+    const { shown, ...heads } = now, text = JSON.stringify(heads);
+    state.seen = now;
+    if (now.isRefinement !== job.isRefinement || now.hasValidation !== job.hasValidation || !now.isRefinement && shown > before.shown) {
+      window.dispatchEvent(new HashChangeEvent("hashchange"));
+    } else if (text !== state.text) {
+      state.text = text;
+      show(heading, head(before === now ? job : await get(`job/${name}`), redraw));
+    }
   };
   const pages = [{ name: "Overview", content: () => overview(job) }, { name: "Output", content: () => logs(name, alive) }, { name: "Options", content: () => optionTable(job) }, { name: "Files", content: () => files(job) }];
   if (!job.isRefinement && (job.maps.length || job.pictures.length || job.hasCurves)) pages.unshift({ name: "Result", content: () => result(job) });
@@ -94,6 +95,7 @@ async function drawCurves(place, name) {
 function logs(name, alive) {
   const panes = ["run.out", "run.err"].map((file) => ({ file, position: 0, box: h("pre", { class: "log", tabindex: 0, "aria-label": file }) }));
   watch(async () => {
+    if (panes[0].box.closest("[hidden]")) return; // behind another tab
     for (const pane of panes) {
       const added = await get(`job/${name}/log`, { file: pane.file, from: pane.position });
       if (added.position === pane.position && pane.box.textContent) continue;

@@ -19,35 +19,31 @@ export function liveView(name, alive) {
   const base = `/api/job/${name}`;
   const summary = h("div", { class: "summary", "aria-live": "polite" }), table = h("div", { class: "wide" }), plots = h("div", { class: "charts" });
   const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {}), report = h("div", {}), validation = h("div", {});
-  const state = { version: "", data: null, started: new Set() };
-  const draw3d = () => { if (state.data && !state.started.has("3d")) { state.started.add("3d"); state.map = view3d(maps, volumes(base, state.data)); } };
-  const drawDirections = () => { if (state.data) show(directions, directionsFigure(base, state.data)); };
-  const drawParticles = () => { if (!state.started.has("particles")) { state.started.add("particles"); particleTable(particles, name); } };
-  const drawValidation = () => { if (state.data && state.validated !== state.data.version) { state.validated = state.data.version; validationView(validation, name); } };
-  const drawReport = () => { if (state.data && state.reported !== state.data.version) { state.reported = state.data.version; reportView(report, name); } };
+  const state = { version: "", data: null, map: null };
+  const draw3d = (data) => { if (state.map) state.map.update(volumes(base, data)); else state.map = view3d(maps, volumes(base, data)); };
   const pages = [
-    { name: "Convergence", content: () => h("div", {}, plots, table) }, { name: "Sections", content: () => sections.element },
-    { name: "Map in 3D", content: () => { draw3d(); return maps; } }, { name: "Directions", content: () => { drawDirections(); return directions; } },
-    { name: "Particles", content: () => { drawParticles(); return particles; } },
-    { name: "Validation", content: () => { drawValidation(); return validation; } },
-    { name: "Report", content: () => { drawReport(); return report; } },
+    { name: "Convergence", content: () => h("div", {}, plots, table) },
+    { name: "Sections", content: () => sections.element, draw: (data) => sections.update(data) },
+    { name: "Map in 3D", content: () => maps, draw: draw3d },
+    { name: "Directions", content: () => directions, draw: (data) => show(directions, directionsFigure(base, data)) },
+    { name: "Particles", content: () => { particleTable(particles, name); return particles; } },
+    { name: "Validation", content: () => validation, draw: () => validationView(validation, name) },
+    { name: "Report", content: () => report, draw: () => reportView(report, name) },
   ];
-  const drawn = [[maps, draw3d], [directions, drawDirections], [validation, drawValidation], [report, drawReport]];
-  const drawShown = () => { for (const [place, draw] of drawn) if (place.isConnected && !place.closest("[hidden]")) draw(); };
+  // A tab is drawn when it is opened, or open while an iteration ends; never behind another one.
+  const draw = (page) => { if (page.draw && state.data && page.drawn !== state.version) { page.drawn = state.version; page.draw(state.data); } };
+  let open = pages[0];
   watch(async () => {
     const data = await get(`job/${name}/refinement`, { have: state.version });
+    Object.assign(state, { version: data.version, data: { ...state.data, ...data } });
+    const facts = headline(state.data);
+    if (facts.textContent !== summary.textContent) show(summary, facts);
     if (data.unchanged) return;
-    const added = !state.data || data.rows.length !== state.data.rows.length;
-    Object.assign(state, { version: data.version, data });
-    show(summary, headline(data));
-    if (!added) return;
     show(table, history(data));
     show(plots, data.plots.map((plot) => chart(plot, base)));
-    sections.update(data);
-    if (state.map) state.map.update(volumes(base, data));
-    drawShown(); // a tab may have been opened before there was anything to draw
+    draw(open);
   }, alive, 4);
-  const inner = tabs("refinement", pages, 0, (index) => { if (index === 2) draw3d(); if (index === 3) drawDirections(); if (index === 5) drawValidation(); if (index === 6) drawReport(); });
+  const inner = tabs("refinement", pages, 0, (index) => { open = pages[index]; draw(open); });
   return h("div", {}, summary, inner.element);
 }
 
