@@ -265,6 +265,20 @@ def _accumulate_tile(code: Code, unmasked, masked, model, image_re, image_im, im
 
 
 @intrinsic
+def fetch(typingctx, out, half, count, index):
+    """Have the voxels of located pixels brought near before `insert` meets them: they come from the memory while the pixels are summed."""
+    return written((out, half, count, index), _fetch)
+
+
+def _fetch(code: Code, out, half, count, index) -> None:
+    along_y, along_z = (stride * 2 for stride in _strides(half))
+    with code.loop(count) as q:
+        place = out.at(Value(code, code.builder.sext(index.at(q).load().value, q.value.type)) * 2)
+        for target in (place, place.at(along_y), place.at(along_z), place.at(along_y + along_z)):
+            target.prefetch(written=True)
+
+
+@intrinsic
 def insert(typingctx, out, half, begin, count, step, index, located, tile, work):
     """Add located pixels begin, begin + step, ... of a slice (its rows of `work`) to an accumulator, flat float32 with four numbers a voxel.
 

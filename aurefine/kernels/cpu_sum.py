@@ -8,7 +8,7 @@ from numba import njit, prange
 
 from aurefine.fourier import PixelList
 from aurefine.kernels import Accumulator, Samples, Sums, Volume, shift_phases
-from aurefine.kernels._vector import CROSS, POWER, SUM_ROWS, accumulate_tile, add_phases, insert, locate
+from aurefine.kernels._vector import CROSS, POWER, SUM_ROWS, accumulate_tile, add_phases, fetch, insert, locate
 from aurefine.kernels.cpu_tiles import Frequencies, flat, limit, padded, planes, project_tile, scratch, share
 
 _SUM_TILE = 512  # pixels worked on together: the sums have more to do between tiles than the scores
@@ -34,6 +34,7 @@ def _accumulate(
                     project_tile(volume, half, radius, slices, r, x, y, begin, count, index, located, work, 0)
                     if out_half != half:  # the reference may end before the map does
                         locate(slices, r, x, y, begin, count, out_radius, out_half, index, located, _SUM_TILE)
+                    fetch(out[thread], out_half, count, index)
                     for run in range(slice_ptr[r], slice_ptr[r + 1]):
                         i = np.int64(run_particle[run])
                         sums[:] = 0
