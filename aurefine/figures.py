@@ -124,6 +124,31 @@ def draw_orientations(axes: Axes, colour_bar: Axes, angles: np.ndarray, symmetry
     axes.set_axis_off()
 
 
+def draw_globe(axes: Axes, directions: np.ndarray, values: np.ndarray, title: str, unit: str, lowest: float | None = None,
+               inverse: bool = False) -> None:  # fmt: skip
+    """A function of the direction in Mollweide's equal-area projection, z on top: at each place the value [c] of the nearest of `directions`
+    [c, 3] or their opposites. `inverse` labels 1 / value.
+    """
+    from scipy.spatial import KDTree
+
+    longitude, latitude = np.meshgrid(np.linspace(-180, 179.999, 181), np.linspace(-90, 90, 91))
+    lam, phi = np.radians(0.5 * (longitude[1:, 1:] + longitude[1:, :-1])), np.radians(0.5 * (latitude[1:, 1:] + latitude[:-1, 1:]))
+    vectors = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+    _, nearest = KDTree(np.concatenate([directions, -directions])).query(vectors)
+    shown = values[nearest % len(values)]
+    low, high = (float(value) for value in np.nanpercentile(shown, [2, 98])) if np.isfinite(shown).any() else (0.0, 1.0)
+    low = low if lowest is None else lowest
+    x, y = mollweide(longitude, latitude)
+    cells = axes.pcolormesh(x, y, shown, cmap="cividis", vmin=low, vmax=max(high, low * 1.02 + 1e-6), rasterized=True)
+    names = (lambda value, _: f"{1 / max(value, 1e-6):.3g}") if inverse else None
+    bar = axes.figure.colorbar(cells, ax=axes, orientation="horizontal", fraction=0.07, pad=0.06, format=names)
+    bar.set_label(unit, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
 def mollweide(longitude: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Equal-area coordinates (x within 2 sqrt 2, y within sqrt 2) of longitudes and latitudes in degrees (Snyder 1987, p. 251)."""
     lam = np.radians((np.asarray(longitude, dtype=float) + 180.0) % 360.0 - 180.0)

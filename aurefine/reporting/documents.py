@@ -14,7 +14,7 @@ import numpy as np
 from aurefine import figures, mrc
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
-from aurefine.reporting import chimerax, methods, page, sheet, validation_sheet
+from aurefine.reporting import chimerax, globes, methods, page, sheet, validation_sheet
 from aurefine.reporting.facts import Facts, read_facts
 from aurefine.reporting.history import find_root, iterations
 from aurefine.reporting.page import Drawn
@@ -77,6 +77,7 @@ class Documents:
             drawn += [Drawn(f"postprocess_{plot.name}", f"Post-processing: {plot.title}", to_files(plot)) for plot in self.postprocessed.plots]
         further = [*([histogram] if (histogram := self._local_resolution()) else []), *(self.validation.plots if self.validation else [])]
         drawn += [Drawn(plot.name, plot.title, to_files(plot)) for plot in further]
+        drawn += [Drawn(globe.name, globe.title, globes.to_files(globe)) for globe in (self.validation.globes if self.validation else [])]
         angles, symmetry = self.report.angles, self.report.symmetry
         views = {**{kind: draw_directions(angles, symmetry, kind) for kind in ("png", "pdf")}, "csv": directions_csv(angles)}
         return [*drawn, Drawn("directions", "Viewing directions of the particles and their symmetry mates, equal-area", views)]

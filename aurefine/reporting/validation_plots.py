@@ -14,6 +14,7 @@ import numpy as np
 from aurefine import mrc
 from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aurefine.errors import InputError
+from aurefine.reporting.globes import Globe, globes
 from aurefine.reporting.history import Number
 from aurefine.reporting.plots import Plot, Series
 from aurefine.reporting.related import VALIDATION as FILE
@@ -51,7 +52,13 @@ class ValidationFound:
     notes: dict[str, str]
     rows: list[Row]
     plots: list[Plot]
+    globes: list[Globe]
     files: list[Path]
+
+    @property
+    def drawn(self) -> list[Plot | Globe]:
+        """All that can be had as files of their own."""
+        return [*self.plots, *self.globes]
 
 
 def read_validation(path: Path) -> ValidationFound:
@@ -62,11 +69,12 @@ def read_validation(path: Path) -> ValidationFound:
         data = json.loads(path.read_text())
         rows = [_row(each) for each in data["measures"]]
         plots = _plots(data["curves"])
+        over_sphere = globes(data["curves"], {row.key: row.value for row in rows})
         notes = {str(name): _with_angstrom(str(text)) for name, text in data["notes"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{path}: not the validation.json of `aurefine validate` ({error})") from error
     files = [each for name in _FILES if (each := path.with_name(name)).is_file()]
-    return ValidationFound(path.parent, notes, rows, plots, files)
+    return ValidationFound(path.parent, notes, rows, plots, over_sphere, files)
 
 
 def _row(each: Mapping[str, object]) -> Row:

@@ -10,9 +10,8 @@ import numpy as np
 
 from aurefine.atomic import write_bytes
 from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
-from aurefine.figures import label_resolutions, mollweide, new_figure, tidy
+from aurefine.figures import draw_globe, label_resolutions, new_figure, tidy
 from aurefine.validation.result import Validation
-from aurefine.validation.sphere import Cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +85,7 @@ def draw_directions(axes: Axes, found: Validation) -> None:
         return
     # A picture of resolution would be ruled by single bad directions: that of frequency is even.
     frequency = conical.crossings(0.143) * found.curves["conical_fsc"]["frequency"][1]
-    _globe(axes, conical.grid, frequency, "Resolution by direction (FSC 0.143)", lambda value, _: f"{1 / max(value, 1e-6):.3g}", "Å")
+    draw_globe(axes, conical.grid.directions, frequency, "Resolution by direction (FSC 0.143)", "Å", inverse=True)
 
 
 def draw_sampling(axes: Axes, found: Validation) -> None:
@@ -96,7 +95,8 @@ def draw_sampling(axes: Axes, found: Validation) -> None:
         _absent(axes, found, "Sampling of Fourier space", "scf")
         return
     mean = max(float(sampling.grid.area @ sampling.counts), 1e-9)
-    _globe(axes, sampling.grid, sampling.counts / mean, f"Sampling of Fourier space, SCF* {_value(found, 'scf')}", None, "times the mean", 0.0)
+    title = f"Sampling of Fourier space, SCF* {_value(found, 'scf')}"
+    draw_globe(axes, sampling.grid.directions, sampling.counts / mean, title, "times the mean", 0.0)
 
 
 def draw_efficiency(axes: Axes, found: Validation) -> None:
@@ -106,7 +106,7 @@ def draw_efficiency(axes: Axes, found: Validation) -> None:
         _absent(axes, found, "Resolution of the views alone", "efficiency")
         return
     title = f"Width of the views' PSF, E_od {_value(found, 'efficiency')}"
-    _globe(axes, even.grid, np.minimum(even.relative, 3), title, None, "times that of even views")
+    draw_globe(axes, even.grid.directions, np.minimum(even.relative, 3), title, "times that of even views")
 
 
 def draw_substitution(axes: Axes, found: Validation) -> None:
@@ -151,25 +151,6 @@ def _curves(axes: Axes, found: Validation, table: str, lines: tuple, threshold: 
     label_resolutions(axes, x[-1])
     axes.legend(loc="lower left", fontsize=7, frameon=False)
     tidy(axes)
-
-
-def _globe(axes: Axes, grid: Cells, values: np.ndarray, title: str, names, unit: str, lowest: float | None = None) -> None:
-    """A function of the direction in Mollweide's equal-area projection, z on top."""
-    longitude, latitude = np.meshgrid(np.linspace(-180, 179.999, 181), np.linspace(-90, 90, 91))
-    lam, phi = np.radians(0.5 * (longitude[1:, 1:] + longitude[1:, :-1])), np.radians(0.5 * (latitude[1:, 1:] + latitude[:-1, 1:]))
-    vectors = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
-    shown = values[grid.index(vectors.reshape(-1, 3))].reshape(lam.shape)
-    low, high = (float(value) for value in np.percentile(shown, [2, 98]))
-    low = low if lowest is None else lowest
-    high = max(high, low * 1.02 + 1e-6)
-    x, y = mollweide(longitude, latitude)
-    cells = axes.pcolormesh(x, y, shown, cmap="cividis", vmin=low, vmax=high, rasterized=True)
-    bar = axes.figure.colorbar(cells, ax=axes, orientation="horizontal", fraction=0.07, pad=0.06, format=names)
-    bar.set_label(unit, fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    axes.set_title(title, fontsize=10)
-    axes.set_aspect("equal")
-    axes.set_axis_off()
 
 
 def _absent(axes: Axes, found: Validation, title: str, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,10 @@ from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.file_cache import stamp
 from aurefine.project import job_star
-from aurefine.reporting import documents, plots, postprocess_plots, sheet, validation_plots
+from aurefine.reporting import documents, globes, plots, postprocess_plots, sheet, validation_plots
 from aurefine.reporting import history as histories
 from aurefine.reporting import methods as methods_of
+from aurefine.reporting.globes import Globe
 from aurefine.reporting.related import related
 from aurefine.web import particle_table, pictures, refinement, reports
 from aurefine.web.folder import Missing, Outside
@@ -55,19 +57,19 @@ def plot(site: Site, request: Request, body: Body) -> Response:
     if chosen is None:
         raise Missing(name)
     with reports.DRAWING:
-        data = plots.to_files(chosen, [kind])[kind]
+        data = (globes.to_files(chosen, [kind]) if isinstance(chosen, Globe) else plots.to_files(chosen, [kind]))[kind]
     return _download(data, f"{name}.{kind}", plots.FORMATS[kind], request)
 
 
-def _plots(site: Site, directory: Path, name: str) -> list[plots.Plot]:
+def _plots(site: Site, directory: Path, name: str) -> Sequence[plots.Plot | Globe]:
     """Those of a validation or a post-processing with its local resolutions, else those of a refinement or its newest validation."""
     if (directory / validation_plots.FILE).is_file():
-        return _validated(site, directory).plots
+        return _validated(site, directory).drawn
     if (directory / postprocess_plots.FILE).is_file() or _local_resolutions(site, directory):
         return _postprocessed(site, directory)[1]
     root = refinement.root_of(directory)
     newest = related(root).validation if name.startswith("validation_") else None
-    return _validated(site, newest.parent).plots if newest else plots.all_plots(histories.iterations(root))
+    return _validated(site, newest.parent).drawn if newest else plots.all_plots(histories.iterations(root))
 
 
 def _postprocessed(site: Site, directory: Path) -> tuple[list[tuple[str, str]], list[plots.Plot]]:
@@ -120,7 +122,8 @@ def validation(site: Site, request: Request, body: Body) -> Body:
     job = name if site.project.read().process(name) else ""
     files = [{"name": path.name, "path": site.folder.name(path), "stamp": f"{stamp(path)[0]:x}"} for path in found.files]
     return {"job": job, "folder": name, "halfMap": half, "notes": found.notes, "files": files,
-            "rows": [{**asdict(row), "word": row.word} for row in found.rows], "plots": [plot.data() for plot in found.plots]}  # fmt: skip
+            "rows": [{**asdict(row), "word": row.word} for row in found.rows], "plots": [plot.data() for plot in found.plots],
+            "globes": [globe.data() for globe in found.globes], "version": f"{stamp(found.folder / validation_plots.FILE)[0]:x}"}  # fmt: skip
 
 
 def _download(data: bytes, name: str, media_type: str, request: Request) -> Response:

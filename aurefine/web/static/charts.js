@@ -12,8 +12,12 @@ export function chart(plot, downloads) {
   const many = plot.series.length > MANY, shown = many ? [plot.series[0], plot.series.at(-1)] : plot.series;
   return h("figure", { class: "chart" }, h("figcaption", {}, plot.title), area, readout,
     h("p", { class: "legend" }, shown.map((each, i) => [many && i ? " … " : "", h("span", { class: "key" }, line(each), ` ${each.label} `)])),
-    h("p", { class: "downloads" }, "Download: ", ["png", "pdf", "csv"].map((kind) => [h("a", { href: `${downloads}/plot/${plot.name}.${kind}`, download: `${plot.name}.${kind}`, "aria-label": `${plot.title} as ${kind.toUpperCase()}` }, kind.toUpperCase()), " "])));
+    downloadsOf(plot, downloads));
 }
+
+// The three files of a plot of the job at `base`.
+export const downloadsOf = (plot, base) => h("p", { class: "downloads" }, "Download: ",
+  ["png", "pdf", "csv"].map((kind) => [h("a", { href: `${base}/plot/${plot.name}.${kind}`, download: `${plot.name}.${kind}`, "aria-label": `${plot.title} as ${kind.toUpperCase()}` }, kind.toUpperCase()), " "]));
 
 const line = (series) => s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 0, x2: 26, y1: 5, y2: 5, stroke: series.color, "stroke-width": 2, "stroke-dasharray": series.dashed ? "5 3" : null }));
 

@@ -1,6 +1,6 @@
 // The live view of a refinement: phase, table and curves by iteration, sections, the map in 3D, directions, particles.
 
-import { chart } from "./charts.js";
+import { chart, downloadsOf } from "./charts.js";
 import { get, h, number, show, tabs, watch } from "./dom.js";
 import { view3d } from "./map3d.js";
 import { particleTable } from "./particles.js";
@@ -70,7 +70,7 @@ function directionsFigure(base, data) {
   const address = `${base}/plot/directions`;
   return h("figure", {}, h("figcaption", {}, "Viewing directions of the particles and their symmetry mates, in an equal-area projection of the sphere"),
     h("img", { src: `${address}.png?show=1&version=${data.version}`, alt: "Density of the viewing directions over the sphere", class: "directions" }),
-    h("p", { class: "downloads" }, "Download: ", h("a", { href: `${address}.png`, download: true }, "PNG"), " ", h("a", { href: `${address}.pdf`, download: true }, "PDF"), " ", h("a", { href: `${address}.csv`, download: true }, "CSV")));
+    downloadsOf({ name: "directions", title: "Viewing directions" }, base));
 }
 
 // Both half maps and their difference at one place, for any iteration.

@@ -1,6 +1,6 @@
 // A validation: its table of measures with their verdicts, its curves, its page of pictures and its files.
 
-import { chart } from "./charts.js";
+import { chart, downloadsOf } from "./charts.js";
 import { get, h, jobLink, show } from "./dom.js";
 
 const MARKS = { good: "✓ ", warning: "! ", poor: "✗ " };
@@ -11,9 +11,14 @@ export async function validationView(place, name) {
     show(place, found.halfMap && invitation(found), !found.halfMap && !found.rows && h("p", {}, "A validation needs the half maps of a refinement that has ended."), found.rows && [
       found.folder === name ? null : h("p", {}, "Measured by ", found.job ? jobLink(found.job) : `aurefine validate in the folder ${found.folder}`, "."),
       h("p", { class: "hint" }, Object.entries(found.notes).map(([label, text]) => `${label}: ${text}`).join(" · ")),
-      table(found.rows), downloads(found.files), h("div", { class: "charts" }, found.plots.map((plot) => chart(plot, `/api/job/${name}`))), sheet(found.files)]);
+      table(found.rows), downloads(found.files), h("div", { class: "charts" }, found.plots.map((plot) => chart(plot, `/api/job/${name}`)), found.globes.map((globe) => globeFigure(globe, `/api/job/${name}`, found.version))), sheet(found.files)]);
   } catch (error) { show(place, h("p", { class: "problem error" }, error.message)); }
 }
+
+// A map over the sphere of directions, drawn by the server.
+const globeFigure = (globe, base, version) => h("figure", { class: "chart" }, h("figcaption", {}, globe.title),
+  h("img", { class: "globe", loading: "lazy", src: `${base}/plot/${globe.name}.png?${new URLSearchParams({ show: 1, version })}`, alt: `${globe.title}, ${globe.unit}, over the sphere of directions` }),
+  downloadsOf(globe, base));
 
 // From a refinement, a new validation of its half maps.
 const invitation = (found) => h("p", {}, h("a", { class: "button", href: `#/new/Validation?${new URLSearchParams({ fn_half: found.halfMap })}` }, found.rows ? "Validate again" : "Validate this refinement"),
