@@ -17,7 +17,7 @@ from aurefine import kernels, molecule, particles, simulate  # noqa: E402
 from aurefine.errors import InputError  # noqa: E402
 from aurefine.imaging import Camera, Imaging  # noqa: E402
 from aurefine.kernels import cuda  # noqa: E402
-from aurefine.refine import devices, expectation, images, loop, planning, start  # noqa: E402
+from aurefine.refine import devices, expectation, image_cache, loop, planning, start  # noqa: E402
 from aurefine.refine.console import Console  # noqa: E402
 from aurefine.refine.lanes import lanes_of  # noqa: E402
 from aurefine.refine.options import RefineOptions  # noqa: E402
@@ -73,7 +73,7 @@ def test_images_are_copied_once_to_a_gpu_that_has_room_for_them(prepared, room, 
     _, data, _, _ = prepared
     sizes = []
     monkeypatch.setattr(devices, "has_room", lambda device, size: sizes.append(size) or room)
-    cache = images.ImageCache(data.particles)
+    cache = image_cache.ImageCache(data.particles)
     gpu = torch.device("meta")  # stands for one: it keeps no values
     found = cache.on(0, gpu)
     assert found is cache.on(0, gpu)

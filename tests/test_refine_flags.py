@@ -138,11 +138,11 @@ def test_the_first_signal_spectrum_may_be_given(folder, refine):
 
 
 def _first_signal(particles, name: str) -> np.ndarray:
-    from aurefine.refine import images, initial, inputs, lanes
+    from aurefine.refine import image_cache, initial, inputs, lanes
 
     chosen = replace(BASE, initial_tau2_spectrum=name)
     given = inputs.read_inputs(particles, chosen, print)
-    noise = initial.first_noise(particles, images.ImageCache(particles), given, chosen, print, lanes.lanes_of(1))
+    noise = initial.first_noise(particles, image_cache.ImageCache(particles), given, chosen, print, lanes.lanes_of(1))
     return initial.initial_state(particles, given, chosen, noise).halves[0].tau2
 
 

@@ -17,7 +17,7 @@ from aurefine.imaging import Camera, Imaging
 from aurefine.refine import rejection
 from aurefine.refine.console import Console
 from aurefine.refine.examination import Examination
-from aurefine.refine.images import ImageCache
+from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.loop import refine
 from aurefine.refine.options import RefineOptions

@@ -20,7 +20,7 @@ from aurefine.cli.main import main
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import load
-from aurefine.refine import image_stacks, images, initial, loop, memory_plan, scratch
+from aurefine.refine import image_cache, image_stacks, initial, loop, memory_plan, scratch
 from aurefine.refine.console import Console
 from aurefine.refine.image_stacks import AtSource, InMemory, OnScratch
 from aurefine.refine.options import RefineOptions
@@ -66,13 +66,13 @@ def refined(**changed):
 def stacks_made(monkeypatch: pytest.MonkeyPatch) -> list[image_stacks.ImageStack]:
     """Every stack that is made from now on."""
     made: list[image_stacks.ImageStack] = []
-    real = images._stack
+    real = image_cache._stack
 
     def noting(*given):
         made.append(real(*given))
         return made[-1]
 
-    monkeypatch.setattr(images, "_stack", noting)
+    monkeypatch.setattr(image_cache, "_stack", noting)
     return made
 
 
@@ -183,7 +183,7 @@ def test_images_that_float16_cannot_hold_are_kept_whole_on_scratch(project, tmp_
     real = loaded.read_images
     large = type("Large", (), {**{name: getattr(loaded, name) for name in ("count", "optics", "optics_index")},
                                "read_images": staticmethod(lambda rows: real(rows) * np.float32(1e5))})()  # fmt: skip
-    cache = images.ImageCache(large, scratch=Scratch(str(tmp_path / "temporary"), print))
+    cache = image_cache.ImageCache(large, scratch=Scratch(str(tmp_path / "temporary"), print))
     rows = np.flatnonzero(loaded.optics_index == 1)[[4, 1]]
     assert isinstance(cache.stacks[1], OnScratch)
     np.testing.assert_array_equal(cache.read(1, rows).numpy(), real(rows) * np.float32(1e5))
@@ -191,7 +191,7 @@ def test_images_that_float16_cannot_hold_are_kept_whole_on_scratch(project, tmp_
 
 def test_images_at_their_source_are_those_that_would_be_held(project):
     loaded = load("particles.star")
-    read, held = images.ImageCache(loaded, scratch=Scratch("", print)), images.ImageCache(loaded)
+    read, held = image_cache.ImageCache(loaded, scratch=Scratch("", print)), image_cache.ImageCache(loaded)
     assert all(isinstance(stack, AtSource) for stack in read.stacks)
     rows = np.flatnonzero(loaded.optics_index == 1)[[5, 0, 2]]
     assert torch.equal(read.read(1, rows), held.read(1, rows))

@@ -25,7 +25,7 @@ from aurefine.kernels import Accumulator
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import HalfWork
 from aurefine.refine.expectation import HalfSums
-from aurefine.refine.images import Private, Storage
+from aurefine.refine.image_cache import Private, Storage
 from aurefine.refine.lanes import Lanes
 from aurefine.refine.state import Poses
 

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from aurefine.refine.backprojection import BackProjection
     from aurefine.refine.expectation import HalfSums
-    from aurefine.refine.images import Storage
+    from aurefine.refine.image_cache import Storage
     from aurefine.refine.state import Poses
 
 Result = TypeVar("Result")

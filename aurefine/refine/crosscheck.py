@@ -18,7 +18,7 @@ from aurefine.particles import ParticleSet
 from aurefine.refine import devices
 from aurefine.refine.crew import Crew
 from aurefine.refine.expectation import Expectation
-from aurefine.refine.images import ImageCache
+from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Grid, Plan, image_sizes
 from aurefine.refine.state import Model, Poses, SamplingState

@@ -22,7 +22,8 @@ from aurefine.particles import ParticleSet
 from aurefine.refine import devices, fine, fine_torch, select, select_torch, shortage, thinning
 from aurefine.refine.coarse import Coarse, CoarsePass, batches, joined, rows_of
 from aurefine.refine.grid_torch import DeviceGrid
-from aurefine.refine.images import ImageCache, Prepared, prepare, squares, weighted
+from aurefine.refine.image_cache import ImageCache
+from aurefine.refine.images import Prepared, prepare, squares, weighted
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Geometry, Grid, Plan, slice_matrices
 from aurefine.refine.select import Significant

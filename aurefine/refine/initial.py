@@ -14,8 +14,9 @@ from aurefine.errors import InputError
 from aurefine.particles import ParticleSet, normalisation_warning
 from aurefine.refine import image_passes
 from aurefine.refine.crew import Crew
+from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.image_stacks import at_a_time
-from aurefine.refine.images import ImageCache, mask_background
+from aurefine.refine.images import mask_background
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.model_reader import read_noise, read_signal
 from aurefine.refine.options import RefineOptions

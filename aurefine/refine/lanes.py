@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aurefine.refine.backprojection import BackProjection
     from aurefine.refine.crew import HalfWork
     from aurefine.refine.expectation import HalfSums
-    from aurefine.refine.images import Storage
+    from aurefine.refine.image_cache import Storage
     from aurefine.refine.state import Poses
 
 Result = TypeVar("Result")
@@ -52,7 +52,7 @@ class Lanes:
     @property
     def storage(self) -> Storage:
         """This process keeps the images."""
-        from aurefine.refine.images import Private
+        from aurefine.refine.image_cache import Private
 
         return Private()
 

@@ -21,7 +21,7 @@ from aurefine.refine.state import State
 from aurefine.star import Table
 
 if TYPE_CHECKING:
-    from aurefine.refine.images import ImageCache
+    from aurefine.refine.image_cache import ImageCache
 
 REASON = "aurefineRejectionReason"
 MOST_REJECTED = 0.10  # share of the particles; when more are bad the file is

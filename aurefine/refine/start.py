@@ -16,7 +16,7 @@ from aurefine.refine.checks import warnings_at_start
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
 from aurefine.refine.examination import Examination
-from aurefine.refine.images import ImageCache
+from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.maximisation import Masks
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.partial import Keeper

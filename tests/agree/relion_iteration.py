@@ -13,7 +13,7 @@ from aurefine.jobs import refine3d
 from aurefine.local_search import LocalCandidates
 from aurefine.refine import checkpoint, loop, planning, start
 from aurefine.refine.console import Console
-from aurefine.refine.images import ImageCache
+from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.lanes import lanes_of
 from aurefine.refine.maximisation import Masks, Maximised, maximise
 from aurefine.refine.model_reader import read_sampling

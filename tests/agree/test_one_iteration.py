@@ -15,7 +15,7 @@ import relion_iteration
 from aurefine import mrc, particles, sampling, star
 from aurefine.jobs import refine3d
 from aurefine.refine import checkpoint, initial
-from aurefine.refine.images import ImageCache
+from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.inputs import Inputs
 from aurefine.refine.lanes import lanes_of
 from aurefine.refine.state import State
