@@ -11,16 +11,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
-from aurefine import euler, fsc, job_control, molecule, mrc, simulate, star
+from aurefine import euler, fsc, job_control, mask, molecule, mrc, simulate, star
 from aurefine.cli.main import main
-from aurefine.distributed import launch, messages, place, ranks, sphere
+from aurefine.distributed import launch, messages, place, ranks, run, sphere
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
+from aurefine.refine import devices, transforms_torch
 from aurefine.refine.run_status import read_status
 from aurefine.symmetry import point_group
 
@@ -141,6 +144,47 @@ def test_two_machines_each_keep_half_of_the_images_and_give_the_answer_of_one(fo
     assert_alike(folder / "machines", alone, same=0.8, correlation=0.9998)  # the first noise spectrum is of the images of one machine
 
 
+# An M-step by plain torch, as on a GPU: in it, and where sums are exchanged before it, nothing is the CPU's.
+BY_DEVICE = """
+import sys
+from aurefine.cli.main import main
+from aurefine.distributed.ranks import Ranks
+from aurefine.refine import devices, loop
+
+compiled = [True]
+devices.compiled = lambda device: compiled[0]
+
+def by_device(work):
+    def worked(*arguments):
+        compiled[0] = False
+        try:
+            return work(*arguments)
+        finally:
+            compiled[0] = True
+    return worked
+
+Ranks._add_up, loop._maximisation = by_device(Ranks._add_up), by_device(loop._maximisation)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_two_processes_that_maximise_on_their_devices_give_the_answer_of_one(folder: Path) -> None:
+    mrc.write_map(folder / "mask.mrc", np.array(mask.soft_edge(24, 3, 7.0, 4.0)), 9.44)
+    masked = ("--solvent_mask", "mask.mrc", "--solvent_correct_fsc")
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+        assert main(command(folder, "masked", *masked)) == 0
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+    words = [sys.executable, "-c", BY_DEVICE, *command(folder, "by_device", *masked)]
+    with started(words, folder, RANK="0", LOCAL_RANK="0", **common) as first, started(words, folder, RANK="1", LOCAL_RANK="1", **common) as second:
+        _, errors = first.communicate(timeout=LONGEST)
+        second.communicate(timeout=LONGEST)
+    assert first.returncode == second.returncode == 0, errors
+    for name in ("run_it001_half1_class001.mrc", "run_it001_half2_class001.mrc", "run_half2_class001_unfil.mrc"):
+        one, other = (mrc.read_map(folder / job / name)[0].ravel() for job in ("masked", "by_device"))
+        assert np.corrcoef(one, other)[0, 1] > 0.9999, name
+    assert_alike(folder / "by_device", folder / "masked")
+
+
 # ---------------------------------------------------------------------- when one fails
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "was stopped (SIGSTOP)")])
 def test_a_worker_that_is_killed_or_stopped_ends_the_run(folder: Path, number: int, said: str) -> None:
@@ -253,18 +297,43 @@ def test_pieces_cover_all_particles_and_shrink(count: int, workers: int) -> None
         assert sizes[0] <= count / workers / 2 and sizes.max() < 100 * sizes.min()
 
 
-def test_a_sphere_is_packed_and_put_back_and_the_rest_left_out() -> None:
+@pytest.mark.parametrize("compiled", [True, False])  # elsewhere than on a CPU, plain torch does it
+def test_a_sphere_is_packed_and_put_back_and_the_rest_left_out(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "compiled", lambda device: compiled)
+    monkeypatch.setattr(transforms_torch, "_VOXELS", 500)  # several stretches of planes
     h, radius = 9, 6
-    cube = np.random.default_rng(1).normal(size=(2 * h + 1, 2 * h + 1, h + 1, 4)).astype(np.float32)
+    cube = torch.from_numpy(np.random.default_rng(1).normal(size=(2 * h + 1, 2 * h + 1, h + 1, 4)).astype(np.float32))
     packer = sphere.Sphere(h, radius)
     z, y, x = np.ogrid[-h : h + 1, -h : h + 1, : h + 1]
-    inside = x**2 + y**2 + z**2 <= (radius + 2) ** 2
-    assert packer.voxels == inside.sum() < inside.size / 2
-    back = np.zeros_like(cube)
-    packed = np.empty((packer.voxels, 3), np.float32)
+    inside = torch.from_numpy(x**2 + y**2 + z**2 <= (radius + 2) ** 2)
+    assert packer.voxels == inside.sum() < inside.numel() / 2
+    back = torch.zeros_like(cube)
+    packed = torch.empty((packer.voxels, 3))
     packer.pack(cube, packed)
+    assert torch.equal(packed, cube[inside][:, :3])  # all ranks list them in the same order, whatever their device
     packer.unpack(packed, back)
-    assert np.array_equal(back[inside][:, :3], cube[inside][:, :3]) and not back[~inside].any() and not back[..., 3].any()
+    assert torch.equal(back[inside][:, :3], cube[inside][:, :3]) and not back[~inside].any() and not back[..., 3].any()
+    parts = torch.empty((packer.voxels, 3))  # from two cubes, as data and weights are
+    packer.pack(cube[..., :2], parts[:, :2])
+    packer.pack(cube[..., 2:3], parts[:, 2:])
+    assert torch.equal(parts, packed)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wire", "backend"), [(("a", "b"), "cuda:0", "cpu:gloo,cuda:nccl"), (("a", "a"), "cpu", "gloo"), (("a", ""), "cpu", "gloo")]
+)
+def test_sums_travel_between_gpus_where_every_process_has_its_own(gpus, wire, backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    store = dist.HashStore()
+    store.set("device/1", f"{place.machine_name()} {gpus[1]}")
+    monkeypatch.setattr(run, "choose_interface", lambda store, place: None)
+    monkeypatch.setattr(dist, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **others: begun.append(backend))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=gpus[0]))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    here = place.Place(0, 2, 0, 2, place.LOCAL, 1)
+    assert run._initialise(store, here, torch.device("cuda", 0)) == torch.device(wire)
+    assert begun == [backend]
 
 
 def test_objects_travel_with_their_arrays_and_tensors() -> None:

@@ -39,13 +39,14 @@ _WORTH = 3.0  # going over to the other half-set must save so many times what it
 
 
 class Ranks:
-    """One of `dist.get_world_size()` processes; `store` counts for all, `threads` are this one's, `device` is where its E-step runs.
+    """One of `dist.get_world_size()` processes; `store` counts for all, `threads` are this one's.
 
+    `wire` is the device between which large sums travel, wherever they are used: a GPU where all processes have one of their own, else the host.
     `storage` keeps the images, of this process or of all on its machine, which are `sharing`.
     """
 
     def __init__(
-        self, store: dist.Store, threads: int, device: torch.device | None = None, storage: Storage | None = None, sharing: int = 1
+        self, store: dist.Store, threads: int, wire: torch.device | None = None, storage: Storage | None = None, sharing: int = 1
     ) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.leads, self.writes = self.rank == 0, self.rank == 1
@@ -53,7 +54,7 @@ class Ranks:
         machine = storage.machine if isinstance(storage, SharedImages) else Machine(0, 1, list(range(self.size)))
         self._machine, self._beside = machine.number, len(machine.ranks)  # pieces are shared out among the processes of a machine
         self._store, self._lanes = store, Lanes(threads)
-        self._device = device or torch.device("cpu")
+        self._wire = wire or torch.device("cpu")
         self._pair = guarded(dist.new_group, [0, 1])  # those who maximise a half-set
         self.sharing = sharing
         self._step, self._told = 0, 0
@@ -94,13 +95,15 @@ class Ranks:
         if self.rank < 2:
             half = halves[self.rank]
             sphere = Sphere(half.h, half.radius)
-            packed = np.empty((sphere.voxels, _SUMS), np.float32)
-            sphere.pack(half.values, packed[:, :2])
-            sphere.pack(half.weight.numpy()[..., None], packed[:, 2:])
-            guarded(dist.reduce, torch.from_numpy(packed), 0, dist.ReduceOp.SUM, self._pair)
+            packed = torch.empty((sphere.voxels, _SUMS), device=half.data.device)
+            sphere.pack(torch.view_as_real(half.data), packed[:, :2])
+            sphere.pack(half.weight[..., None], packed[:, 2:])
+            packed = packed.to(self._wire)
+            guarded(dist.reduce, packed, 0, dist.ReduceOp.SUM, self._pair)
             if self.leads:
-                sphere.unpack(packed[:, :2], half.values)
-                sphere.unpack(packed[:, 2:], half.weight.numpy()[..., None])
+                packed = packed.to(half.data.device)
+                sphere.unpack(packed[:, :2], torch.view_as_real(half.data))
+                sphere.unpack(packed[:, 2:], half.weight[..., None])
         return halves[0]
 
     def once(self, work: Callable[[], Result]) -> Result:
@@ -183,7 +186,7 @@ class Ranks:
 
     # ------------------------------------------------------------------ sums and poses
     def _add_up(self, sums: Sequence[HalfSums | None]) -> tuple[HalfSums, HalfSums]:
-        """The small sums everywhere, each accumulator at the rank that maximises its half-set."""
+        """The small sums everywhere, each accumulator at the rank that maximises its half-set, on the device that it was summed on."""
         like = self.once(lambda: _outline(sums[0]))
         small = torch.zeros((2, len(_flat(like))), dtype=torch.float64)
         touched = torch.zeros((self.size, 2), dtype=torch.int64)
@@ -195,7 +198,6 @@ class Ranks:
         guarded(dist.all_reduce, touched)
         whole = [_filled(like if each is None else each, small[half].numpy()) for half, each in enumerate(sums)]
         for half, each in enumerate(whole):
-            each.accumulator.data = each.accumulator.data.cpu()  # what travels between processes is the host's
             if touched[:, half].sum() > 1:  # somebody else than the one who needs it has worked on it, too
                 self._reduce(each.accumulator, half)
             if half != self.rank:
@@ -206,13 +208,14 @@ class Ranks:
         """The sum of all ranks' accumulators into that of rank `target`, which has worked on it: the sphere in use only."""
         radius = int(accumulator.r_max * accumulator.padding + 0.5)
         sphere = Sphere(radius + 1, radius)
-        packed = torch.zeros((sphere.voxels, _SUMS))
-        if accumulator.data.numel():  # this rank has worked on it
-            sphere.pack(accumulator.data[0].numpy(), packed.numpy())
-        packed = packed.to(self._device)
+        data = accumulator.data
+        packed = torch.zeros((sphere.voxels, _SUMS), device=data.device if data.numel() else self._wire)
+        if data.numel():  # this rank has worked on it
+            sphere.pack(data[0], packed)
+        packed = packed.to(self._wire)
         guarded(dist.reduce, packed, target)
         if self.rank == target:
-            sphere.unpack(packed.cpu().numpy(), accumulator.data[0].numpy())
+            sphere.unpack(packed.to(data.device), data[0])
 
     def _spread(self, updates: Poses) -> None:
         """Every rank's new poses into the arrays of all."""

@@ -92,9 +92,9 @@ def joined(place: Place, options: RefineOptions, directory: str, folder: Path) -
     try:
         threads = use_threads(options.threads, sharing)
         device = devices.of_halves(replace(options, gpu=own_gpu(options, place)))[0]
-        _initialise(store, place, device)
+        wire = _initialise(store, place, device)
         names = [store.get(f"device/{rank}").decode().split()[0] for rank in range(place.size)]
-        yield Member(Ranks(store, threads, device, of_this_machine(names, place.rank), place.local_size), place)
+        yield Member(Ranks(store, threads, wire, of_this_machine(names, place.rank), place.local_size), place)
     except Lost as lost:
         watch.wait_for_verdict()
         print(f"aurefine: rank {place.rank} has lost the others: {str(lost).splitlines()[0]}", file=sys.stderr)
@@ -127,16 +127,16 @@ def _sharing(store: dist.Store, place: Place) -> int:
     return [store.get(f"cores/{rank}").decode() for rank in range(place.size)].count(mine)
 
 
-def _initialise(store: dist.Store, place: Place, device: torch.device) -> None:
-    """gloo between CPUs; NCCL, too, where every process has a GPU of its own."""
+def _initialise(store: dist.Store, place: Place, device: torch.device) -> torch.device:
+    """gloo between CPUs; NCCL, too, where every process has a GPU of its own. Returns the device between which large sums travel."""
     choose_interface(store, place)
-    backend = "gloo"
+    backend, wire = "gloo", torch.device("cpu")
     gpu = torch.cuda.get_device_properties(device).uuid if device.type == "cuda" else ""
     store.set(f"device/{place.rank}", f"{machine_name()} {gpu}")
     every = [store.get(f"device/{rank}").decode() for rank in range(place.size)]
     if dist.is_nccl_available() and all(each.split()[1:] for each in every) and len(set(every)) == len(every):
         torch.cuda.set_device(device)
-        backend = "cpu:gloo,cuda:nccl"
+        backend, wire = "cpu:gloo,cuda:nccl", device
     begin = lambda: dist.init_process_group(  # noqa: E731
         backend, store=dist.PrefixStore("group", store), rank=place.rank, world_size=place.size, timeout=_FOREVER
     )
@@ -148,3 +148,4 @@ def _initialise(store: dist.Store, place: Place, device: torch.device) -> None:
             f"({str(error).splitlines()[0]}). Does a firewall close ports? GLOO_SOCKET_IFNAME={os.environ.get('GLOO_SOCKET_IFNAME', '')} names the "
             "network interface that is used; set it to another one on each machine."
         ) from error
+    return wire

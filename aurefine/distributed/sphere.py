@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import torch
 from numba import njit, prange
+
+from aurefine.refine import devices
+from aurefine.refine.transforms_torch import planes, squares
 
 _AROUND = 2  # voxels: interpolation reaches beyond the radius of the sphere
 
@@ -43,20 +49,36 @@ def _scatter(packed, start, cube):
 
 
 class Sphere:
-    """Packs cubes float32 [2h+1, 2h+1, h+1, values] into lists [voxels, values] and back; `radius` in voxels."""
+    """Packs cubes float32 [2h+1, 2h+1, h+1, values] into lists [voxels, values] and back, both on the same device; `radius` in voxels."""
 
     def __init__(self, h: int, radius: int) -> None:
-        self._start = _rows(h, radius + _AROUND)
+        self._h, self._radius = h, radius + _AROUND
+        self._start = _rows(h, self._radius)
 
     @property
     def voxels(self) -> int:
         """Number of voxels in use."""
         return int(self._start[-1])
 
-    def pack(self, cube: np.ndarray, out: np.ndarray) -> None:
+    def pack(self, cube: torch.Tensor, out: torch.Tensor) -> None:
         """The sphere of a cube into `out`: as many values of each voxel as it has columns."""
-        _gather(cube, self._start, out)
+        if devices.compiled(cube.device):
+            _gather(cube.numpy(), self._start, out.numpy())
+            return
+        for some, inside, there in self._stretches(cube.device):
+            out[there] = cube[some][inside][:, : out.shape[1]]
 
-    def unpack(self, packed: np.ndarray, cube: np.ndarray) -> None:
+    def unpack(self, packed: torch.Tensor, cube: torch.Tensor) -> None:
         """Put the values into the sphere of a cube."""
-        _scatter(packed, self._start, cube)
+        if devices.compiled(cube.device):
+            _scatter(packed.numpy(), self._start, cube.numpy())
+            return
+        for some, inside, there in self._stretches(cube.device):
+            cube[some][..., : packed.shape[1]][inside] = packed[there]
+
+    def _stretches(self, device: torch.device) -> Iterator[tuple[slice, torch.Tensor, slice]]:
+        """Some planes of a cube at a time, which of their voxels are inside (bool), and the part of the list that these are."""
+        size = 2 * self._h + 1
+        for some in planes(size, self._h + 1):
+            part = slice(int(self._start[some.start * size]), int(self._start[some.stop * size]))
+            yield some, squares(self._h, some, device) <= self._radius**2, part
