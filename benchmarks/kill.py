@@ -130,14 +130,31 @@ def kill_all(run: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
+def wait_for_status(folder: Path, run: subprocess.Popen[bytes], before: int) -> None:
+    """Until the run has written its first status (another one than that of time `before`), or has ended."""
+    while _written(folder) == before and run.poll() is None:
+        time.sleep(0.02)
+
+
+def _written(folder: Path) -> int:
+    try:
+        return (folder / "status.json").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def killed_run(folder: Path, root: str, kills: int, seconds: float, loading: float, lottery: random.Random, tally: Tally) -> int:
     """One run, killed so many times (less often if it ends before), then resumed to its end; returns how many times.
 
-    `seconds` is what an undisturbed run takes, `loading` what it takes to its first file: all lives but the first last at least that long.
+    `seconds` is what an undisturbed run takes, `loading` what it takes to its first file. The first life may end before that; all others end at
+    a random moment after their first file, however long other work on the machine makes them load.
     """
     for number in range(kills):
-        life = lottery.uniform(0, 2 * (seconds - loading) / (kills + 1)) + (0 if number == 0 else loading)
+        life = lottery.uniform(0, 2 * (seconds - loading) / (kills + 1)) + (lottery.uniform(0, loading) if number == 0 else 0)
+        before = _written(folder / root)
         run = start(folder, root, "--resume")
+        if number:
+            wait_for_status(folder / root, run, before)
         try:
             if code := run.wait(life):
                 tally.broken.append(f"{root}: it ended with exit code {code}")
@@ -166,8 +183,7 @@ def measure(folder: Path, kills: int, per_run: int, seed: int, particles: int = 
     prepare(folder, particles, box, pixel_size)
     began = time.perf_counter()
     run = start(folder, "undisturbed")
-    while not (folder / "undisturbed" / "status.json").exists() and run.poll() is None:
-        time.sleep(0.05)
+    wait_for_status(folder / "undisturbed", run, 0)
     loading = time.perf_counter() - began
     if code := run.wait():
         raise SystemExit(f"the undisturbed run ended with exit code {code}: {folder}/undisturbed/log.txt")

@@ -154,7 +154,7 @@ def test_a_disk_that_fills_up_in_mid_run_ends_it_with_what_is_complete(project, 
         real(descriptor)
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    fails(capsys, "cannot write out/run_it002", "no space is left on the disk")
+    fails(capsys, "cannot write out/run_it002", "no space is left on the disk", "Iteration 1 is kept (out/run_it001_optimiser.star)")
     assert not Path("out/run_it002_optimiser.star").exists() and not list(Path("out").glob(".*.tmp"))
     monkeypatch.setattr(atomic.os, "fsync", real)
     goes_on(capsys)

@@ -8,14 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import aurefine
-from aurefine import molecule, simulate
+from aurefine import large_arrays, molecule, simulate
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import ParticleSet, load
-from aurefine.refine import gpu_plan, initial, memory_plan
+from aurefine.refine import gpu_plan, initial, memory, memory_plan, shortage
 from aurefine.refine.memory_plan import MB, Workers
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.run_status import read_status
@@ -52,6 +53,25 @@ def test_the_peak_is_what_is_planned(project):
     found = re.search(r"peak, of \d+ MB that are there +(\d+) MB", run.stdout)
     assert found, run.stdout
     assert read_status(project / "out").peak_memory_mb == pytest.approx(int(found.group(1)), rel=0.15)
+
+
+@pytest.mark.skipif(large_arrays.glibc() is None, reason="freed blocks are kept and given back with glibc only")
+def test_what_chunks_leave_in_the_heap_goes_back_to_the_system(project, monkeypatch):
+    """Else memory grows with the number of particles, though no more of it is in use."""
+    large_arrays.keep_freed()
+    blocks = [np.ones(1 << 20) for _ in range(40)]
+    del blocks[:-1]  # the last one keeps the heap from shrinking
+    tidying, held = memory.Tidying(), memory_plan.run_status.memory_in_use()[0]
+    for _ in range(memory._CHUNKS):
+        assert memory_plan.run_status.memory_in_use()[0] > held - 8 * MB
+        tidying.chunk_done()
+    assert memory_plan.run_status.memory_in_use()[0] < held - 200 * MB
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(shortage, "CHUNK_PIXELS", 1)  # 64 images a chunk: 3 of each half-set
+    done: list[int] = []
+    monkeypatch.setattr(memory.Tidying, "chunk_done", lambda self: done.append(1))
+    assert main(["refine", *arguments("--o", "chunks/run", "--auto_iter_max", "1")[1:]]) == 0
+    assert len(done) == 6
 
 
 def test_a_cap_makes_batches_smaller_and_an_impossible_one_says_the_least(project, particles, monkeypatch, capsys):

@@ -16,7 +16,11 @@ _HEADER = 64  # numbers
 
 
 class Lost(Exception):
-    """Another process is gone: what went wrong is told by whoever noticed it first."""
+    """Another process is gone: what went wrong is told by whoever noticed it first. `detail`: the first line of what the library said."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__("another process of this run is gone, or cannot be reached any more: standard error (run.err) says why")
+        self.detail = (said.splitlines() or [""])[0]
 
 
 class _Pickler(pickle.Pickler):

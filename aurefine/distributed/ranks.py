@@ -129,6 +129,18 @@ class Ranks:
         new, self._told = total - self._told, total
         return new
 
+    def heard(self, reasons: Sequence[str]) -> list[str]:
+        """For the first process: the warnings of the others, with their ranks; those of its own are known."""
+        every: list[Any] = [None] * self.size
+        guarded(dist.gather_object, list(reasons), every if self.leads else None)
+        if not self.leads:
+            return []
+        found: dict[str, list[str]] = {}
+        for rank in range(1, self.size):
+            for reason in every[rank]:
+                found.setdefault(reason, []).append(str(rank))
+        return [f"rank {', '.join(ranks)}: {reason}" for reason, ranks in found.items() if reason not in every[0]]
+
     def is_first(self, name: str) -> bool:
         """Asks the common store."""
         return bool(guarded(self._store.add, f"first/{name}", 1) == 1)

@@ -75,17 +75,16 @@ def joined(place: Place, options: RefineOptions, directory: str, folder: Path) -
         store = guarded(meet, place.leads and not place.store_elsewhere)
 
         def failed(message: str) -> None:
-            if place.launched:
-                return  # our starter does this
-            if directory:
+            if directory and not place.launched:  # else our starter does this
                 job_control.leave_failure(directory)
             run_status.correct_last_status(folder, run_status.FAILED, message, ended=True)
 
         watch = Watch(place, lambda: meet(False), failed)
         sharing = _sharing(store, place)
     except (Lost, RuntimeError) as error:
+        said = error.detail if isinstance(error, Lost) else str(error).splitlines()[0]
         raise InputError(
-            f"rank {place.rank} of {place.size}: the processes did not meet at {place.host}, port {place.port} ({str(error).splitlines()[0]}). "
+            f"rank {place.rank} of {place.size}: the processes did not meet at {place.host}, port {place.port} ({said}). "
             "Does every one of them run this program, and may they reach that machine? MASTER_ADDR and MASTER_PORT name another place."
         ) from error
     watch.start()
@@ -97,7 +96,7 @@ def joined(place: Place, options: RefineOptions, directory: str, folder: Path) -
         yield Member(Ranks(store, threads, wire, of_this_machine(names, place.rank), place.local_size), place)
     except Lost as lost:
         watch.wait_for_verdict()
-        print(f"aurefine: rank {place.rank} has lost the others: {str(lost).splitlines()[0]}", file=sys.stderr)
+        print(f"aurefine: rank {place.rank} has lost the others: {lost.detail}", file=sys.stderr)
         raise AlreadyTold(1 if place.leads else QUIET) from lost
     except BaseException as error:
         interrupted, known = isinstance(error, KeyboardInterrupt), isinstance(error, InputError)
@@ -145,7 +144,7 @@ def _initialise(store: dist.Store, place: Place, device: torch.device) -> torch.
     except Lost as error:
         raise InputError(
             f"rank {place.rank} of {place.size}: the processes have met, but no connection from one to the other can be made "
-            f"({str(error).splitlines()[0]}). Does a firewall close ports? GLOO_SOCKET_IFNAME={os.environ.get('GLOO_SOCKET_IFNAME', '')} names the "
+            f"({error.detail}). Does a firewall close ports? GLOO_SOCKET_IFNAME={os.environ.get('GLOO_SOCKET_IFNAME', '')} names the "
             "network interface that is used; set it to another one on each machine."
         ) from error
     return wire

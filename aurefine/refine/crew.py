@@ -98,6 +98,10 @@ class Crew(Protocol):
         """Told by the work that `count` more particles are done; returns how many more are done by all, to be shown by a progress bar."""
         ...
 
+    def heard(self, reasons: Sequence[str]) -> list[str]:
+        """Called by all alike with what each has warned of: for the one that leads, what the others alone have, and who; else nothing."""
+        ...
+
     def is_first(self, name: str) -> bool:
         """Whether nobody has asked for this name before: who is first does what somebody has to do."""
         ...

@@ -19,7 +19,7 @@ from aurefine.fourier import PixelList, pixel_list
 from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, fine, fine_torch, select, select_torch, shortage, thinning
+from aurefine.refine import devices, fine, fine_torch, memory, select, select_torch, shortage, thinning
 from aurefine.refine.coarse import Coarse, CoarsePass, batches, joined, rows_of
 from aurefine.refine.grid_torch import DeviceGrid
 from aurefine.refine.image_cache import ImageCache
@@ -85,6 +85,7 @@ class Expectation:
         `keep` is told which of them are in the sums by now, too.
         """
         work: _GroupPass | None = None
+        tidying = memory.Tidying()
         for members in pieces:
             for group in np.unique(self.particles.optics_index[members]):
                 mine = members[self.particles.optics_index[members] == group]
@@ -97,6 +98,7 @@ class Expectation:
                     work.chunk(some, poses, updates, progress)
                     keep(some)
                     start += len(some)
+                    tidying.chunk_done()
         accumulator = self.sums.accumulator
         accumulator.data = accumulator.combined()[None]  # one copy
         return self.sums

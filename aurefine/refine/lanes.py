@@ -118,6 +118,10 @@ class Lanes:
         """The same count: nobody else does any."""
         return count
 
+    def heard(self, reasons: Sequence[str]) -> list[str]:
+        """Nothing: there is nobody else."""
+        return []
+
     def is_first(self, name: str) -> bool:
         """There is nobody else."""
         return True

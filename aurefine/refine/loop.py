@@ -16,7 +16,7 @@ from aurefine import particles as particles_room
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, lanes, memory, messages, outliers, rejection, schedule, shortage, writer
+from aurefine.refine import devices, lanes, memory, messages, outliers, rejection, resume, schedule, shortage, writer
 from aurefine.refine.background import Background
 from aurefine.refine.checks import warnings_at_end
 from aurefine.refine.console import Console
@@ -64,7 +64,9 @@ def refine(
             "very first). Give a larger number."
         )
     with RunMonitor(options, control, writes=crew.leads) as monitor, shortage.explained(options.output):
-        return _iterate(*start(particles, options, state, console, crew, monitor), options, console, control)
+        begun = start(particles, options, state, console, crew, monitor)
+        with resume.told_what_is_kept(options.output):
+            return _iterate(*begun, options, console, control)
 
 
 def _iterate(state: State, data: Data, options: RefineOptions, console: Console, control: JobControl) -> Result:
@@ -72,6 +74,7 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
     result, monitor, keeper = Result(state, output=options.output, rejected=data.rejected), data.monitor, data.keeper
     state = keeper.exact(state) if options.resume else state
     begun = keeper.begun(state) if options.resume else None
+    known = len(console.warnings)  # all processes have these
     with Background() as background:
         while state.progress.iteration < options.max_iterations:
             started = time.perf_counter()
@@ -82,6 +85,7 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
             sums, poses = _expectation(state, plan, data, options, console, control, volumes)
             maximised = _maximisation(state, plan, sums, data, options, console)
             state = _judge(state, plan, maximised, poses, options)
+            known = _hear(data.crew, console, known)
             result.history.append(record(state, time.perf_counter() - started))
             if plan.final:
                 state, data = _without_outliers(state, data, options, console)
@@ -93,6 +97,7 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
                 data.crew.everywhere((None, None))  # all files are there
                 _conclude(state, data, options, console)
                 break
+    _hear(data.crew, console, known)
     _tell_warnings(options, console, data.crew)
     result.warnings = list(console.warnings)
     return result
@@ -112,6 +117,13 @@ def _conclude(state: State, data: Data, options: RefineOptions, console: Console
     ))  # fmt: skip
     for reason in warnings_at_end(state, data.masks, options) if data.crew.leads else ():
         console.warn(reason)
+
+
+def _hear(crew: Crew, console: Console, known: int) -> int:
+    """What another process has warned of since there were so many warnings is told here, too; returns how many there are now."""
+    for reason in crew.heard(console.warnings[known:]):
+        console.warn(reason)
+    return len(console.warnings)
 
 
 def _tell_warnings(options: RefineOptions, console: Console, crew: Crew) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aurefine.large_arrays import glibc
 
+_CHUNKS = 4  # from one giving back to the next
 _announced = [0]  # the largest block so far
 
 
@@ -22,3 +23,20 @@ def make_room(size: int, always: bool = False) -> None:
     if always or size > _announced[0]:
         _announced[0] = max(size, _announced[0])
         give_back()
+
+
+class Tidying:
+    """Gives back what is free after every few of a half-set's chunks of particles, each of which calls `chunk_done`.
+
+    Blocks that live as long as a chunk lie between those of a batch, whose sizes differ each time: the heap would grow by some 25 MB a chunk
+    though no more of it is in use, 500 MB in an iteration of 100,000 particles. Taking pages anew costs no processor time that could be measured.
+    """
+
+    def __init__(self) -> None:
+        self._chunks = 0
+
+    def chunk_done(self) -> None:
+        """One more chunk has been worked on."""
+        self._chunks += 1
+        if self._chunks % _CHUNKS == 0:
+            give_back()

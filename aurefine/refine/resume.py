@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aurefine.errors import InputError
+from aurefine.job_control import JobAborted
 from aurefine.refine import checkpoint
 from aurefine.refine.checkpoint import Checkpoint, CommandLineReader
 from aurefine.refine.options import RefineOptions
@@ -73,6 +75,17 @@ def advice(root: str) -> str:
     last = found.optimisers[-1]
     number = int(last[: -len("_optimiser.star")].rpartition("_it")[2])
     return f"Iteration {number} is kept ({last}): go on with the same command line and --resume."
+
+
+@contextmanager
+def told_what_is_kept(root: str) -> Iterator[None]:
+    """An error that ends a run on its way says, too, what is kept and how to go on (InputError)."""
+    try:
+        yield
+    except JobAborted:
+        raise
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}. {advice(root)}") from error
 
 
 @dataclass(frozen=True)
