@@ -26,6 +26,7 @@ def examine(name: str, folder: Path, seed: int) -> dict[str, Any]:
     for faster in (True, False):
         runs.append(relion.run_once("aurefine", facts, folder / name, faster, seed))
         runs[-1].get("map", {}).pop("fsc", None)
+        runs[-1]["processor"] = relion.machine()["processor"]
         print(f"{name}, {runs[-1]['schedule']}: {relion.line(runs[-1])}", flush=True)
     return {"set": name, "runs": runs}
 
