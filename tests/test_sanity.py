@@ -81,6 +81,19 @@ def test_an_image_in_both_half_sets_is_told(loaded):
     assert len(told) == 1 and "1 images are in both half-sets" in told[0]
 
 
+def test_copies_of_an_image_are_not_compared_with_each_other(loaded, monkeypatch):
+    """Symmetry expansion makes many of each: all pairs of them would fill the memory."""
+    places = spread_out()
+    for label in places:
+        places[label][5] = places[label][4]
+    expanded = changed(loaded, **places).subset(np.repeat(np.arange(COUNT), 40))
+    compared: list[int] = []
+    real = particle_pairs.near_pairs
+    monkeypatch.setattr(particle_pairs, "near_pairs", lambda names, *others: compared.append(len(names)) or real(names, *others))
+    (told,) = particle_pairs.check(expanded, np.repeat(HALVES, 40), DIAMETER)
+    assert "1600 pairs of particles" in told and "rows 5 and 6" in told and compared == [COUNT]
+
+
 def test_pixel_sizes_that_go_together_pass(loaded):
     assert pixel_sizes.check(loaded) == []
     assert pixel_sizes.check(changed(loaded, {"rlnMicrographOriginalPixelSize": PIXEL_SIZE / 4})) == []  # binned

@@ -19,20 +19,22 @@ def check(particles: ParticleSet, subset: np.ndarray, diameter: float) -> list[s
         return []
     warnings = []
     source = particles.images
-    images = _across(_numbered(source.stack_index, source.image_index), subset)
+    image = _numbered(source.stack_index, source.image_index)
+    images = _across(image, subset)
     if images:
         warnings.append(f"{particles.path}: {images} images are in both half-sets, so that the FSC is far too good. Give all rows of an image the "
                         "same rlnRandomSubset, or remove the copies.")  # fmt: skip
     places = positions(particles)
     if places is not None:
-        pairs = near_pairs(particles.table["rlnMicrographName"], places, _NEAR * diameter)
-        one, two = pairs[:, 0], pairs[:, 1]
-        same_image = (source.stack_index[one] == source.stack_index[two]) & (source.image_index[one] == source.image_index[two])
-        across = np.flatnonzero((subset[one] != subset[two]) & ~same_image)
+        rows, copies = _distinct(image, subset, places)
+        pairs = near_pairs(particles.table["rlnMicrographName"][rows], places[rows], _NEAR * diameter)
+        one, two = rows[pairs[:, 0]], rows[pairs[:, 1]]
+        across = np.flatnonzero((subset[one] != subset[two]) & (image[one] != image[two]))
         if len(across):
-            first, second = particles.source_row[pairs[across[0]]]
+            first, second = np.sort(particles.source_row[[one[across[0]], two[across[0]]]])
+            count = int(copies[pairs[across]].prod(axis=1).sum())
             warnings.append(
-                f"{particles.path}: {len(across)} pairs of particles lie closer than {_NEAR * diameter:.0f} A on their micrograph, one in each "
+                f"{particles.path}: {count} pairs of particles lie closer than {_NEAR * diameter:.0f} A on their micrograph, one in each "
                 f"half-set (rows {first} and {second}): particles picked twice make the FSC too good. Remove them with aurefine select "
                 f"--remove_duplicates {_NEAR * diameter:.0f}."
             )
@@ -64,6 +66,17 @@ def near_pairs(micrograph: np.ndarray, places: np.ndarray, distance: float) -> n
 
 def _numbered(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second
+
+
+def _distinct(image: np.ndarray, subset: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, copies of each) without repetitions of an image at one place in one half-set: k copies (symmetry expansion) have k^2 / 2 pairs."""
+    everything = np.arange(len(image)), np.ones(len(image), np.int64)
+    if len(np.unique(2 * image + (subset == 2))) == len(image):
+        return everything
+    columns = np.column_stack([places, subset, image])
+    _, rows, copies = np.unique(columns, axis=0, return_index=True, return_counts=True)
+    order = np.argsort(rows)
+    return rows[order], copies[order]
 
 
 def _across(key: np.ndarray, subset: np.ndarray) -> int:
