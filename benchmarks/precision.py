@@ -5,7 +5,7 @@
 Two questions, for each set:
 * From the same state: in every iteration of a refinement in full precision the E-step is done twice, with and without `--full_precision`, and the
   poses are compared, particle by particle. The run goes on from the poses in full precision.
-* Over whole runs: the poses at the end of a run in reduced precision against those of one in full precision, beside a second run in full precision
+* Over whole runs: the poses at the end of a run in reduced precision against those of that run in full precision, beside a second one in full precision
   with another seed (other half-sets, other offsets of the grid): what differs between any two runs.
 
 The yardstick is RELION's own repeat: a median of 0.1 degrees and 0.8 degrees for 99 of 100 particles. On a CPU local searches multiply nothing in
@@ -88,9 +88,14 @@ def whole_run(facts: dict[str, Any], folder: Path, output: Path, seed: int, full
     run |= relion.measure([sys.executable, "-m", "aurefine", "refine", *flags], folder, output.with_suffix(".log"))
     if run["exit_status"]:
         raise SystemExit(f"failed: see {output.with_suffix('.log')}")
-    run |= relion.judge(facts, folder, output)
-    run["map"].pop("fsc", None)
-    return run
+    return run | judge(facts, folder, output)
+
+
+def judge(facts: dict[str, Any], folder: Path, output: Path) -> dict[str, Any]:
+    """`relion.judge` without the curve."""
+    found = relion.judge(facts, folder, output)
+    found["map"].pop("fsc", None)
+    return found
 
 
 def _read(output: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -114,11 +119,11 @@ def examine(name: str, folder: Path) -> dict[str, Any]:
     runs = (folder / name / "runs" / "precision").resolve()
     shutil.rmtree(runs, ignore_errors=True)
     runs.mkdir(parents=True)
-    wanted = {"full": (1, True), "reduced": (1, False), "other_seed": (2, True)}
-    whole = {key: whole_run(facts, folder / name, runs / key, *each) for key, each in wanted.items()}
+    steps = iteration_by_iteration(facts, folder / name, relion.refine_flags(facts, runs / "full", True, 1))
+    whole = {"full": {"precision": "full", "seed": 1} | judge(facts, folder / name, runs / "full")}
+    whole |= {key: whole_run(facts, folder / name, runs / key, *each) for key, each in {"reduced": (1, False), "other_seed": (2, True)}.items()}
     ends = {key: between_files(runs / key, runs / "full", facts["point_group"]) for key in ("reduced", "other_seed")}
-    steps = iteration_by_iteration(facts, folder / name, relion.refine_flags(facts, runs / "twice", True, 1))
-    return {"set": name, "iterations": steps, "runs": whole, "ends": ends}
+    return {"set": name, "processor": relion.machine()["processor"], "iterations": steps, "runs": whole, "ends": ends}
 
 
 def step_lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -139,8 +144,9 @@ def lines(found: dict[str, Any]) -> list[str]:
     for key, run in found["runs"].items():
         poses = run.get("poses")
         truth = f", {poses['angle_median']:.3f} deg from the truth" if isinstance(poses, dict) else ""
+        seconds = f", {run['user_s'] + run['system_s']:.1f} processor seconds" if "user_s" in run else ""
         text.append(f"  {key}: claims {run['claimed_resolution']:.2f} A, FSC 0.5 at {run['map']['fsc_half_angstrom']:.2f} A, mean FSC "
-                    f"{run['map']['mean_fsc']:.4f}{truth}, {run['user_s'] + run['system_s']:.1f} processor seconds")  # fmt: skip
+                    f"{run['map']['mean_fsc']:.4f}{truth}{seconds}")  # fmt: skip
     return text
 
 
