@@ -27,7 +27,8 @@ RUN, POST, CHECK = "Refine3D/job001", "PostProcess/job002", "Validation/job003"
 HALF = f"{RUN}/run_half1_class001_unfil.mrc"
 KINDS = ["csv", "pdf", "png"]
 # Figures of the tab that is open -> what their links lead to; a picture of the map, a page or a particle is no plot.
-FIGURES = """() => [...document.querySelectorAll("figure")].filter((each) => each.checkVisibility() && !each.closest(".sections") && !each.querySelector("img.result"))
+FIGURES = """() => [...document.querySelectorAll("figure")]
+  .filter((each) => each.checkVisibility() && !each.closest(".sections") && !each.querySelector("img.result"))
   .map((each) => [...each.querySelectorAll(".downloads a")].map((link) => link.getAttribute("href")))"""
 TABS = {RUN: ["Convergence", "Directions", "Validation"], POST: ["Result"], CHECK: ["Validation"]}
 

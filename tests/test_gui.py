@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,6 +136,45 @@ def test_the_form_of_a_job_that_goes_on_shows_the_command_line_that_will_run(pag
     assert [problem for problem in found["problems"] if problem["level"] == "error"] == []
     assert found["command"].startswith(f"aurefine refine --continue {job}/run_it003_optimiser.star") and "--j 3" in found["command"]
     assert page.post("/api/form/check", {**asked, "continue": "Refine3D/job099"}).status == 404
+
+
+def test_a_job_that_cannot_go_on_says_so(page: Page, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"fn_img": "in/particles.star", "fn_ref": "in/map.mrc"}
+    job = page.post("/api/form/run", {"type": "Refine3D", "values": values, "schedule": True}).json["job"]
+    write_iteration(root / job, 3, 20.0)
+    with Project.open(root).edit("a test") as pipeline:
+        pipeline.set_status(f"{job}/", labels.ABORTED)
+    assert page.get(f"/api/job/{job}").json["lastOptimiser"] == f"{job}/run_it003_optimiser.star"
+    program = root / "program.sh"
+    program.write_text("#!/bin/sh\necho There is no room. >&2\nexit 2\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("aurefine.web.starting.sys", SimpleNamespace(executable=str(program)))
+    answer = page.post(f"/api/job/{job}/continue", {"values": {}})
+    assert answer.status == 400 and answer.json["error"] == f"{job}/ does not go on: There is no room.", answer.body
+
+
+def test_rows_without_a_say_in_a_job_that_goes_on_are_known(page: Page) -> None:
+    types = {each["name"]: each for each in page.get("/api/types").json["types"]}
+    open_rows = {name: {row["key"] for tab in each["tabs"] for row in tab["rows"] if row["mayChange"]} for name, each in types.items()}
+    assert open_rows["Refine3D"] >= {"fn_cont", "fn_mask", "do_solvent_fsc", "nr_threads", "scratch_dir", "gpu_ids", "other_args", "qsub"}
+    assert not open_rows["Refine3D"] & {"fn_img", "fn_ref", "sym_name", "ini_high", "sampling", "do_ctf_correction"}
+    assert open_rows["Extract"] >= {"extract_size", "do_rescale", "do_queue"}
+    assert open_rows["MaskCreate"] == set()
+
+
+def test_a_job_of_the_queue_goes_on_in_the_queue(page: Page, root: Path) -> None:
+    (root / "script.sh").write_text("#!/bin/sh\nXXXcommandXXX\n")
+    (root / "queue.sh").write_text("#!/bin/sh\necho Submitted $1\n")
+    (root / "queue.sh").chmod(0o755)
+    values = {"fn_img": "in/particles.star", "fn_ref": "in/map.mrc", "do_queue": "Yes", "qsub": str(root / "queue.sh"), "qsubscript": "script.sh"}
+    job = page.post("/api/form/run", {"type": "Refine3D", "values": values, "schedule": True}).json["job"]
+    write_iteration(root / job, 3, 20.0)
+    with Project.open(root).edit("a test") as pipeline:
+        pipeline.set_status(f"{job}/", labels.ABORTED)
+    answer = page.post(f"/api/job/{job}/continue", {"values": {"nr_threads": "3"}})
+    assert answer.json["message"].startswith("Submitted"), answer.body
+    script = next((root / job).glob("*.script")).read_text() if list((root / job).glob("*.script")) else ""
+    assert f"aurefine run --continue {job}/ nr_threads=3" in script
 
 
 def test_a_job_is_handed_to_the_queue_with_its_script_filled_in(page: Page, root: Path) -> None:

@@ -150,12 +150,13 @@ def continued(planned: Planned, project: Project, process: Process, optimiser: s
         if process.status == labels.SUCCEEDED and not optimiser:
             raise InputError(f"{process.name} has succeeded, so there is nothing left to do; to go on from an earlier iteration all the same, "
                              f"name it: fn_cont={process.name}run_it010_optimiser.star")  # fmt: skip
-        values["fn_cont"] = optimiser or _last_optimiser(project.root, process.name)
+        values["fn_cont"] = optimiser or last_optimiser(project.root, process.name)
     job = replace(planned.job, values=values, is_continue=True)
     return Planned(job, tuple(job_type.continued(values, process.name)), planned.source)
 
 
-def _last_optimiser(root: Path, name: str) -> str:
+def last_optimiser(root: Path, name: str) -> str:
+    """The file of the last iteration that a refinement has finished, from which it goes on; InputError where there is none."""
     ending = "it[0-9][0-9][0-9]_optimiser.star"
     found = sorted((root / name).glob(f"run_*{ending}"), key=lambda path: (path.name[-len("012_optimiser.star") :], path.stat().st_mtime))
     if not found:

@@ -61,7 +61,7 @@ def _drawn(globe: Globe, kind: str) -> bytes:
     from aurefine.figures import draw_globe, new_figure
 
     figure = new_figure(6.4, 4.2)
-    axes = figure.add_axes((0.03, 0.08, 0.94, 0.82))
+    axes = figure.add_axes((0.03, 0.12, 0.94, 0.78))
     if globe.unit == "Å":  # a picture of resolution would be ruled by single bad directions: that of frequency is even
         frequency = np.where(globe.values > 0, 1 / np.maximum(globe.values, 1e-6), 0.0)
         draw_globe(axes, globe.directions, frequency, globe.title, globe.unit, inverse=True)

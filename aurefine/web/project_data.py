@@ -12,7 +12,7 @@ from aurefine import star
 from aurefine.errors import InputError
 from aurefine.file_cache import FileCache, stamp
 from aurefine.jobs.list_jobs import place, started
-from aurefine.project import job_directory, job_star, labels
+from aurefine.project import job_directory, job_star, labels, runner
 from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
@@ -80,8 +80,16 @@ def job(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
         "dependents": [each.rstrip("/") for each in pipeline.dependents(process.name)], "isRefinement": _is_refinement(directory),
         "maps": _shown(folder, directory, (".mrc",)), "pictures": _pictures(folder, directory), "hasCurves": _has_curves(directory),
         "hasValidation": (directory / VALIDATION).is_file(),
-        "can": _actions(process, form),
+        "can": _actions(process, form), "lastOptimiser": _last_optimiser(project, process),
     }  # fmt: skip
+
+
+def _last_optimiser(project: Project, process: Process) -> str:
+    """Where a refinement that ended early goes on; "" for other jobs."""
+    try:
+        return runner.last_optimiser(project.root, process.name) if process.status in (labels.FAILED, labels.ABORTED) else ""
+    except InputError:
+        return ""
 
 
 def state(project: Project, folder: Folder, process: Process) -> dict[str, Any]:

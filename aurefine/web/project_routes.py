@@ -99,7 +99,7 @@ def act(site: Site, request: Request, body: Body) -> Body:
     elif action == "start":
         message = site.starter.start(process)
     elif action == "continue":
-        site.starter.go_on(process, _settings(body.get("values", {})))
+        message = site.starter.go_on(process, _settings(body.get("values", {})))
     elif action == "alias":
         manage.set_alias(site.project, process.name, str(body.get("alias", "")).strip())
     elif action == "note":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from aurefine.project.project import Project
 from aurefine.project.runner import Planned
 
 START_LOG = "aurefine_start.txt"
+LONGEST_START = 30.0  # seconds; a busy machine takes some to start Python
 
 
 class Starter:
@@ -36,52 +38,74 @@ class Starter:
     def start(self, process: Process) -> str:
         """Run a scheduled job, here or by its queue; what the queue answered, "" for one that runs here."""
         job = job_star.read(self.project.root / process.name / "job.star")
+        words = [sys.executable, "-m", "aurefine", "run", process.name]
         if job.values.get("do_queue", "No").lower() in YES:
-            return self._submit(process, job)
-        self._spawn([sys.executable, "-m", "aurefine", "run", process.name], process)
+            return self._submit(process, job.values, words)
+        self._spawn(words, process)
         return ""
 
     def going_on(self, process: Process, settings: Mapping[str, str]) -> list[str]:
         """The words after `aurefine` with which a job that ended early goes on, with changed rows of its form; InputError where it cannot."""
+        return self._continued(process, settings).command(process.name)
+
+    def _continued(self, process: Process, settings: Mapping[str, str]) -> Planned:
         source = process.name + "job.star"
         job = job_star.read(self.project.root / source)
         values = job.job_type.override(job.values, [f"{key}={value}" for key, value in settings.items()], source)
         optimiser = settings.get("fn_cont", "")
-        return runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser).command(process.name)
+        return runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser)
 
-    def go_on(self, process: Process, settings: Mapping[str, str]) -> None:
-        """Continue a job that ended early; InputError where it cannot go on."""
-        self.going_on(process, settings)
-        words = [f"{key}={value}" for key, value in settings.items() if value]
-        self._spawn([sys.executable, "-m", "aurefine", "run", "--continue", process.name, *words], process)
+    def go_on(self, process: Process, settings: Mapping[str, str]) -> str:
+        """Continue a job that ended early, here or by its queue; what the queue answered. InputError where it does not go on.
+
+        It is waited for until the project says that the job runs: it would be shown as stopped, to be continued once more.
+        """
+        values = self._continued(process, settings).job.values
+        changed = [f"{key}={value}" for key, value in settings.items() if value]
+        words = [sys.executable, "-m", "aurefine", "run", "--continue", process.name, *changed]
+        if values.get("do_queue", "No").lower() in YES:
+            return self._submit(process, values, words)
+        child = self._spawn(words, process)
+        end = time.monotonic() + LONGEST_START
+        while child.poll() is None and time.monotonic() < end:
+            now = self.project.read().process(process.name)
+            if now is None or now.status == labels.RUNNING:
+                break
+            time.sleep(0.05)
+        if child.poll():
+            said = (self.project.root / process.name / START_LOG).read_text(errors="replace").strip()
+            raise InputError(f"{process.name} does not go on: {said or 'its run.err says why'}")
+        return ""
 
     def collect(self) -> None:
         """Take note of processes that have ended, so that none is left as a zombie."""
         self._running = [each for each in self._running if each.poll() is None]
 
-    def _spawn(self, words: list[str], process: Process) -> None:
+    def _spawn(self, words: list[str], process: Process) -> subprocess.Popen[bytes]:
         self.collect()
         folder = self.project.root / process.name
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with open(folder / START_LOG, "wb") as log:
-            self._running.append(subprocess.Popen(
+            child = subprocess.Popen(
                 words, cwd=self.project.root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=environment,
                 start_new_session=True,
-            ))  # fmt: skip
+            )  # fmt: skip
+        self._running.append(child)
+        return child
 
-    def _submit(self, process: Process, job: JobStar) -> str:
+    def _submit(self, process: Process, values: Mapping[str, str], words: list[str]) -> str:
         """Fill in the submission script as RELION does and hand it to the queue; InputError where that fails."""
-        values, folder = job.values, self.project.root / process.name
+        folder = self.project.root / process.name
         try:
             template = submission.read_template(self.project.root / os.path.expandvars(values.get("qsubscript", "")))
-            (folder / submission.SCRIPT).write_text(submission.filled(template, _fillings(values, process.name)))
+            (folder / submission.SCRIPT).write_text(submission.filled(template, _fillings(values, process.name, words)))
             return submission.hand_over(values.get("qsub", "qsub"), process.name + submission.SCRIPT, self.project.root)
         except InputError as error:
-            raise InputError(f"{process.name} is scheduled, but {error}") from error
+            raise InputError(f"{process.name} is {process.status.lower()}, but {error}") from error
 
 
-def _fillings(values: Mapping[str, str], directory: str) -> dict[str, str]:
-    """RELION's placeholders; the command is `aurefine run <job>`, which sets the job's state when it starts and ends."""
+def _fillings(values: Mapping[str, str], directory: str, words: list[str]) -> dict[str, str]:
+    """RELION's placeholders; the command is `aurefine run`, which sets the job's state when it starts and ends."""
     threads = values.get("nr_threads", "1") or "1"
-    request = submission.Request(directory, (sys.executable, "-m", "aurefine", "run", directory), values.get("queuename", ""))
+    request = submission.Request(directory, tuple(words), values.get("queuename", ""))
     return {**request.fillings(), "XXXthreadsXXX": threads, "XXXcoresXXX": threads, "XXXdedicatedXXX": values.get("min_dedicated", "1")}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from gui_browser import picture, surface, until
 from gui_client import Page, serving, wait_for
 
 from aurefine.cli.main import main
+from aurefine.process_record import ProcessRecord
 from aurefine.project import labels, manage
 from aurefine.project.project import Project
 
@@ -51,6 +56,52 @@ def test_the_way_from_the_form_to_the_sharpened_map(root: Path, browser_page: An
         page.locator("svg a").nth(3).wait_for()
         picture(page, "jobs")
         assert page.locator("path.edge").count() >= 3
+
+
+def test_an_aborted_refinement_goes_on_from_its_last_iteration_until_it_is_finished(root: Path, browser_page: Any) -> None:
+    page, job = browser_page, root / "Refine3D" / "job001"
+    with serving(root) as site:
+        page.goto(site.address)
+        site.enter()
+        stopped = threading.Thread(target=stop_after_an_iteration, args=(job,))  # it would be over before the button is pressed
+        stopped.start()
+        fill_and_run(page, "Refine3D", {"fn_img": "sim/particles.star", "fn_ref": "sim/reference.mrc"}, {"Reference": {"sym_name": "D2"}})
+        stopped.join()
+        record = ProcessRecord.load(job)
+        assert record is not None
+        try:
+            with page.expect_response(lambda response: response.url.endswith("/abort")):
+                page.get_by_role("button", name="Abort").click()
+        finally:
+            os.kill(record.pid, signal.SIGCONT)
+        page.locator(".state", has_text="Aborted").wait_for()
+        last = max(path.name for path in job.glob("run_it*_optimiser.star"))
+        page.get_by_text("stopped").wait_for()
+        page.get_by_role("link", name="Continue").click()
+        page.get_by_text(f"--continue Refine3D/job001/{last}").wait_for()
+        assert page.locator("#row-fn_cont").input_value() == f"Refine3D/job001/{last}"
+        assert page.locator("#row-fn_ref").is_disabled() and page.locator("#row-fn_mask").is_enabled()
+        page.get_by_role("tab", name="Running").click()
+        page.get_by_label("Number of threads:").fill("2")
+        page.locator("#command", has_text="--j 2").wait_for()
+        page.get_by_role("button", name="Continue!").click()
+        page.locator(".state", has_text="Running").wait_for()
+        page.get_by_text("converged, final maps written").wait_for()
+        page.locator(".state", has_text="Succeeded").wait_for()
+        rows = page.locator(".tabs table tbody th[scope=row]:visible").all_inner_texts()
+        assert rows == [*map(str, range(len(rows) - 1)), "final"] and len(rows) > int(last[6:9]) + 2
+        page.get_by_role("tab", name="Overview").click()
+        page.get_by_role("link", name=f"run_ct{int(last[6:9])}_class001.mrc").wait_for()
+
+
+def stop_after_an_iteration(job: Path) -> None:
+    """Suspend the process of a refinement as soon as it has written its first iteration."""
+    end = time.monotonic() + 200
+    while not (job / "run_it001_optimiser.star").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    record = ProcessRecord.load(job)
+    if record is not None:
+        os.kill(record.pid, signal.SIGSTOP)
 
 
 def keep_house(page: Any) -> None:
@@ -101,11 +152,16 @@ def validate(page: Any, site: Page) -> None:
     page.get_by_role("rowheader", name="cFAR").wait_for()
 
 
-def fill_and_run(page: Any, kind: str, values: dict[str, str]) -> None:
+def fill_and_run(page: Any, kind: str, values: dict[str, str], behind: dict[str, dict[str, str]] | None = None) -> None:
+    """`behind` are values on other tabs of the form."""
     page.get_by_role("link", name="New job", exact=True).first.click()
     page.locator(f'a[href="#/new/{kind}"]').click()
     for key, value in values.items():
         page.locator(f"#row-{key}").fill(value)
+    for tab, more in (behind or {}).items():
+        page.get_by_role("tab", name=tab).click()
+        for key, value in more.items():
+            page.locator(f"#row-{key}").fill(value)
     page.get_by_role("button", name="Run!").click()
     page.get_by_role("tab", name="Output").wait_for()
 

@@ -3,7 +3,7 @@
 import { h, number, s } from "./dom.js";
 
 const MANY = 5; // more curves than these are iterations: the first and the last are named
-const W = 460, H = 280, L = 58, R = 14, T = 12, B = 44;
+const W = 460, H = 280, R = 14, T = 12, B = 44;
 const RESOLUTIONS = [100, 50, 30, 20, 15, 12, 10, 9, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1];
 
 export function chart(plot, downloads) {
@@ -31,14 +31,15 @@ function draw(plot, readout) {
   if (plot.x_kind === "frequency") x0 = 0;
   if (x0 === x1) { x0 -= 0.5; x1 += 0.5; }
   if (!plot.y_range) { const pad = (y1 - y0) * 0.06 || 0.5; y0 -= pad; y1 += pad; }
-  const px = (x) => L + ((x - x0) / (x1 - x0)) * (W - L - R), py = (y) => H - B - ((f(y) - y0) / (y1 - y0)) * (H - T - B);
+  const py = (y) => H - B - ((f(y) - y0) / (y1 - y0)) * (H - T - B);
   const xTicks = plot.x_kind === "frequency" ? resolutionTicks(x1) : steps(x0, x1, 8, plot.x_kind === "iteration"), yTicks = plot.y_kind === "frequency" ? resolutionTicks(y1) : log ? decades(y0, y1) : steps(y0, y1, 6);
+  const L = Math.max(58, 28 + 7 * Math.max(...yTicks.map(([, text]) => text.length))), px = (x) => L + ((x - x0) / (x1 - x0)) * (W - L - R);
   for (const [value, text] of xTicks) svg.append(s("line", { class: "grid", x1: px(value), x2: px(value), y1: T, y2: H - B }), s("text", { x: px(value), y: H - B + 16, "text-anchor": "middle" }, text));
   for (const [value, text] of yTicks) svg.append(s("line", { class: "grid", x1: L, x2: W - R, y1: py(value), y2: py(value) }), s("text", { x: L - 6, y: py(value) + 4, "text-anchor": "end" }, text));
   svg.append(s("text", { x: (L + W - R) / 2, y: H - 8, "text-anchor": "middle" }, plot.x_label), s("text", { transform: `translate(13 ${(T + H - B) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.y_label));
   for (const [value, text] of plot.lines) if (f(value) >= y0 && f(value) <= y1) svg.append(s("line", { class: "mark", x1: L, x2: W - R, y1: py(value), y2: py(value) }), s("text", { class: "mark", x: L + 4, y: py(value) - 3 }, text));
   for (const series of plot.series) svg.append(curve(series, px, py, known));
-  follow(svg, plot, px, x0, x1, readout);
+  follow(svg, plot, px, (x) => x0 + ((x - L) / (W - L - R)) * (x1 - x0), readout);
   return svg;
 }
 
@@ -56,11 +57,11 @@ function curve(series, px, py, known) {
 }
 
 // The values at the pointer, of the last series where there are many.
-function follow(svg, plot, px, x0, x1, readout) {
+function follow(svg, plot, px, valueAt, readout) {
   const rule = s("line", { class: "rule", y1: T, y2: H - B, visibility: "hidden" });
   svg.append(rule);
   svg.addEventListener("pointermove", (event) => {
-    const box = svg.getBoundingClientRect(), at = x0 + (((event.clientX - box.left) / box.width) * W - L) / (W - L - R) * (x1 - x0);
+    const box = svg.getBoundingClientRect(), at = valueAt(((event.clientX - box.left) / box.width) * W);
     const shown = plot.series.length > MANY ? plot.series.slice(-1) : plot.series;
     const texts = shown.map((series) => {
       const near = series.x.reduce((best, x, i) => (Math.abs(x - at) < Math.abs(series.x[best] - at) ? i : best), 0);

@@ -18,6 +18,7 @@ export async function formPage(view, type, query) {
     const job = await get(`job/${source || going}`);
     for (const [key, value] of Object.entries(job.form?.values || {})) values[key] = value;
     if (source && known.has("fn_cont")) values.fn_cont = "";
+    if (going && known.has("fn_cont")) values.fn_cont = job.lastOptimiser;
   }
   for (const [key, value] of query) if (known.has(key)) values[key] = value;
   new Form(view, chosen, values, going, source).draw();
@@ -38,6 +39,7 @@ class Form {
     const title = this.going ? `Continue ${this.going}` : this.source ? `New ${this.type.name} job, as ${this.source}` : `New ${this.type.name} job`;
     this.alias = h("input", { id: "alias", type: "text", autocomplete: "off" });
     show(this.view, h("h1", {}, title), this.tabs.element,
+      this.going && h("p", { class: "hint" }, "It goes on in its own folder, from the file under Continue from here. What cannot change any more is grey."),
       h("section", { class: "run", "aria-label": "Run" }, this.general,
         h("p", { class: "label" }, "Command line"), h("div", { class: "command" }, this.command, button("Copy", () => this.copy())),
         this.going ? null : h("p", {}, h("label", { for: "alias" }, "Alias (optional) "), this.alias),
@@ -48,18 +50,18 @@ class Form {
   }
 
   row(row) {
-    const id = `row-${row.key}`, value = this.values[row.key] ?? "";
-    const common = { id, "aria-describedby": `${id}-help ${id}-problem`, disabled: !row.supported, "aria-required": row.required || null };
+    const id = `row-${row.key}`, value = this.values[row.key] ?? "", open = row.supported && (!this.going || row.mayChange);
+    const common = { id, "aria-describedby": `${id}-help ${id}-problem`, disabled: !open, "aria-required": row.required || null };
     let input;
     const change = () => { this.values[row.key] = input.type === "checkbox" ? (input.checked ? "Yes" : "No") : input.value; this.changed.add(row.key); this.later(); };
     if (row.kind === "bool") input = h("input", { ...common, type: "checkbox", checked: /^(yes|true|1)$/i.test(value), onchange: change });
     else if (row.kind === "choice") input = h("select", { ...common, onchange: change }, row.choices.map((each) => h("option", { value: each, selected: each === value }, each)));
     else input = h("input", { ...common, type: "text", value, inputmode: row.kind === "float" ? "decimal" : null, autocomplete: "off", spellcheck: "false", oninput: change, class: row.kind });
     this.inputs.set(row.key, input);
-    const chooser = row.kind === "file" && row.supported && h("button", { type: "button", "aria-label": `Browse for ${row.label}`, onclick: () => browse(this.type.name, row, (name) => { input.value = name; change(); input.focus(); }) }, "Browse");
+    const chooser = row.kind === "file" && open && h("button", { type: "button", "aria-label": `Browse for ${row.label}`, onclick: () => browse(this.type.name, row, (name) => { input.value = name; change(); input.focus(); }) }, "Browse");
     const problem = h("p", { id: `${id}-problem`, class: "problem", "aria-live": "polite" });
     this.problems.set(row.key, problem);
-    return h("div", { class: `row ${row.supported ? "" : "off"}` }, h("label", { for: id }, row.label, row.required && h("span", { class: "needed", title: "needed" }, " *")),
+    return h("div", { class: `row ${open ? "" : "off"}` }, h("label", { for: id }, row.label, row.required && h("span", { class: "needed", title: "needed" }, " *")),
       h("div", { class: "field" }, input, chooser), h("p", { id: `${id}-help`, class: "help" }, row.supported ? row.help : `Not supported by aurefine. ${row.help}`), problem);
   }
 
@@ -100,8 +102,8 @@ class Form {
   settings() { return Object.fromEntries([...this.changed].map((key) => [key, this.values[key]])); }
 
   async goOn() {
-    await post(`job/${this.going}/continue`, { values: this.settings() });
-    say(`${this.going} goes on.`);
+    const done = await post(`job/${this.going}/continue`, { values: this.settings() });
+    say(`${this.going} goes on. ${done.message}`);
     location.hash = `#/job/${this.going}`;
   }
 }

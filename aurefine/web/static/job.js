@@ -19,13 +19,26 @@ export async function jobPage(view, name, alive) {
     } else if (text !== state.text) {
       state.text = text;
       show(heading, head(before === now ? job : await get(`job/${name}`), redraw));
+      if (before !== now) await state.open.draw?.();
     }
   };
-  const pages = [{ name: "Overview", content: () => overview(job) }, { name: "Output", content: () => logs(name, alive) }, { name: "Options", content: () => optionTable(job) }, { name: "Files", content: () => files(job) }];
+  // What a job has made changes while its page is open: it is asked for when a tab is opened, and when the job ends behind it.
+  const fresh = (title, draw) => {
+    const place = h("div", {});
+    let drawn = "";
+    return { name: title, content: () => place, draw: async () => {
+      try {
+        const now = await get(`job/${name}`), text = JSON.stringify(now);
+        if (text !== drawn && !place.querySelector("textarea")?.value) { drawn = text; show(place, draw(now)); } // a remark that is being written stays
+      } catch (error) { say(error.message, true); }
+    } };
+  };
+  const pages = [fresh("Overview", overview), { name: "Output", content: () => logs(name, alive) }, fresh("Options", optionTable), fresh("Files", files)];
   if (!job.isRefinement && (job.maps.length || job.pictures.length || job.hasCurves)) pages.unshift({ name: "Result", content: () => result(job) });
   if (job.hasValidation) pages.unshift({ name: "Validation", content: () => validation(name) });
   if (job.isRefinement) pages.unshift({ name: "Refinement", content: () => liveView(name, alive) });
-  show(view, heading, tabs("job", pages, job.status === "Running" && !job.isRefinement ? 1 : 0).element);
+  const opened = (index) => { state.open = pages[index]; state.open.draw?.(); };
+  show(view, heading, tabs("job", pages, job.status === "Running" && !job.isRefinement ? 1 : 0, opened).element);
   await watch(redraw, alive, 5);
 }
 
