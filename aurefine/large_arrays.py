@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import resource
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 _LEAST = 4 << 20  # bytes; below, pages of 2 MB would waste more than they save
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # parameters of mallopt
 _LARGEST_KEPT = 32 << 20  # bytes, as much as glibc allows: larger blocks (volumes) come from the system and go back to it, batches stay below
+_LARGEST_KEPT_BOUNDED = 1 << 20  # bytes, where address space is short
 
 
 def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
@@ -35,9 +37,13 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def keep_freed() -> None:
-    """Keep freed blocks: batches of the same size come again and again, and fresh pages cost more than the arithmetic on them."""
+    """Keep freed blocks: batches of the same size come again and again, and fresh pages cost more than the arithmetic on them.
+
+    Where `ulimit -v` bounds the address space only small blocks are kept: holes between large ones count for it, even without pages in them.
+    """
     library = glibc()
     if library is not None:
-        library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+        bounded = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT_BOUNDED if bounded else _LARGEST_KEPT)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         library.mallopt(_ARENA_MAX, 1)  # one heap for all threads: what one has freed serves the other

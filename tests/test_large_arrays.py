@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -19,3 +22,24 @@ def test_zeros_are_zero_writable_and_of_the_shape(shape: tuple[int, ...]) -> Non
 def test_no_room_is_a_memory_error() -> None:
     with pytest.raises(MemoryError):
         large_arrays.zeros((1 << 50,))
+
+
+HOLES = """
+import resource, sys
+import numpy as np
+from aurefine import large_arrays
+if sys.argv[1] == "bounded":
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+large_arrays.keep_freed()
+blocks = [np.ones(1 << 20) for _ in range(40)]
+size = lambda: int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+before = size()
+del blocks[:-1]
+print((before - size()) >> 20)
+"""
+
+
+@pytest.mark.skipif(large_arrays.glibc() is None, reason="only glibc is told what to keep")
+def test_freed_blocks_are_kept_but_where_address_space_is_bounded() -> None:
+    given_back = [int(subprocess.check_output([sys.executable, "-c", HOLES, each])) for each in ("free", "bounded")]
+    assert given_back[0] < 32 and given_back[1] > 300  # MB of 312
