@@ -17,8 +17,8 @@ DRAWING = threading.Lock()  # matplotlib's settings are one for all threads
 _KEPT: dict[str, Documents] = {}
 
 
-def of(folder: Folder, directory: Path) -> Documents:
-    """The report of the run in a job's directory; InputError where there is none, Outside where one of its maps is a link that leads out."""
+def of(folder: Folder, directory: Path) -> tuple[Documents, str]:
+    """The report of the run in a job's directory, and its version; InputError where there is none, Outside where one of its maps is a link that leads out."""
     root = refinement.root_of(directory)
     for path in directory.glob(f"{root.name}*.mrc"):
         folder.path(folder.name(path))
@@ -26,7 +26,7 @@ def of(folder: Folder, directory: Path) -> Documents:
     if key not in _KEPT:
         _KEPT.clear()
         _KEPT[key] = Documents(directory, directory)
-    return _KEPT[key]
+    return _KEPT[key], key
 
 
 def version(directory: Path) -> str:

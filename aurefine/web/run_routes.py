@@ -135,11 +135,11 @@ def _download(data: bytes, name: str, media_type: str, request: Request) -> Resp
 def methods(site: Site, request: Request, body: Body) -> Body:
     """The methods paragraph with its references, and how many pages the report has."""
     directory, _ = _directory(site, request)
-    found = reports.of(site.folder, directory)
+    found, version = reports.of(site.folder, directory)
     facts = found.facts
     references = [entry for _, entry in methods_of.REFERENCES]
     return {"paragraph": methods_of.paragraph(facts), "references": references, "title": sheet.title(facts),
-            "pages": len(found.pages), "version": reports.version(directory)}  # fmt: skip
+            "pages": len(found.pages), "version": version}  # fmt: skip
 
 
 def report(site: Site, request: Request, body: Body) -> Response:
@@ -149,7 +149,7 @@ def report(site: Site, request: Request, body: Body) -> Response:
     if name not in documents.KINDS:
         raise Missing(name)
     shown = name if name == "view.cxc" else f"{directory.name}_{name}"
-    found = reports.of(site.folder, directory)
+    found, _ = reports.of(site.folder, directory)
     with reports.DRAWING:
         data = found.make(name)
     return _download(data, shown, documents.KINDS[name], request)

@@ -34,6 +34,7 @@ async function route() {
 
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 if (location.search) history.replaceState(null, "", `/${location.hash}`); // the token is used up
-window.addEventListener("hashchange", () => { route().then(() => main.focus({ preventScroll: false })); });
+// Another page begins at its top; one that draws itself anew (it dispatches the event, without addresses) leaves the focus where it is.
+window.addEventListener("hashchange", (event) => { route().then(() => { if (event.newURL || document.activeElement === document.body) main.focus({ preventScroll: false }); }); });
 get("project").then((project) => { document.getElementById("project-name").textContent = project.name; }).catch((error) => say(error.message, true));
 route();

@@ -25,7 +25,8 @@ export async function browse(type, row, choose) {
       list.querySelector("button")?.focus();
     } catch (error) { say(error.message, true); }
   }
-  dialog.addEventListener("close", () => dialog.remove());
+  const before = document.activeElement;
+  dialog.addEventListener("close", () => { dialog.remove(); if (document.activeElement === document.body) before?.focus(); });
   document.body.append(dialog);
   dialog.showModal();
   await open("");

@@ -67,9 +67,11 @@ export function say(text, isError = false) {
 // An action of a button: its mistakes are shown, and it cannot be pressed twice.
 export function button(label, action, attributes = {}) {
   const element = h("button", { type: "button", ...attributes, onclick: async () => {
+    const held = document.activeElement === element;
     element.disabled = true;
     try { await action(); } catch (error) { say(error.message, true); }
     element.disabled = Boolean(attributes.disabled);
+    if (held && document.activeElement === document.body) element.focus(); // a button that is disabled loses the focus
   } }, label);
   return element;
 }
@@ -114,8 +116,8 @@ export function tabs(label, pages, chosen = 0, onChange = () => {}) {
   const buttons = pages.map((page, index) => h("button", {
     type: "button", role: "tab", id: `tab-${label}-${index}`, "aria-controls": `panel-${label}-${index}`, onclick: () => open(index),
     onkeydown: (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (step) { event.preventDefault(); open((index + step + pages.length) % pages.length, true); }
+      const next = { ArrowRight: (index + 1) % pages.length, ArrowLeft: (index + pages.length - 1) % pages.length, Home: 0, End: pages.length - 1 }[event.key];
+      if (next !== undefined) { event.preventDefault(); open(next, true); }
     },
   }, page.name));
   list.append(...buttons);
