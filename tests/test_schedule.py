@@ -85,6 +85,18 @@ def test_finer_sampling_faster_does_not_stay_on_a_grid_far_coarser_than_the_accu
     assert schedule.update_sampling(last_global, replace(improving, changes_angles=3.0), FASTER)[0].local
 
 
+def test_finer_sampling_faster_searches_everywhere_while_orientations_still_turn_far() -> None:
+    last_global = replace(SAMPLING, healpix_order=3, local=False)  # 3.75 degrees
+    paused = Progress(accuracy_rotation=4.0, accuracy_translation=1.0, changes_angles=8.8, changes_offsets=0.5, current_resolution=1 / 16,
+                      iterations_without_resolution_gain=1)  # fmt: skip
+    assert schedule.update_sampling(last_global, paused, FASTER)[0] == last_global
+    assert schedule.update_sampling(last_global, replace(paused, changes_angles=3.0), FASTER)[0].local
+    # weak images never come to rest: it is enough that they turn no less than before
+    assert schedule.update_sampling(last_global, replace(paused, iterations_without_large_changes=1), FASTER)[0].local
+    assert schedule.update_sampling(replace(last_global, healpix_order=2), paused, FASTER)[0].healpix_order == 3
+    assert schedule.update_sampling(last_global, paused, replace(FASTER, sampling_from_resolution=False))[0].local  # RELION's --auto_ignore_angles
+
+
 def test_nothing_is_oversampled_where_the_coarse_step_resolves_the_accuracy() -> None:
     poor = Progress(accuracy_rotation=5.1, accuracy_translation=2.7)  # coarse steps: 3.75 degrees, 2 Angstrom
     assert schedule.oversampling(SAMPLING, poor) == (0, 0)

@@ -70,7 +70,8 @@ def accuracy_improves(before: Progress, now: Progress) -> bool:
 def update_sampling(sampling: SamplingState, progress: Progress, options: RefineOptions) -> tuple[SamplingState, Progress]:
     """Go to a finer grid when resolution or changes have stalled and the accuracy allows it (ALGORITHM.md 5.3)."""
     stalled = _without_waiting(sampling, progress, options) or progress.iterations_without_resolution_gain >= 1
-    settled = options.ignore_angle_changes or progress.iterations_without_large_changes >= 1
+    ignored = options.ignore_angle_changes and not _still_turning(sampling, progress, options)
+    settled = ignored or progress.iterations_without_large_changes >= 1
     if progress.has_fine_enough or not (stalled and settled):
         return sampling, progress
     progress = replace(
@@ -78,6 +79,15 @@ def update_sampling(sampling: SamplingState, progress: Progress, options: Refine
         smallest_changes_angles=999.0, smallest_changes_offsets=999.0, smallest_changes_classes=9999999,
     )  # fmt: skip
     return _finer(sampling, progress, options), progress
+
+
+def _still_turning(sampling: SamplingState, progress: Progress, options: RefineOptions) -> bool:
+    """Whether orientations move too far for the local searches that would come next: those that are still wrong could never be found again.
+
+    Not in RELION, whose finer-sampling-faster goes on after one iteration without a gain in resolution.
+    """
+    last_global = not sampling.local and sampling.healpix_order + 1 == options.local_healpix_order
+    return options.sampling_from_resolution and last_global and progress.changes_angles >= sampling.fine_step
 
 
 def ends_on_next_step(sampling: SamplingState, progress: Progress, options: RefineOptions) -> bool:
@@ -104,8 +114,7 @@ def _without_waiting(sampling: SamplingState, progress: Progress, options: Refin
     last_global = sampling.healpix_order + 1 == options.local_healpix_order
     needed = required_step(progress.current_resolution, options.particle_diameter) < sampling.fine_step
     far_too_coarse = sampling.fine_step > _FAR_TOO_COARSE * progress.accuracy_rotation
-    at_rest = not last_global or progress.changes_angles < sampling.fine_step
-    return (needed and not last_global) or (far_too_coarse and at_rest)
+    return (needed and not last_global) or (far_too_coarse and not _still_turning(sampling, progress, options))
 
 
 def _finer(sampling: SamplingState, progress: Progress, options: RefineOptions) -> SamplingState:
