@@ -74,6 +74,27 @@ def test_what_chunks_leave_in_the_heap_goes_back_to_the_system(project, monkeypa
     assert len(done) == 6
 
 
+PRODUCTS = """
+import torch
+from aurefine import kernels
+from aurefine.refine import start
+start.use_threads(1)
+size_mb = lambda: int(open("/proc/self/statm").read().split()[0]) * 4096 >> 20
+with kernels.product_precision(torch.device("cpu"), True):
+    for size in range(64, 464):
+        if size == 164:
+            before = size_mb()
+        torch.mm(torch.ones(size, 512), torch.ones(512, 512))
+    print(size_mb() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux")
+def test_code_of_matrix_products_is_not_kept_for_every_size():
+    environment = {**os.environ, "PYTHONPATH": str(Path(aurefine.__file__).parents[1])}
+    assert int(subprocess.check_output([sys.executable, "-c", PRODUCTS], env=environment)) < 220  # MB; 377 of all sizes
+
+
 def test_a_cap_makes_batches_smaller_and_an_impossible_one_says_the_least(project, particles, monkeypatch, capsys):
     whole, least = planned(particles), planned(particles, halved=6)
     assert least.peak < whole.peak

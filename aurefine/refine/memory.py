@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from aurefine.large_arrays import glibc
 
 _CHUNKS = 4  # from one giving back to the next
+_PRODUCTS_KEPT = "32"  # compiled matrix products: an iteration has a handful of sizes that come again and again
 _announced = [0]  # the largest block so far
+
+
+def keep_few_products() -> None:
+    """Before the first matrix product: oneDNN compiles code for each new size, and would keep that of 1,024, some 2 MB of address space each."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRODUCTS_KEPT)
 
 
 def give_back() -> None:

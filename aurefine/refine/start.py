@@ -50,6 +50,7 @@ def use_threads(asked: int, sharing: int = 1) -> int:
     cores = min(thread_count(0), numba.config.NUMBA_NUM_THREADS)
     threads = max(1, min(asked, cores) if asked > 1 else cores // sharing)
     large_arrays.keep_freed()
+    memory.keep_few_products()
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
     return threads
