@@ -5,8 +5,8 @@
 Two questions, for each set:
 * From the same state: in every iteration of a refinement in full precision the E-step is done twice, with and without `--full_precision`, and the
   poses are compared, particle by particle. The run goes on from the poses in full precision.
-* Over whole runs: the poses at the end of a run in reduced precision against those of that run in full precision, beside a second one in full precision
-  with another seed (other half-sets, other offsets of the grid): what differs between any two runs.
+* Over whole runs: the poses at the end of a run in reduced precision against those of that run in full precision, beside a second one in full
+  precision with another seed (other half-sets, other offsets of the grid): what differs between any two runs.
 
 The yardstick is RELION's own repeat: a median of 0.1 degrees and 0.8 degrees for 99 of 100 particles. On a CPU local searches multiply nothing in
 reduced precision, so that nothing can change there.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SLOW = 60_000  # milliseconds
+SLOW = 120_000  # milliseconds
 
 
 @contextmanager

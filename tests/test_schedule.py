@@ -97,6 +97,16 @@ def test_finer_sampling_faster_searches_everywhere_while_orientations_still_turn
     assert schedule.update_sampling(last_global, paused, replace(FASTER, sampling_from_resolution=False))[0].local  # RELION's --auto_ignore_angles
 
 
+def test_offsets_are_searched_as_far_as_the_grid_allows_while_orientations_turn_by_more_than_a_step() -> None:
+    coarse = SamplingState(symmetry="C1", healpix_order=2, offset_range=17.7, offset_step=7.08)  # 7.5 degrees
+    turning = Progress(accuracy_rotation=4.0, accuracy_translation=5.0, changes_angles=20.0, changes_offsets=3.6, current_resolution=1 / 16)
+    finer = schedule.update_sampling(coarse, turning, FASTER)[0]
+    assert (finer.healpix_order, finer.offset_step, finer.offset_range) == (3, 3.0, 12.0)  # four steps, where half of 5 x 3.6 is 9
+    assert schedule.update_sampling(coarse, replace(turning, changes_angles=7.0), FASTER)[0].offset_range == 9.0
+    far = schedule.update_sampling(coarse, replace(turning, accuracy_translation=1.0, changes_offsets=5.0), FASTER)[0]
+    assert (far.offset_step, far.offset_range) == (11.505 / 4, 11.505)  # half of 1.3 x 17.7: more than four steps of 1.5
+
+
 def test_nothing_is_oversampled_where_the_coarse_step_resolves_the_accuracy() -> None:
     poor = Progress(accuracy_rotation=5.1, accuracy_translation=2.7)  # coarse steps: 3.75 degrees, 2 Angstrom
     assert schedule.oversampling(SAMPLING, poor) == (0, 0)

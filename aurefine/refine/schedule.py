@@ -121,8 +121,8 @@ def _finer(sampling: SamplingState, progress: Progress, options: RefineOptions) 
     """The next HEALPix order, with offsets sampled by their accuracy and searched over what they still change."""
     step = min(_FINEST_STEP, _SHARE_OF_ACCURACY * progress.accuracy_translation) * 2**sampling.oversampling
     reach = max(min(1.3 * sampling.offset_range, 5 * progress.changes_offsets), 1.5 * step)
-    if reach > 4 * step:
-        reach /= 2
+    if reach > 4 * step:  # RELION halves it in any case; images that still lie wrong lie off the centre, too
+        reach = max(reach / 2, 4 * step) if progress.changes_angles >= sampling.fine_step else reach / 2
     if reach > 4 * step:
         step = reach / 4
     if step > sampling.offset_step:

@@ -18,7 +18,10 @@ _KEPT: dict[str, Documents] = {}
 
 
 def of(folder: Folder, directory: Path) -> tuple[Documents, str]:
-    """The report of the run in a job's directory, and its version; InputError where there is none, Outside where one of its maps is a link that leads out."""
+    """The report of the run in a job's directory, and its version.
+
+    InputError where there is none, Outside where one of its maps is a link that leads out.
+    """
     root = refinement.root_of(directory)
     for path in directory.glob(f"{root.name}*.mrc"):
         folder.path(folder.name(path))
