@@ -74,18 +74,18 @@ def test_finer_sampling_faster_ends_on_the_next_step_when_that_one_is_fine_enoug
     assert not schedule.ends_on_next_step(LOCAL, replace(paused, has_fine_enough=True), FASTER)  # nothing is to get finer
 
 
-def test_finer_sampling_faster_does_not_stay_on_a_grid_far_coarser_than_the_accuracy() -> None:
+def test_finer_sampling_faster_does_not_stay_on_a_grid_coarser_than_the_accuracy() -> None:
     improving = Progress(accuracy_rotation=2.0, accuracy_translation=1.0, changes_angles=20.0, changes_offsets=0.5, current_resolution=1 / 30)
     coarse = replace(SAMPLING, healpix_order=2)  # 7.5 degrees
     assert schedule.update_sampling(coarse, improving, FASTER)[0].healpix_order == 3
-    assert schedule.update_sampling(coarse, replace(improving, accuracy_rotation=6.0), FASTER)[0] == coarse
+    assert schedule.update_sampling(coarse, replace(improving, accuracy_rotation=6.5), FASTER)[0] == coarse
     # orientations must have come to rest before searches become local
     last_global = replace(SAMPLING, healpix_order=3, local=False)  # 3.75 degrees
     assert schedule.update_sampling(last_global, improving, FASTER)[0] == last_global
     assert schedule.update_sampling(last_global, replace(improving, changes_angles=3.0), FASTER)[0].local
 
 
-def test_finer_sampling_faster_searches_everywhere_while_orientations_still_turn_far() -> None:
+def test_finer_sampling_faster_waits_while_orientations_still_turn_far() -> None:
     last_global = replace(SAMPLING, healpix_order=3, local=False)  # 3.75 degrees
     paused = Progress(accuracy_rotation=4.0, accuracy_translation=1.0, changes_angles=8.8, changes_offsets=0.5, current_resolution=1 / 16,
                       iterations_without_resolution_gain=1)  # fmt: skip
@@ -93,8 +93,11 @@ def test_finer_sampling_faster_searches_everywhere_while_orientations_still_turn
     assert schedule.update_sampling(last_global, replace(paused, changes_angles=3.0), FASTER)[0].local
     # weak images never come to rest: it is enough that they turn no less than before
     assert schedule.update_sampling(last_global, replace(paused, iterations_without_large_changes=1), FASTER)[0].local
-    assert schedule.update_sampling(replace(last_global, healpix_order=2), paused, FASTER)[0].healpix_order == 3
     assert schedule.update_sampling(last_global, paused, replace(FASTER, sampling_from_resolution=False))[0].local  # RELION's --auto_ignore_angles
+    # on coarser grids, too, but for a step that is too coarse for what the orientations could be
+    coarse = replace(last_global, healpix_order=2)  # 7.5 degrees
+    assert schedule.update_sampling(coarse, replace(paused, accuracy_rotation=6.5), FASTER)[0] == coarse
+    assert schedule.update_sampling(coarse, replace(paused, accuracy_rotation=5.5), FASTER)[0].healpix_order == 3
 
 
 def test_offsets_are_searched_as_far_as_the_grid_allows_while_orientations_turn_by_more_than_a_step() -> None:

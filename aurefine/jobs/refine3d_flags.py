@@ -79,7 +79,7 @@ SAMPLING: tuple[Row, ...] = (
     ("--minimum_angular_sampling", "minimum_angular_sampling", "deg", "Go on until the step is at least this fine; 0: off"),
     ("--maximum_angular_sampling", "maximum_angular_sampling", "deg", "Stop refining the sampling once the step is below this; 0: off"),
     ("--auto_ignore_angles", "ignore_angle_changes", "", "Finer sampling faster: do not wait until assignments settle"),
-    ("--auto_resol_angles", "sampling_from_resolution", "", "Finer sampling faster: the resolution alone may ask for it"),
+    ("--auto_resol_angles", "sampling_from_resolution", "", "Finer sampling faster: the accuracy alone may ask for it"),
     ("--sigma_ang", "sigma_angle", "deg", "Local searches with priors of this width from the start; negative: off"),
     ("--limit_tilt", "limit_tilt", "deg", "Limit tilt: below this if positive, above its size if negative; -91: off"),
     ("--auto_iter_max", "max_iterations", "", "Largest number of iterations"),
