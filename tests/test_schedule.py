@@ -106,6 +106,7 @@ def test_offsets_are_searched_as_far_as_the_grid_allows_while_orientations_turn_
     finer = schedule.update_sampling(coarse, turning, FASTER)[0]
     assert (finer.healpix_order, finer.offset_step, finer.offset_range) == (3, 3.0, 12.0)  # four steps, where half of 5 x 3.6 is 9
     assert schedule.update_sampling(coarse, replace(turning, changes_angles=7.0), FASTER)[0].offset_range == 9.0
+    assert schedule.update_sampling(coarse, replace(turning, accuracy_rotation=3.0), FASTER)[0].offset_range == 9.0  # the grid was the reason
     far = schedule.update_sampling(coarse, replace(turning, accuracy_translation=1.0, changes_offsets=5.0), FASTER)[0]
     assert (far.offset_step, far.offset_range) == (11.505 / 4, 11.505)  # half of 1.3 x 17.7: more than four steps of 1.5
 

@@ -23,6 +23,7 @@ _MINIMUM_SHELL = 5
 _DIP = 0.25  # share of the shells beyond the first bad one that may be bad, too
 _TOO_COARSE = 1.25  # times the accuracy; 1.5 serves C1 sets a little better and C4 ones worse
 _IMPROVED_ACCURACY = 0.95
+_FAR_TOO_COARSE = 2  # times the accuracy
 _UNKNOWN_ACCURACY = 999.0  # degrees, before the first estimate
 
 
@@ -113,12 +114,17 @@ def ends_on_next_step(sampling: SamplingState, progress: Progress, options: Refi
     return finer.healpix_order > sampling.healpix_order and is_fine_enough(finer, progress, options)
 
 
+def _lie_wrong(sampling: SamplingState, progress: Progress) -> bool:
+    """Whether images still lie wrong, and off the centre, too: orientations turn by more than a step, and not because that is far too coarse."""
+    return progress.changes_angles >= sampling.fine_step and sampling.fine_step <= _FAR_TOO_COARSE * progress.accuracy_rotation
+
+
 def _finer(sampling: SamplingState, progress: Progress, options: RefineOptions) -> SamplingState:
     """The next HEALPix order, with offsets sampled by their accuracy and searched over what they still change."""
     step = min(_FINEST_STEP, _SHARE_OF_ACCURACY * progress.accuracy_translation) * 2**sampling.oversampling
     reach = max(min(1.3 * sampling.offset_range, 5 * progress.changes_offsets), 1.5 * step)
-    if reach > 4 * step:  # RELION halves it in any case; images that still lie wrong lie off the centre, too
-        reach = max(reach / 2, 4 * step) if progress.changes_angles >= sampling.fine_step else reach / 2
+    if reach > 4 * step:
+        reach = max(reach / 2, 4 * step) if _lie_wrong(sampling, progress) else reach / 2  # RELION halves it in any case
     if reach > 4 * step:
         step = reach / 4
     if step > sampling.offset_step:
