@@ -327,9 +327,10 @@ def statistics(values: np.ndarray) -> tuple[float, float, float, float]:
     flat = values.ravel()
     offset = np.float32(flat[:: max(1, flat.size >> 10)].mean(dtype=np.float64))  # near the mean: squares of the values themselves would cancel
     total = squares = 0.0
-    for start in range(0, flat.size, 1 << 15):
-        rest = flat[start : start + (1 << 15)] - offset
-        total += float(rest.sum())
-        squares += float(np.dot(rest, rest))
+    with np.errstate(invalid="ignore"):  # images that hold infinities are written as they are; their statistics are NaN
+        for start in range(0, flat.size, 1 << 15):
+            rest = flat[start : start + (1 << 15)] - offset
+            total += float(rest.sum())
+            squares += float(np.dot(rest, rest))
     mean = total / flat.size
     return float(flat.min()), float(flat.max()), mean + float(offset), float(np.sqrt(max(0.0, squares / flat.size - mean**2)))
