@@ -78,6 +78,7 @@ def test_finer_sampling_faster_does_not_stay_on_a_grid_coarser_than_the_accuracy
     improving = Progress(accuracy_rotation=2.0, accuracy_translation=1.0, changes_angles=20.0, changes_offsets=0.5, current_resolution=1 / 30)
     coarse = replace(SAMPLING, healpix_order=2)  # 7.5 degrees
     assert schedule.update_sampling(coarse, improving, FASTER)[0].healpix_order == 3
+    assert schedule.update_sampling(coarse, improving, replace(FASTER, ignore_angle_changes=False))[0] == coarse  # changes are to be waited for
     assert schedule.update_sampling(coarse, replace(improving, accuracy_rotation=6.5), FASTER)[0] == coarse
     # orientations must have come to rest before searches become local
     last_global = replace(SAMPLING, healpix_order=3, local=False)  # 3.75 degrees

@@ -6,7 +6,6 @@ that iteration, and ratios of changes use the sampling in force.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,15 +20,9 @@ _FINEST_STEP = 1.5  # Angstrom
 _SHARE_OF_ACCURACY = 0.75
 _MINIMUM_SHELL = 5
 _DIP = 0.25  # share of the shells beyond the first bad one that may be bad, too
-_TOO_COARSE = 1.25  # times the accuracy; 1.5 serves C1 sets a little better and C4 ones worse
+_TOO_COARSE, _FAR_TOO_COARSE = 1.25, 2  # times the accuracy; 1.5 for the first serves C1 sets a little better and C4 ones worse
 _IMPROVED_ACCURACY = 0.95
-_FAR_TOO_COARSE = 2  # times the accuracy
 _UNKNOWN_ACCURACY = 999.0  # degrees, before the first estimate
-
-
-def required_step(resolution: float, diameter: float) -> float:
-    """Angular step in degrees that a resolution (1/Angstrom) needs at the rim of a particle of that diameter."""
-    return 360.0 / math.ceil(math.pi * diameter * resolution - 1e-9)
 
 
 def is_fine_enough(sampling: SamplingState, progress: Progress, options: RefineOptions) -> bool:
@@ -70,10 +63,11 @@ def accuracy_improves(before: Progress, now: Progress) -> bool:
 
 def update_sampling(sampling: SamplingState, progress: Progress, options: RefineOptions) -> tuple[SamplingState, Progress]:
     """Go to a finer grid when resolution and changes have stalled and the accuracy allows it (ALGORITHM.md 5.3)."""
-    ignored = options.ignore_angle_changes and not _still_turning(sampling, progress, options)
-    settled = ignored or progress.iterations_without_large_changes >= 1
-    stalled = settled and progress.iterations_without_resolution_gain >= 1
-    if progress.has_fine_enough or not (stalled or _too_coarse(sampling, progress, options)):
+    unchanged = progress.iterations_without_large_changes >= 1
+    at_rest = unchanged or not _still_turning(sampling, progress, options)
+    stalled = (at_rest and progress.iterations_without_resolution_gain >= 1) or _too_coarse(sampling, progress, options)
+    settled = unchanged or options.ignore_angle_changes
+    if progress.has_fine_enough or not (stalled and settled):
         return sampling, progress
     progress = replace(
         progress, iterations_without_resolution_gain=0, iterations_without_large_changes=0,
