@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -93,7 +92,7 @@ def run_case(folder: Path, search: str, count: int, diameter: float, further: Se
 def child(arguments: list[str]) -> None:
     """Run one iteration in this process and print what it cost."""
     from aurefine.cli.main import main as command_line
-    from aurefine.refine import loop
+    from aurefine.refine import loop, run_status
 
     marks: list[tuple[float, float]] = []
     planned, recorded = loop.plan_iteration, loop.record
@@ -114,7 +113,7 @@ def child(arguments: list[str]) -> None:
     if code or len(marks) < 2:
         sys.exit(code or 1)
     (before, begun), (after, ended) = marks[0], marks[-1]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = run_status.memory_in_use()[1] >> 20  # getrusage would begin with the peak of the process that has made the set
     print(json.dumps({"processor_s": round(after - before, 2), "wall_s": round(ended - begun, 2), "start_s": round(before, 2),
                       "whole_s": round(time.process_time(), 2), "peak_mb": peak, "load": round(os.getloadavg()[0], 1)}))  # fmt: skip
 

@@ -16,8 +16,9 @@ from aurefine import large_arrays, molecule, simulate
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import ParticleSet, load
-from aurefine.refine import gpu_plan, initial, memory, memory_plan, shortage
-from aurefine.refine.memory_plan import MB, Workers
+from aurefine.refine import devices, gpu_plan, initial, memory, memory_plan, shortage
+from aurefine.refine.gpu_plan import MB
+from aurefine.refine.memory_plan import Workers
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.run_status import read_status
 from aurefine.refine.shortage import Batches
@@ -143,7 +144,7 @@ def test_large_maps_are_made_one_after_the_other_before_batches_become_smaller(p
 
 def on_gpus(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """GPUs of so many free bytes."""
-    monkeypatch.setattr(gpu_plan, "_free", lambda number: free)
+    monkeypatch.setattr(devices, "free_memory", lambda device: free)
     monkeypatch.setattr(gpu_plan, "_name", lambda number: f"GPU {number}")
 
 

@@ -111,13 +111,14 @@ class Array:
         kind = value.value.type
         self.store(self.load(kind.count if isinstance(kind, ir.VectorType) else 0) + value)
 
-    def prefetch(self, written: bool = False, level: int = 2) -> None:
-        """Ask for the cache line of the first element, to read or also to write it; 3 is the nearest cache, 1 the furthest."""
+    def prefetch(self) -> None:
+        """Ask for the cache line of the first element, which will be written: into the second-level cache."""
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, INT, INT, INT])
         function = cgutils.get_or_insert_function(self.code.builder.module, kind, "llvm.prefetch.p0")
         place = self.code.builder.bitcast(self.pointer, byte)
-        self.code.builder.call(function, [place, ir.Constant(INT, int(written)), ir.Constant(INT, level), ir.Constant(INT, 1)])
+        write, locality, data = 1, 2, 1
+        self.code.builder.call(function, [place, *(ir.Constant(INT, number) for number in (write, locality, data))])
 
     def spread(self, width: int) -> Value:
         """A vector whose every lane is the first element."""

@@ -275,7 +275,7 @@ def _fetch(code: Code, out, half, count, index) -> None:
     with code.loop(count) as q:
         place = out.at(Value(code, code.builder.sext(index.at(q).load().value, q.value.type)) * 2)
         for target in (place, place.at(along_y), place.at(along_z), place.at(along_y + along_z)):
-            target.prefetch(written=True)
+            target.prefetch()
 
 
 @intrinsic

@@ -8,9 +8,9 @@ import torch
 
 from aurefine.refine import devices
 
-_SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
+SUMS, REFERENCE = 16, 8  # bytes a voxel of the padded half transform
 _NUMBERS = 4  # of a voxel in an accumulator
-_MB = 1 << 20
+MB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,15 @@ class OnGpu:
 
     def line(self) -> str:
         """For the user."""
-        images = f"images {_megabytes(self.images)}, " if self.images else ""
-        last = f"last M-step {_megabytes(self.maximisation)} at most"
-        there = last if self.maximises else f"the last M-step is done on the host: it would take {_megabytes(self.maximisation)}"
-        return f"  {self.name}, {_megabytes(self.free)} free: {images}references and sums {_megabytes(self.held)}, batches in what is left; {there}"
+        images = f"images {megabytes(self.images)}, " if self.images else ""
+        last = f"last M-step {megabytes(self.maximisation)} at most"
+        there = last if self.maximises else f"the last M-step is done on the host: it would take {megabytes(self.maximisation)}"
+        return f"  {self.name}, {megabytes(self.free)} free: {images}references and sums {megabytes(self.held)}, batches in what is left; {there}"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / _MB:.0f} MB"
+def megabytes(size: int) -> str:
+    """For the user."""
+    return f"{size / MB:.0f} MB"
 
 
 def measure(number: int, images: int, voxels: int, scored: int, maximised: int) -> OnGpu:
@@ -50,15 +51,11 @@ def measure(number: int, images: int, voxels: int, scored: int, maximised: int) 
     Args: images: bytes of all images that could stay there; voxels: of a padded half transform; scored, maximised: how many half-sets' sums are
         there in the E-step and in the M-step.
     """
-    free = _free(number)
+    free = devices.free_memory(torch.device("cuda", number))
     kept = images if devices.is_small(images, free) else 0
-    maximisation = maximised * (_SUMS * voxels + devices.maximising(_NUMBERS * voxels))
-    return OnGpu(_name(number), free, kept, scored * (_SUMS + _REFERENCE) * voxels, maximisation)
+    maximisation = maximised * (SUMS * voxels + devices.maximising(_NUMBERS * voxels))
+    return OnGpu(_name(number), free, kept, scored * (SUMS + REFERENCE) * voxels, maximisation)
 
 
 def _name(number: int) -> str:
     return f"GPU {number} ({torch.cuda.get_device_name(number)})"
-
-
-def _free(number: int) -> int:
-    return int(torch.cuda.mem_get_info(number)[0])

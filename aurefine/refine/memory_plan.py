@@ -19,7 +19,7 @@ from aurefine.particles import ParticleSet
 from aurefine.refine import devices, gpu_plan, run_status, scratch, screen, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
-from aurefine.refine.gpu_plan import OnGpu
+from aurefine.refine.gpu_plan import REFERENCE, SUMS, OnGpu, megabytes
 from aurefine.refine.images import MORE_ON_A_GPU
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Geometry, Grid, image_sizes
@@ -39,12 +39,10 @@ _SIGNIFICANT = 0.06  # share of the whole grid that is significant while the lik
 _PLANES = 6  # bytes a pixel of a screening's slices: half of the grid's rotations, real and imaginary, and their squares
 _SURVIVING = 3  # bytes a rotation of the finest whole grid and image of a chunk: lists of the tenth or so that a screening leaves
 _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
-_SUMS, _REFERENCE = 16, 8  # bytes a voxel of the padded half transform
-_COLLECTED, _RECONSTRUCTED = 12, 24  # the same, of a half-set's collected sums and its reconstruction
+_COLLECTED, _RECONSTRUCTED = 12, 24  # bytes a voxel of the padded half transform, of a half-set's collected sums and its reconstruction
 _EXCHANGED = 7  # the same, of sums on their way between processes: three numbers of a voxel in the sphere
 _MARGIN = 1.1  # by which --memory is kept to: noise decides how long lists are
 _IMAGES_FIRST = 3  # batches are halved so often less one before images leave memory: rereading them costs more
-MB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -104,20 +102,16 @@ class MemoryPlan:
             (f"batches of the finest global search, {self.lanes} x", self.searches), (f"batches of the last iteration, {self.lanes} x", self.last),
             ("references and sums of the last E-step", self.sums), ("last M-step", self.maximisation),
         ]  # fmt: skip
-        lines = [" Memory planned for this process:", *(f"  {name:<46}{_megabytes(size):>9}" for name, size in parts if size)]
-        lines.append(f"  {'peak, of ' + _megabytes(there) + ' that are there' if there else 'peak':<46}{_megabytes(self.peak):>9}")
+        lines = [" Memory planned for this process:", *(f"  {name:<46}{megabytes(size):>9}" for name, size in parts if size)]
+        lines.append(f"  {'peak, of ' + megabytes(there) + ' that are there' if there else 'peak':<46}{megabytes(self.peak):>9}")
         lines += [gpu.line() for gpu in self.gpus]
         if self.streamed:
-            lines.append(f"  Images ({_megabytes(self.streamed)}) are not held: they are read batch by batch from {place}")
+            lines.append(f"  Images ({megabytes(self.streamed)}) are not held: they are read batch by batch from {place}")
         if self.in_turn:
             lines.append("  The last maps of the half-sets are made one after the other, to fit")
         if self.halved:
             lines.append(f"  Batches are {2**self.halved} times smaller than usual, to fit")
         return lines
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / MB:.0f} MB"
 
 
 def measure(
@@ -145,7 +139,7 @@ def measure(
     first = _batch(half, small, largest, batches, points, points * _SIGNIFICANT, children)
     last = _batch(half, largest, largest, batches, 0, _PAIRS_AT_END, children)
     searches = _searches(grid, extent, largest, options, min(half, batches.chunk(int(math.pi / 8 * largest**2)))) + last if not sampling.local else 0
-    sums = 2 * (_SUMS * workers.copies + _REFERENCE) * voxels
+    sums = 2 * (SUMS * workers.copies + REFERENCE) * voxels
     maximisation = 2 * _COLLECTED * voxels + (1 if batches.in_turn else 2 if gpus else lanes) * _RECONSTRUCTED * voxels
     halves = 2 if len(gpus) == 1 else 1
     on_gpus = tuple(gpu_plan.measure(number, images, voxels, halves, halves if workers.alone else 1) for number in gpus)
@@ -153,10 +147,10 @@ def measure(
         read = 2 * min(half, batches.images(largest, MORE_ON_A_GPU)) * largest**2
         first, searches, last = 0, 0, 0 if all(gpu.images for gpu in on_gpus) else read
         there = all(gpu.maximises for gpu in on_gpus)
-        sums = 2 * _SUMS * voxels if not there else 0 if workers.alone else _EXCHANGED * voxels
+        sums = 2 * SUMS * voxels if not there else 0 if workers.alone else _EXCHANGED * voxels
         maximisation = 0 if there else maximisation
     program = run_status.memory_in_use()[0] + _LOADED
-    kept = sums + maximisation if _SUMS * voxels < _KEPT else 0
+    kept = sums + maximisation if SUMS * voxels < _KEPT else 0
     return MemoryPlan(program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved,
                       images - held if streams else 0, batches.in_turn)  # fmt: skip
 
@@ -214,7 +208,7 @@ def settle(
         place = Scratch(folder or crew.once(lambda: scratch.found(options, size, console.warn)), console.warn)
     console.lines(plan.lines(there, place.place if place else ""))
     if there and plan.peak > there:
-        console.warn(f"memory may be too short: {_megabytes(plan.peak)} are planned, {_megabytes(there)} are there")
+        console.warn(f"memory may be too short: {megabytes(plan.peak)} are planned, {megabytes(there)} are there")
     return batches, place
 
 
@@ -240,7 +234,7 @@ def fitted(
     if options.memory_gb > 0 and plan.peak > there:
         raise InputError(
             f"--memory {options.memory_gb:g}: at least {plan.peak / (1 << 30):.2f} GB are needed for {particles.count} particles in a box of "
-            f"{box} px (sums {_megabytes(max(plan.sums, plan.maximisation))}). Give more, use --pad 1, or a smaller box."
+            f"{box} px (sums {megabytes(max(plan.sums, plan.maximisation))}). Give more, use --pad 1, or a smaller box."
         )
     return plan, there
 

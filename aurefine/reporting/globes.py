@@ -12,10 +12,10 @@ from aurefine.reporting.history import Number
 from aurefine.reporting.plots import FORMATS
 
 _CLIPPED = 3.0  # times that of even views: what is above is drawn alike
-_KINDS = {  # table: column, title, unit, name of the column in the CSV file
-    "directions": ("resolution_0143", "Resolution by direction (FSC 0.143)", "Å", "resolution_angstrom"),
-    "sampling": ("times_even", "Sampling of Fourier space, SCF*", "times the mean", "times_mean"),
-    "efficiency": ("times_even", "Width of the views' PSF, E_od", "times that of even views", "times_even"),
+_KINDS = {  # table: key of its figure, column, title, unit, name of the column in the CSV file
+    "directions": ("", "resolution_0143", "Resolution by direction (FSC 0.143)", "Å", "resolution_angstrom"),
+    "sampling": ("scf", "times_even", "Sampling of Fourier space, SCF*", "times the mean", "times_mean"),
+    "efficiency": ("efficiency", "times_even", "Width of the views' PSF, E_od", "times that of even views", "times_even"),
 }
 
 
@@ -38,8 +38,7 @@ class Globe:
 def globes(curves: Mapping[str, Mapping[str, Sequence[Number]]], shown: Mapping[str, str]) -> list[Globe]:
     """Those of a validation's tables; `shown` are the figures' values by their keys. ValueError or KeyError where a table is none."""
     found = []
-    for table, key in (("directions", ""), ("sampling", "scf"), ("efficiency", "efficiency")):
-        column, title, unit, name = _KINDS[table]
+    for table, (key, column, title, unit, name) in _KINDS.items():
         if column not in curves.get(table, {}) or "x" not in curves[table]:
             continue
         rows = np.array([curves[table][each] for each in ("x", "y", "z", column)], float).T  # null becomes nan

@@ -39,7 +39,7 @@ class Starter:
         """Run a scheduled job, here or by its queue; what the queue answered, "" for one that runs here."""
         job = job_star.read(self.project.root / process.name / "job.star")
         words = [sys.executable, "-m", "aurefine", "run", process.name]
-        if job.values.get("do_queue", "No").lower() in YES:
+        if _queued(job.values):
             return self._submit(process, job.values, words)
         self._spawn(words, process)
         return ""
@@ -63,7 +63,7 @@ class Starter:
         values = self._continued(process, settings).job.values
         changed = [f"{key}={value}" for key, value in settings.items() if value]
         words = [sys.executable, "-m", "aurefine", "run", "--continue", process.name, *changed]
-        if values.get("do_queue", "No").lower() in YES:
+        if _queued(values):
             return self._submit(process, values, words)
         child = self._spawn(words, process)
         end = time.monotonic() + LONGEST_START
@@ -102,6 +102,10 @@ class Starter:
             return submission.hand_over(values.get("qsub", "qsub"), process.name + submission.SCRIPT, self.project.root)
         except InputError as error:
             raise InputError(f"{process.name} is {process.status.lower()}, but {error}") from error
+
+
+def _queued(values: Mapping[str, str]) -> bool:
+    return values.get("do_queue", "No").lower() in YES
 
 
 def _fillings(values: Mapping[str, str], directory: str, words: list[str]) -> dict[str, str]:
