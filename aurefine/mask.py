@@ -16,10 +16,24 @@ def radius_grid(n: int, dimensions: int) -> np.ndarray:
     return np.sqrt(total)
 
 
+def radii(n: int, dimensions: int) -> np.ndarray:
+    """float32 [dimensions (n/2)^2 + 1]: the distances of `radius_grid` by their squares."""
+    return np.sqrt(np.arange(dimensions * (n // 2) ** 2 + 1), dtype=np.float32)
+
+
 @lru_cache(maxsize=16)
 def soft_edge(n: int, dimensions: int, radius: float, width: float) -> np.ndarray:
     """float32 weight: 1 inside `radius` pixels, raised cosine over `width` pixels, 0 outside."""
-    distance = radius_grid(n, dimensions)
+    return _soft_edge(radius_grid(n, dimensions), radius, width)
+
+
+@lru_cache(maxsize=16)
+def soft_edge_by_square(n: int, dimensions: int, radius: float, width: float) -> np.ndarray:
+    """float32 [dimensions (n/2)^2 + 1]: the weights of `soft_edge` by squared distance from the centre, so that no map of them is needed."""
+    return _soft_edge(radii(n, dimensions), radius, width)
+
+
+def _soft_edge(distance: np.ndarray, radius: float, width: float) -> np.ndarray:
     weight = 0.5 + 0.5 * np.cos(np.pi * np.clip((distance - radius) / max(width, 1e-6), 0, 1))
     weight = weight.astype(np.float32)
     weight.setflags(write=False)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import aurefine
-from aurefine import large_arrays, molecule, simulate
+from aurefine import large_arrays, molecule, mrc, simulate
 from aurefine.cli.main import main
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import ParticleSet, load
-from aurefine.refine import devices, gpu_plan, initial, memory, memory_plan, shortage
+from aurefine.refine import backprojection, devices, gpu_plan, initial, loop, memory, memory_plan, memory_there, shortage
 from aurefine.refine.gpu_plan import MB
 from aurefine.refine.memory_plan import Workers
 from aurefine.refine.options import RefineOptions
@@ -133,13 +133,55 @@ def test_the_finest_whole_grid_counts_where_searches_become_local_late(particles
     assert planned(particles, halved=6).searches > rotations * memory_plan._PLANES  # slices stay, however small batches are
 
 
-def test_large_maps_are_made_one_after_the_other_before_batches_become_smaller(particles):
-    whole, batches = planned(particles, 256), Batches()
+def test_large_sums_are_made_one_after_the_other_before_batches_become_much_smaller(particles):
+    """With 2 threads: first the M-steps come in turn, then the last E-steps; batches are halved no more than twice before."""
+    whole, voxels = planned(particles, 256), 515 * 515 * 258
     assert whole.peak - whole.held == whole.maximisation and not whole.in_turn
-    plan, _ = memory_plan.fitted(particles, initial.first_sampling(OPTIONS, 8.0), 256, OPTIONS, TWO, batches, whole.peak - 100 * MB)
-    assert batches.in_turn and batches.halved == 0
-    assert plan.maximisation == whole.maximisation - 24 * 515 * 515 * 258
+
+    def fitted(there: int, workers: Workers) -> tuple[memory_plan.MemoryPlan, Batches]:
+        batches = Batches()
+        return memory_plan.fitted(particles, initial.first_sampling(OPTIONS, 8.0), 256, OPTIONS, workers, batches, there)[0], batches
+
+    plan, batches = fitted(whole.peak - 100 * MB, TWO)
+    assert batches.in_turn and batches.halved == 0 and not batches.sums_in_turn
+    assert plan.maximisation == whole.maximisation - 12 * voxels
     assert "  The last maps of the half-sets are made one after the other, to fit" in plan.lines(0)
+    plan, batches = fitted(whole.held + 42 * voxels, TWO)
+    assert batches.sums_in_turn and batches.copies == 1 and batches.halved <= 2
+    assert plan.sums == 36 * voxels and plan.maximisation == 40 * voxels and plan.peak <= whole.held + 42 * voxels
+    assert "  So are their sums while they are large, to fit" in plan.lines(0)
+    plan, batches = fitted(whole.peak, Workers(2, 8))  # of 16 threads some wait, as each has sums of its own
+    assert batches.copies == 1 and not batches.sums_in_turn and plan.peak <= whole.peak
+    assert any("Only 1 thread" in line for line in plan.lines(0))
+    _, batches = fitted(whole.held, Workers(2, alone=False))  # among several processes, half-sets are added up first
+    assert not batches.sums_in_turn
+
+
+def test_half_sets_in_turn_are_summed_to_the_same(project, monkeypatch):
+    """The same numbers as side by side, also in the joined iteration; the first half-set's sums are collected before the second one starts."""
+    monkeypatch.chdir(project)
+    real, in_turn, order = memory_plan.settle, False, []
+
+    def settle(*given):
+        batches, scratch = real(*given)
+        batches.in_turn = batches.sums_in_turn = in_turn
+        batches.copies = 1
+        return batches, scratch
+
+    def noted(name, function):
+        return lambda *given, **more: (order.append(name), function(*given, **more))[1]
+
+    monkeypatch.setattr(memory_plan, "settle", settle)
+    monkeypatch.setattr(loop, "_NEARLY_WHOLE", 0.0)
+    monkeypatch.setattr(backprojection, "collect", noted("collect", backprojection.collect))
+    monkeypatch.setattr(loop.Expectation, "run", noted("sum", loop.Expectation.run))
+    for name, in_turn in (("beside", False), ("turns", True)):
+        order.clear()
+        assert main(arguments("--o", f"{name}/run", "--force_converge")) == 0
+        assert order[-4:] == (["sum", "collect"] * 2 if in_turn else ["sum", "sum", "collect", "collect"])
+    for file, tolerance in (("run_it001_half1_class001.mrc", 1e-5), ("run_it001_half2_class001.mrc", 1e-5), ("run_class001.mrc", 1e-2)):
+        beside, turns = (mrc.read_map(project / name / file)[0] for name in ("beside", "turns"))  # transforms round by where arrays lie
+        assert np.abs(beside - turns).max() < tolerance * np.abs(beside).max(), file
 
 
 def on_gpus(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -167,7 +209,7 @@ def test_an_m_step_that_a_gpu_has_no_room_for_is_planned_on_the_host(particles, 
     voxels = 515 * 515 * 258
     on_gpus(monkeypatch, 2 * 79 * voxels)
     plan = planned(particles, 256, Workers(1, gpus=(0,)))
-    assert (plan.sums, plan.maximisation) == (2 * 16 * voxels, 2 * (12 + 24) * voxels) and plan.peak == plan.held + plan.maximisation
+    assert (plan.sums, plan.maximisation) == (2 * 16 * voxels, 2 * (16 + 12) * voxels) and plan.peak == plan.held + plan.maximisation
     assert any("the last M-step is done on the host: it would take" in line for line in plan.lines(0))
     assert any(line.startswith("  last M-step ") for line in plan.lines(0))
 
@@ -196,15 +238,15 @@ def test_the_limits_of_all_control_groups_around_a_process_count(tmp_path):
             (group / file).write_text(text + "\n")
     own = tmp_path / "cgroup"
     own.write_text("0::/slurm/job_1\n")
-    assert memory_plan._control_group(tmp_path, own) == [(5000, 2300), (8000, 2300)]
+    assert memory_there._control_group(tmp_path, own) == [(5000, 2300), (8000, 2300)]
     own.write_text("4:cpu,cpuacct:/slurm\n")
-    assert memory_plan._control_group(tmp_path, own) == []
-    assert memory_plan._control_group(tmp_path, tmp_path / "none") == []
+    assert memory_there._control_group(tmp_path, own) == []
+    assert memory_there._control_group(tmp_path, tmp_path / "none") == []
 
 
 def test_what_a_control_group_leaves_is_what_is_there(monkeypatch):
     own = memory_plan.run_status.memory_in_use()[0]
-    monkeypatch.setattr(memory_plan, "_control_group", lambda: [(100 * MB, 30 * MB)])
-    assert memory_plan.available() == pytest.approx(70 * MB + own, abs=20 * MB)
-    monkeypatch.setattr(memory_plan, "_address_space", lambda: [(100 * MB, 60 * MB)])
-    assert memory_plan.available() == pytest.approx(40 * MB + own, abs=20 * MB)
+    monkeypatch.setattr(memory_there, "_control_group", lambda: [(100 * MB, 30 * MB)])
+    assert memory_there.available() == pytest.approx(70 * MB + own, abs=20 * MB)
+    monkeypatch.setattr(memory_there, "_address_space", lambda: [(100 * MB, 60 * MB)])
+    assert memory_there.available() == pytest.approx(40 * MB + own, abs=20 * MB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from aurefine.errors import AlreadyTold
 from aurefine.job_control import JobControl
 
 _POLL_SECONDS = 0.05
+_LOOKS = 10  # polls between two looks at files (the request to stop, what the kernel says of the workers): those cost a percent of a core
 _STOPPED_SECONDS = 3.0  # a worker that is stopped (SIGSTOP) for so long, while we are not, is not coming back
 _GRACE_SECONDS = 3.0  # in which the first process may leave by itself
 _CAUSE_SECONDS = 20.0  # in which the process that has told the error ends, once another one has left because of it
@@ -75,14 +77,17 @@ def _start(command: Sequence[str], rank: int, count: int, listener: socket.socke
 def _watch(running: Sequence[subprocess.Popen[bytes]], control: JobControl) -> None:
     """Until all have ended: raises when one has failed, or is stopped for good."""
     stopped_since: dict[int, int] = {}
-    while None in [worker.poll() for worker in running]:  # a list: every one of them is asked
-        control.check()
-        for rank, worker in enumerate(running):
-            if worker.returncode:
-                _failed(running)
-            stopped_since[rank] = stopped_since.get(rank, 0) + 1 if _is_stopped(worker) else 0
-            if stopped_since[rank] * _POLL_SECONDS > _STOPPED_SECONDS:
-                _tell(f"rank {rank} (process {worker.pid}) was stopped (SIGSTOP) and does not go on. The run ends.")
+    for poll in itertools.count():
+        if None not in [worker.poll() for worker in running]:  # a list: every one of them is asked
+            break
+        if any(worker.returncode for worker in running):
+            _failed(running)
+        if poll % _LOOKS == 0:
+            control.check()
+            for rank, worker in enumerate(running):
+                stopped_since[rank] = stopped_since.get(rank, 0) + 1 if _is_stopped(worker) else 0
+                if stopped_since[rank] * _LOOKS * _POLL_SECONDS > _STOPPED_SECONDS:
+                    _tell(f"rank {rank} (process {worker.pid}) was stopped (SIGSTOP) and does not go on. The run ends.")
         time.sleep(_POLL_SECONDS)
     if any(worker.returncode for worker in running):
         _failed(running)

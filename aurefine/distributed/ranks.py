@@ -24,7 +24,7 @@ from aurefine.distributed.sphere import Sphere
 from aurefine.kernels import Accumulator
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import HalfWork
-from aurefine.refine.expectation import HalfSums
+from aurefine.refine.half_sums import HalfSums
 from aurefine.refine.image_cache import Private, Storage
 from aurefine.refine.lanes import Lanes
 from aurefine.refine.state import Poses
@@ -277,20 +277,17 @@ def _outline(sums: HalfSums | None) -> HalfSums:
 
 def _flat(sums: HalfSums) -> np.ndarray:
     """All but the accumulator, as one float64 vector."""
-    return np.concatenate([np.ravel(getattr(sums, name)).astype(np.float64) for name in _SMALL])
+    return np.concatenate([np.ravel(value).astype(np.float64) for value in sums.small().values()])
 
 
 def _filled(like: HalfSums, values: np.ndarray) -> HalfSums:
     """The sums of `_flat`; the accumulator is that of `like`."""
     given: dict[str, Any] = {"accumulator": Accumulator(like.accumulator.data, like.accumulator.r_max, like.accumulator.padding)}
     start = 0
-    for name in _SMALL:
-        shape = np.shape(getattr(like, name))
+    for name, value in like.small().items():
+        shape = np.shape(value)
         size = int(np.prod(shape))
         part = values[start : start + size].reshape(shape)
         given[name] = part if shape else float(part)
         start += size
     return HalfSums(**given)
-
-
-_SMALL = tuple(field.name for field in fields(HalfSums) if field.name != "accumulator")

@@ -132,10 +132,10 @@ def _kept(values: Mapping[str, Any]) -> str:
 
 def _root(given: Mapping[str, Any]) -> str:
     """The output root of this command line; "" where it cannot be told."""
-    from aurefine.refine import checkpoint
-
     if not given.get("continue_from"):
         return str(given.get("output", ""))
+    from aurefine.refine import checkpoint  # Numba and SciPy take a third of a second to load, which those who only start others need not wait for
+
     try:
         return checkpoint.continued_root(checkpoint.load(given["continue_from"]), str(given.get("output", "")))
     except InputError:

@@ -85,6 +85,12 @@ class Accumulator:
         """float32 [2h+1, 2h+1, h+1, 4]: the sum over all copies."""
         return self.data[0] if len(self.data) == 1 else self.data.sum(0)
 
+    def combine(self) -> None:
+        """Add up the copies in the first one, the only one from now on."""
+        for copy in self.data[1:]:
+            self.data[0] += copy
+        self.data = self.data[:1]
+
 
 NEVER = np.float32(-1e30)  # log weight of what is excluded; infinities and fast-math do not mix
 

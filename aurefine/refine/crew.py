@@ -13,7 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from aurefine.refine.backprojection import BackProjection
-    from aurefine.refine.expectation import HalfSums
+    from aurefine.refine.half_sums import HalfSums
     from aurefine.refine.image_cache import Storage
     from aurefine.refine.state import Poses
 

@@ -62,7 +62,7 @@ def check(
 
     def half(mine: np.ndarray, other: int) -> tuple[np.ndarray, np.ndarray]:
         model = replace(halves[other], pdf_direction=flat)
-        work = Expectation(search, grid, model, projector(other), particles, cache, options, crew.threads_each)
+        work = Expectation(search, grid, model, projector(other), particles, cache, options, copies=0)
         work.run([np.sort(mine)], poses, found, lambda count: crew.check())
         return mine, found.angles[mine]
 

@@ -8,7 +8,6 @@ Then all significant samples are sorted by orientation, their images summed into
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from aurefine.particles import ParticleSet
 from aurefine.refine import devices, fine, fine_torch, memory, select, select_torch, shortage, thinning
 from aurefine.refine.coarse import Coarse, CoarsePass, batches, joined, rows_of
 from aurefine.refine.grid_torch import DeviceGrid
+from aurefine.refine.half_sums import HalfSums
 from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.images import Prepared, prepare, squares, weighted
 from aurefine.refine.options import RefineOptions
@@ -31,29 +31,11 @@ from aurefine.refine.shortage import Attempt, Batches
 from aurefine.refine.state import Model, Poses
 
 
-@dataclass(eq=False)
-class HalfSums:
-    """Everything summed over the particles of one half-set."""
-
-    accumulator: Accumulator
-    sigma2: np.ndarray  # [optics groups, shells] weighted residual power
-    optics_weight: np.ndarray  # [optics groups]
-    scale_cross: np.ndarray  # [groups]
-    scale_power: np.ndarray  # [groups]
-    group_count: np.ndarray  # [groups] particles
-    direction: np.ndarray  # [directions]
-    weight: float = 0.0
-    norm: float = 0.0
-    offset: float = 0.0
-    pmax: float = 0.0
-    log_likelihood: float = 0.0
-
-
 class Expectation:
     """One half-set's E-step: built once an iteration, then `run` over the particles of the half."""
 
     def __init__(
-        self, plan: Plan, grid: Grid, model: Model, volume: Volume, particles: ParticleSet, cache: ImageCache, options: RefineOptions, threads: int,
+        self, plan: Plan, grid: Grid, model: Model, volume: Volume, particles: ParticleSet, cache: ImageCache, options: RefineOptions, copies: int,
         batches: Batches | None = None,
     ) -> None:  # fmt: skip
         self.batches = batches or Batches()
@@ -65,7 +47,9 @@ class Expectation:
         self.fine: Any = fine if self.compiled else fine_torch
         self.native: Any = torch.Tensor.numpy if self.compiled else lambda values: values  # what those functions work on
         self.turned = None if self.compiled else DeviceGrid(grid, self.device)
-        accumulator = Accumulator.empty(plan.current_size // 2, volume.padding, threads if self.compiled else 1, self.device)
+        self.sums_up = copies > 0
+        copies = min(copies, 1) if not self.compiled else copies
+        accumulator = Accumulator.empty(plan.current_size // 2, volume.padding, copies, self.device)
         for group in range(len(particles.optics)):
             cache.on(group, self.device)  # before what is left is shared out
         free = devices.free_memory(self.device)
@@ -99,8 +83,7 @@ class Expectation:
                     keep(some)
                     start += len(some)
                     tidying.chunk_done()
-        accumulator = self.sums.accumulator
-        accumulator.data = accumulator.combined()[None]  # one copy
+        self.sums.accumulator.combine()
         return self.sums
 
     def near(self, angles: np.ndarray) -> tuple[np.ndarray, Any, Any]:
@@ -191,6 +174,9 @@ class _GroupPass:
         batch = slice(rows[0], rows[-1] + 1)
         values = self._fine_scores(coarse, images[batch], power[batch])
         chosen = self.owner.choose(values.reshape(-1), coarse.ptr * grid.children)
+        if not owner.sums_up:
+            self._turn(prepared.indices[batch], prepared.centre[batch], coarse, chosen, updates)
+            return
         pairs = owner.fine.by_rotation(coarse.ptr, coarse.rotation, coarse.shift)
         slices = owner.slices(pairs.rotation, grid.rotation_oversampling, self.geometry)
         samples = owner.fine.samples_of(values, pairs, chosen)
@@ -247,20 +233,24 @@ class _GroupPass:
         total.group_count += np.bincount(groups, minlength=len(total.group_count))
         total.scale_power += np.bincount(groups, sums.strong_power / scale**2, len(total.scale_power))
 
-    def _update(self, prepared: Prepared, squared: torch.Tensor, coarse: Coarse, chosen: Significant, weight, sums, poses, updates) -> None:
-        """New pose, norm and likelihood of every particle of the batch."""
-        owner, grid, rows = self.owner, self.owner.grid, prepared.indices
+    def _turn(self, rows: np.ndarray, centre: np.ndarray, coarse: Coarse, chosen: Significant, updates: Poses) -> None:
+        """New orientation and offset of every particle of the batch: those of its best sample."""
+        grid, picked = self.owner.grid, self.owner.select.picked
         pair, child = np.divmod(chosen.argmax, grid.children)
         pair += coarse.ptr[:-1]
-        picked = owner.select.picked
         rotation = picked(coarse.rotation, pair) * grid.rotation_children + child // grid.shift_children
         shift = picked(coarse.shift, pair) * grid.shift_children + child % grid.shift_children
+        updates.angles[rows] = euler.from_matrix(grid.fine_rotations_of(rotation))
+        updates.offsets[rows] = centre * self.optics.pixel_size + grid.fine_shifts.reshape(-1, 2)[shift]
+
+    def _update(self, prepared: Prepared, squared: torch.Tensor, coarse: Coarse, chosen: Significant, weight, sums, poses, updates) -> None:
+        """New pose, norm and likelihood of every particle of the batch."""
+        owner, rows = self.owner, prepared.indices
+        self._turn(rows, prepared.centre, coarse, chosen, updates)
         residual = weight * prepared.power - 2 * sums.particle_cross + sums.particle_power + prepared.high_power
         norm = poses.norm[rows] / owner.model.average_norm * np.sqrt(2 * np.maximum(residual, 0))
         owner.sums.norm += float(norm.sum())
         updates.norm[rows] = norm if owner.options.norm_correction else poses.norm[rows]
-        updates.angles[rows] = euler.from_matrix(grid.fine_rotations_of(rotation))
-        updates.offsets[rows] = prepared.centre * self.optics.pixel_size + grid.fine_shifts.reshape(-1, 2)[shift]
         updates.significant[rows], updates.class_number[rows] = np.diff(coarse.ptr), 1
         updates.signal_fit[rows] = sums.particle_cross / np.maximum(sums.particle_power, 1e-30)
         if owner.plan.correlation:

@@ -19,7 +19,7 @@ import torch
 if TYPE_CHECKING:
     from aurefine.refine.backprojection import BackProjection
     from aurefine.refine.crew import HalfWork
-    from aurefine.refine.expectation import HalfSums
+    from aurefine.refine.half_sums import HalfSums
     from aurefine.refine.image_cache import Storage
     from aurefine.refine.state import Poses
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aurefine import kernels
 from aurefine import particles as particles_room
@@ -21,7 +22,8 @@ from aurefine.refine.background import Background
 from aurefine.refine.checks import warnings_at_end
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
-from aurefine.refine.expectation import Expectation, HalfSums
+from aurefine.refine.expectation import Expectation
+from aurefine.refine.half_sums import HalfSums
 from aurefine.refine.maximisation import Maximised, maximise
 from aurefine.refine.options import RefineOptions, validate_values
 from aurefine.refine.partial import Keeper
@@ -31,6 +33,9 @@ from aurefine.refine.result import Result, record
 from aurefine.refine.run_monitor import RunMonitor
 from aurefine.refine.start import Data, start, use_threads
 from aurefine.refine.state import Poses, State
+from aurefine.symmetry import point_group
+
+_NEARLY_WHOLE = 0.9  # of the box: with references smaller than that, both half-sets' sums side by side take no more room than whole ones in turn
 
 
 def refine(
@@ -144,6 +149,8 @@ def _expectation(
     old = state.poses
     new = old.copied()
     crew, locations, known = data.crew, devices.of_halves(options), known or [None, None]
+    in_turn = data.batches.sums_in_turn and plan.reference_size > _NEARLY_WHOLE * state.halves[0].box
+    apart = devices.apart(locations) and not in_turn
     kept = data.keeper.start(state, plan, new)
     outlying = crew.once(lambda: outliers.find(old, data.particles, plan.iteration, console.line))
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
@@ -165,18 +172,26 @@ def _expectation(
                 known[number] = volume  # it is needed again
             memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
             volume = volume.to(locations[number])
-            work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, crew.threads_each, data.batches)
+            threads = crew.threads_each if apart else crew.threads_each * crew.count
+            copies = min(threads, data.batches.copies or threads)
+            work = Expectation(plan, grid, state.halves[number], volume, data.particles, data.cache, options, copies, data.batches)
             part = keeper.half(number)
             part.restore(work.sums, new)
-            return work.run(pieces, old, new, advance, part.keep)
+            sums = work.run(pieces, old, new, advance, part.keep)
+            del work, volume  # the reference
+            if in_turn and keeper is data.keeper:
+                sums.collect(point_group(plan.sampling.symmetry).operators, state.halves[number].box)
+            elif in_turn:
+                sums.accumulator.data = torch.empty(0)
+            return sums
 
         bar.advance(int(kept.sum()))
         data.monitor.advance(int(kept.sum()), skipped=True)
         with kernels.product_precision(locations[0], plan.rounds_products):
             used, left_out = ([members[chosen[members]] for members in data.order] for chosen in (~outlying & ~kept, outlying))
             if outlying.any():  # these are scored only: their sums are dropped
-                crew.share_out(partial(half, Keeper()), left_out, new, devices.apart(locations))
-            sums = crew.share_out(partial(half, data.keeper), used, new, devices.apart(locations))
+                crew.share_out(partial(half, Keeper()), left_out, new, apart)
+            sums = crew.share_out(partial(half, data.keeper), used, new, apart)
     outliers.mark(new, outlying)
     return sums, new
 

@@ -12,10 +12,10 @@ import torch
 from aurefine import fourier, mask
 from aurefine import fsc as fsc_room
 from aurefine.fsc import Map
-from aurefine.refine import backprojection, devices, maps_torch, memory, reconstruct
+from aurefine.refine import backprojection, devices, maps_torch, memory, radial, reconstruct, transforms_torch
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import Crew
-from aurefine.refine.expectation import HalfSums
+from aurefine.refine.half_sums import HalfSums
 from aurefine.refine.maps_torch import beside, on_host
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Plan
@@ -52,10 +52,10 @@ def maximise(
     batches = batches or Batches()
     box, pixel_size = models[0].box, models[0].pixel_size
     operators = point_group(plan.sampling.symmetry).operators
-    if plan.final or sums[0].accumulator.data.nbytes > _LARGE:  # beside large maps, what the E-step's batches have left counts
+    if plan.final or batches.in_turn or sums[0].accumulator.data.nbytes > _LARGE:  # beside large maps, what the E-step's batches have left counts
         memory.give_back()
     devices.maximised([s.accumulator for s in sums])
-    halves = crew.map(lambda s: backprojection.collect(s.accumulator, operators, box), sums, apart=not batches.in_turn)
+    halves = crew.map(lambda s: s.collect(operators, box), sums, apart=not batches.in_turn)
     apart = lambda: tuple(crew.everywhere(batches.of_halves(crew.map, lambda half: _unregularised(half, options), halves)))  # noqa: E731
     separate = tuple(map(on_host, apart())) if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
@@ -139,6 +139,14 @@ def _low_pass(volume: Map, pixel_size: float, resolution: float) -> Map:
     return low_pass(volume, pixel_size, resolution)
 
 
+def _within_sphere(volume: Map, radius: float, edge: float) -> Map:
+    box = volume.shape[0]
+    sphere = mask.soft_edge_by_square(box, 3, radius, edge)
+    if isinstance(volume, torch.Tensor):
+        return volume * transforms_torch.on_grid(sphere, box, volume.device)
+    return radial.multiplied(volume, sphere)
+
+
 def flatten(volume: Map, pixel_size: float, masks: Masks, options: RefineOptions) -> Map:
     """Solvent flattening: the solvent mask, or a soft sphere of the particle's diameter (ALGORITHM.md 3.10).
 
@@ -151,9 +159,10 @@ def flatten(volume: Map, pixel_size: float, masks: Masks, options: RefineOptions
         weight = beside(volume, masks.second_solvent)
         average = float((volume * weight).sum() / max(float(weight.sum()), 1e-6))
         volume = volume * (1 - weight) + average * weight
-    if options.flatten_solvent:
-        sphere = mask.soft_edge(volume.shape[0], 3, options.particle_diameter / (2 * pixel_size), options.mask_edge_pixels)
-        volume = volume * beside(volume, masks.solvent if masks.solvent is not None else sphere)
+    if options.flatten_solvent and masks.solvent is not None:
+        volume = volume * beside(volume, masks.solvent)
+    elif options.flatten_solvent:
+        volume = _within_sphere(volume, options.particle_diameter / (2 * pixel_size), options.mask_edge_pixels)
     return volume if low_passed is None else volume + low_passed
 
 

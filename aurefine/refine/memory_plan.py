@@ -8,15 +8,14 @@ measured (docs/faults.md). Of GPUs, `gpu_plan` counts what they take off the hos
 from __future__ import annotations
 
 import math
-import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, gpu_plan, run_status, scratch, screen, shortage
+from aurefine.refine import devices, gpu_plan, memory_there, run_status, scratch, screen, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
 from aurefine.refine.gpu_plan import REFERENCE, SUMS, OnGpu, megabytes
@@ -39,7 +38,8 @@ _SIGNIFICANT = 0.06  # share of the whole grid that is significant while the lik
 _PLANES = 6  # bytes a pixel of a screening's slices: half of the grid's rotations, real and imaginary, and their squares
 _SURVIVING = 3  # bytes a rotation of the finest whole grid and image of a chunk: lists of the tenth or so that a screening leaves
 _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
-_COLLECTED, _RECONSTRUCTED = 12, 24  # bytes a voxel of the padded half transform, of a half-set's collected sums and its reconstruction
+_COLLECTED = 12  # bytes a voxel of the padded half transform: a half-set's collected sums
+_COMPARED = 3  # maps' worth of memory: both half-sets' averages without padding, and their shells, while the FSC is computed
 _EXCHANGED = 7  # the same, of sums on their way between processes: three numbers of a voxel in the sphere
 _MARGIN = 1.1  # by which --memory is kept to: noise decides how long lists are
 _IMAGES_FIRST = 3  # batches are halved so often less one before images leave memory: rereading them costs more
@@ -65,7 +65,7 @@ class MemoryPlan:
     of one half-set in the first iterations, in the last global search, and in the last iteration; sums, maximisation: of both half-sets in the last
     iteration, as far as they are on the host; kept: of these what stays with the heap when it is freed, because blocks are small; gpus: what each GPU
     takes, where the E-step runs then; halved: how often batches are halved; streamed: bytes of images that are read batch by
-    batch, not held; in_turn: the half-sets' M-steps come one after the other.
+    batch, not held; in_turn: the half-sets' M-steps come one after the other; sums_in_turn: their last E-steps, too; copies: of each sums (threads).
     """
 
     program: int
@@ -82,6 +82,8 @@ class MemoryPlan:
     halved: int
     streamed: int = 0
     in_turn: bool = False
+    sums_in_turn: bool = False
+    copies: int = 0
 
     @property
     def held(self) -> int:
@@ -92,7 +94,7 @@ class MemoryPlan:
     def peak(self) -> int:
         """The largest of all moments."""
         batches = self.kept + self.lanes * max(self.first, self.searches, self.last)
-        return self.held + max(batches, self.sums + self.lanes * self.last, self.maximisation)
+        return self.held + max(batches, self.sums + (1 if self.sums_in_turn else self.lanes) * self.last, self.maximisation)
 
     def lines(self, there: int, place: str = "") -> list[str]:
         """For the user: each part and the peak; `there` bytes are there for this process, images that are not held are in `place`."""
@@ -109,6 +111,10 @@ class MemoryPlan:
             lines.append(f"  Images ({megabytes(self.streamed)}) are not held: they are read batch by batch from {place}")
         if self.in_turn:
             lines.append("  The last maps of the half-sets are made one after the other, to fit")
+        if self.sums_in_turn:
+            lines.append("  So are their sums while they are large, to fit")
+        if self.copies:
+            lines.append(f"  Only {self.copies} thread(s) of a half-set sum at a time, to fit: each has sums of its own")
         if self.halved:
             lines.append(f"  Batches are {2**self.halved} times smaller than usual, to fit")
         return lines
@@ -129,7 +135,7 @@ def measure(
     h = int(options.padding * (box // 2) + 0.5) + 1
     voxels = (2 * h + 1) ** 2 * (h + 1)
     maps = 4 * box**3
-    state = 2 * 3 * maps + particles.count * 2 * 8 * 12
+    state = 2 * maps + particles.count * 2 * 8 * 12
     extent = box * particles.optics[0].pixel_size
     shells = (extent / options.initial_lowpass if options.initial_lowpass > 0 else box / 2) + options.increment_size
     small = min(largest, 2 * int(shells))
@@ -139,8 +145,13 @@ def measure(
     first = _batch(half, small, largest, batches, points, points * _SIGNIFICANT, children)
     last = _batch(half, largest, largest, batches, 0, _PAIRS_AT_END, children)
     searches = _searches(grid, extent, largest, options, min(half, batches.chunk(int(math.pi / 8 * largest**2)))) + last if not sampling.local else 0
-    sums = 2 * (SUMS * workers.copies + REFERENCE) * voxels
-    maximisation = 2 * _COLLECTED * voxels + (1 if batches.in_turn else 2 if gpus else lanes) * _RECONSTRUCTED * voxels
+    copies = min(workers.copies * (workers.lanes if batches.sums_in_turn else 1), batches.copies or workers.copies * workers.lanes)
+    own, beside = SUMS * copies, _COLLECTED if batches.sums_in_turn else 0  # of a half-set in its E-step, and of the one before it
+    sums = (beside + own + REFERENCE if beside else 2 * (own + REFERENCE)) * voxels
+    sums_at_once = 2 * own + (1 if batches.in_turn else 2) * _COLLECTED if not beside else own + 2 * _COLLECTED
+    rows = 8 * (2 * h + 1) * (h + 1) * box
+    made_at_once = 1 if batches.in_turn else 2 if gpus else lanes
+    maximisation = max(sums_at_once * voxels, 2 * (_COLLECTED * voxels + maps) + max(made_at_once * rows, _COMPARED * maps))
     halves = 2 if len(gpus) == 1 else 1
     on_gpus = tuple(gpu_plan.measure(number, images, voxels, halves, halves if workers.alone else 1) for number in gpus)
     if gpus:  # where the batches are, and the M-step if there is room
@@ -152,7 +163,7 @@ def measure(
     program = run_status.memory_in_use()[0] + _LOADED
     kept = sums + maximisation if SUMS * voxels < _KEPT else 0
     return MemoryPlan(program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved,
-                      images - held if streams else 0, batches.in_turn)  # fmt: skip
+                      images - held if streams else 0, batches.in_turn, batches.sums_in_turn, batches.copies)  # fmt: skip
 
 
 def image_bytes(particles: ParticleSet) -> int:
@@ -192,7 +203,7 @@ def settle(
     gpus = tuple(dict.fromkeys(device.index or 0 for device in devices.of_halves(options) if device.type == "cuda"))
     lanes = 1 if len(gpus) == 1 else crew.count
     workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing, alone=crew.leads and crew.writes)
-    size, there = image_bytes(particles), available() // crew.sharing
+    size, there = image_bytes(particles), memory_there.available() // crew.sharing
     folder = crew.once(lambda: scratch.asked(options, size, console.warn))
 
     def fit(streams: bool | None) -> tuple[MemoryPlan, int, Batches]:
@@ -218,17 +229,14 @@ def fitted(
 ) -> tuple[MemoryPlan, int]:  # fmt: skip
     """(the plan, bytes that are there), fitted into --memory, or without it into the bytes `there` (0: unknown).
 
-    When it does not, the half-sets' M-steps come one after the other, then `batches` are halved until the peak fits.
-    Images are read batch by batch (`streams`) or not; where that is not said, when holding them would
-    cost more than two halvings. Raises InputError when --memory is less than the least that is needed.
+    When it does not, the half-sets' M-steps come one after the other, and `batches` are halved until the peak fits; where sums are what is large,
+    fewer threads sum at a time, and the half-sets' last E-steps come one after the other. Images are read batch by batch (`streams`) or not; where
+    that is not said, when holding them would cost more than two halvings. Raises InputError when --memory is less than the least that is needed.
     """
     there = int(options.memory_gb * (1 << 30)) or there
-    held = [(halved, False) for halved in range(shortage.MOST_HALVED + 1 if streams is False else _IMAGES_FIRST)]
-    read = [(halved, True) for halved in range(shortage.MOST_HALVED + 1)]
-    tried = [*(held if not streams else ()), *(read if streams is not False else ())]
-    for number, (halved, reading) in enumerate([tried[0], *tried]):
-        batches.halved, batches.in_turn = halved, batches.in_turn or number > 0
-        plan = measure(particles, sampling, box, options, workers, batches, reading)
+    for way in _ways(workers, streams):
+        batches.halved, batches.in_turn, batches.sums_in_turn, batches.copies = way.halved, way.in_turn, way.sums_in_turn, way.copies
+        plan = measure(particles, sampling, box, options, workers, batches, way.reads)
         if not there or plan.peak * (_MARGIN if options.memory_gb > 0 else 1) <= there:
             break
     if options.memory_gb > 0 and plan.peak > there:
@@ -239,49 +247,31 @@ def fitted(
     return plan, there
 
 
-def available() -> int:
-    """Bytes that this process may come to use: what the machine, its control group and `ulimit -v` leave, and what it has; 0 if unknown."""
-    try:
-        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(rows["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return 0
-    own = run_status.memory_in_use()[0]
-    return max(1, min([free + own, *(limit - used + own for limit, used in [*_control_group(), *_address_space()])]))
+@dataclass(frozen=True)
+class _Way:
+    """One way to work: fields as in Batches; reads: images are read batch by batch."""
+
+    halved: int
+    reads: bool
+    in_turn: bool = True
+    copies: int = 0
+    sums_in_turn: bool = False
 
 
-def _address_space() -> list[tuple[int, int]]:
-    """(limit, use) of `ulimit -v`; none where there is no limit."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return []
-    return [(limit, int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())]
-
-
-def _control_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[tuple[int, int]]:
-    """(limit, use) of each control group that bounds this process, its own and those around it (version 2 or 1); files in memory that can go do not
-    count as use."""
-    try:
-        places = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
-    except OSError:
-        return []
-    found = []
-    for controllers, path in places:
-        if controllers not in ("", "memory"):
-            continue
-        top, names = (root, ("memory.max", "memory.current", "inactive_file")) if not controllers else (
-            root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # fmt: skip
-        folder = top / path.strip("/")
-        for group in (folder, *folder.parents):
-            found += _limit_of(group, *names)
-            if group == top:
-                break
-    return found
-
-
-def _limit_of(group: Path, limit: str, use: str, passing: str) -> list[tuple[int, int]]:
-    try:
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return [(int((group / limit).read_text()), int((group / use).read_text()) - int(statistics.get(passing, 0)))]
-    except (OSError, ValueError):  # there is no such group here, or its limit is "max"
-        return []
+def _ways(workers: Workers, streams: bool | None) -> Iterator[_Way]:
+    """Ways to work, those that take more memory and less time first."""
+    held = [(halved, False) for halved in range(_IMAGES_FIRST)] if not streams else []
+    read = [(halved, True) for halved in range(_IMAGES_FIRST)] if streams is not False else []
+    tried = held + read
+    yield _Way(*tried[0], in_turn=False)
+    sums: list[tuple[int, bool]] = [(0, False)]
+    if not workers.gpus:
+        fewer = [workers.copies >> n for n in range(1, workers.copies.bit_length())]
+        sums += [(copies, False) for copies in fewer]
+        if workers.alone and workers.lanes > 1:
+            sums += [(copies, True) for copies in fewer or [1]]
+    for copies, in_turn in sums:
+        for halved, reads in tried:
+            yield _Way(halved, reads, copies=copies, sums_in_turn=in_turn)
+    for halved in range(_IMAGES_FIRST, shortage.MOST_HALVED + 1):
+        yield _Way(halved, tried[-1][1], copies=sums[-1][0], sums_in_turn=sums[-1][1])

@@ -36,7 +36,7 @@ from aurefine.refine.stored_state import nearly_same, read_plan, read_state, wri
 
 if TYPE_CHECKING:
     from aurefine.refine.crew import Crew
-    from aurefine.refine.expectation import HalfSums
+    from aurefine.refine.half_sums import HalfSums
 
 _NOT_OF_THE_RUN = OF_THE_PROCESS | {"particles", "reference", "max_iterations", "initial_noise_spectrum", "initial_tau2_spectrum"}
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError)
@@ -231,7 +231,7 @@ class HalfKeeper:
         if time.monotonic() - self.last < waits or keeper.crew is None:
             return
         done = np.concatenate(self.rows)
-        values = _but_the_accumulator(sums)
+        values = sums.small()
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         head = {name: float(value) for name, value in values.items() if name not in arrays} | {"token": keeper.token}
         arrays |= {f"poses_{name}": getattr(self.updates, name)[done] for name in Poses.__dataclass_fields__}
@@ -242,10 +242,6 @@ class HalfKeeper:
         except InputError as error:
             keeper.warn(f"no checkpoint within this iteration: {error}. The run goes on")
         self.last = time.monotonic()
-
-
-def _but_the_accumulator(sums: HalfSums) -> dict[str, Any]:
-    return {field.name: getattr(sums, field.name) for field in dataclasses.fields(sums) if field.name != "accumulator"}
 
 
 def _together(one: Part, other: Part) -> Part:

@@ -50,7 +50,7 @@ def plan_iteration(state: State, data: Data, options: RefineOptions, console: Co
         if converged:
             console.lines(messages.convergence_lines())
             if estimate is not None:
-                progress = _cross_check(progress, plan, state, data, options, console)
+                progress = _cross_check(progress, plan, volumes, state, data, options, console)
     else:
         console.lines(messages.iteration_lines(iteration, progress))
     if estimate is not None:
@@ -78,10 +78,15 @@ def plan_iteration(state: State, data: Data, options: RefineOptions, console: Co
     return replace(state, progress=progress), plan, [None, None] if plan.final else volumes
 
 
-def _cross_check(progress: Progress, plan: Plan, state: State, data: Data, options: RefineOptions, console: Console) -> Progress:
-    """Before the halves are joined: are orientations found again in the other half's map?"""
+def _cross_check(
+    progress: Progress, plan: Plan, volumes: Volumes, state: State, data: Data, options: RefineOptions, console: Console
+) -> Progress:
+    """Before the halves are joined: are orientations found again in the other half's map? `volumes` are the plan's projectors that are here."""
     data.monitor.phase("alignment check")
-    projector = lambda half: projectors((state.halves[half],), plan, options, devices.of_halves(options)[half])[0]  # noqa: E731
+
+    def projector(half: int) -> Volume:
+        return volumes[half] or projectors((state.halves[half],), plan, options, devices.of_halves(options)[half])[0]
+
     found = crosscheck.check(plan, state.halves, projector, data.order, data.particles, data.cache, state.poses, options, data.crew)
     console.line(found.line())
     return replace(progress, orientations_kept=found.share_kept)

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from aurefine import mask
 from aurefine.fsc import Map
-from aurefine.refine import devices, sums_torch
+from aurefine.refine import devices, radial, sums_torch
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.gridding import density_compensation
-from aurefine.refine.transforms import gridding_correction, inverse, padded_size
+from aurefine.refine.transforms import inverse, padded_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,32 +70,22 @@ def _shell_sums(weight, least, radius, padding, rounding):
     return whole[0], whole[1], whole[2]
 
 
+@njit(nogil=True)
+def _regularised(weight, square, radius, padding, added, hopeless, minimum_shell):
+    """A voxel's weight plus `added` of its shell (a thousandfold of 1/weight where the shell's tau2 is hopeless)."""
+    shell = min(int(math.sqrt(square) / padding + 0.5), len(added) - 1)
+    if shell >= minimum_shell and square < radius * radius:
+        if not hopeless[shell]:
+            return weight + added[shell]
+        if weight > 1e-20:
+            return weight + 1 / (0.001 * weight)
+    return weight
+
+
 @njit(nogil=True, parallel=True, cache=True)
-def _regularised(weight, added, hopeless, radius, padding, minimum_shell):
-    """Weights plus `added` of the voxel's shell (a thousandfold of 1/weight where its tau2 is hopeless); 0 outside the sphere."""
+def _all_regularised(weight, added, hopeless, radius, padding, minimum_shell):
+    """`_regularised` of all voxels within the sphere, 0 outside."""
     out = np.zeros_like(weight)
-    h = weight.shape[2] - 1
-    for iz in prange(2 * h + 1):
-        for iy in range(2 * h + 1):
-            across = (iz - h) ** 2 + (iy - h) ** 2
-            for ix in range(h + 1):
-                square = across + ix * ix
-                if square > radius * radius:
-                    break
-                shell, w = min(int(math.sqrt(square) / padding + 0.5), len(added) - 1), weight[iz, iy, ix]
-                if shell >= minimum_shell and square < radius * radius:
-                    if not hopeless[shell]:
-                        w += added[shell]
-                    elif w > 1e-20:
-                        w += 1 / (0.001 * w)
-                out[iz, iy, ix] = w
-    return out
-
-
-@njit(nogil=True, parallel=True, cache=True)
-def _divided(data, weight, floor, radius, padding):
-    """data float32 [.., 2] over weights of at least the shell's `floor`; 0 where that is none, and outside the sphere."""
-    out = np.zeros_like(data)
     h = weight.shape[2] - 1
     for iz in prange(2 * h + 1):
         for iy in range(2 * h + 1):
@@ -104,11 +93,50 @@ def _divided(data, weight, floor, radius, padding):
             for ix in range(h + 1):
                 if across + ix * ix > radius * radius:
                     break
-                w = max(weight[iz, iy, ix], floor[min(int(math.sqrt(across + ix * ix) / padding + 1e-5), len(floor) - 1)])
-                if w > 0:
-                    out[iz, iy, ix, 0] = data[iz, iy, ix, 0] / w
-                    out[iz, iy, ix, 1] = data[iz, iy, ix, 1] / w
+                out[iz, iy, ix] = _regularised(weight[iz, iy, ix], across + ix * ix, radius, padding, added, hopeless, minimum_shell)
     return out
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _regularised_shells(weight, added, hopeless, radius, padding, minimum_shell):
+    """Of each unpadded shell floor(|k| / padding) within the sphere: voxels, and the sum of their regularised weights."""
+    size, width, shells = weight.shape[0], weight.shape[2], len(added)
+    h = width - 1
+    sums = np.zeros((size, 2, shells))
+    for iz in prange(size):
+        for iy in range(size):
+            across = (iz - h) ** 2 + (iy - h) ** 2
+            for ix in range(width):
+                square = across + ix * ix
+                if square >= radius * radius:
+                    break
+                shell = int(math.sqrt(square) / padding + 1e-5)
+                if shell < shells:
+                    sums[iz, 0, shell] += 1
+                    sums[iz, 1, shell] += _regularised(weight[iz, iy, ix], square, radius, padding, added, hopeless, minimum_shell)
+    whole = sums.sum(0)
+    return whole[0], whole[1]
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _divided(data, weight, added, hopeless, floor, radius, padding, minimum_shell, start, out):
+    """out[y, z, x]: the planes y = start .. of data float32 [z, y, x, 2] over their regularised weights, but over at least the shell's `floor`.
+
+    0 where that is none, and outside the sphere: `out` is zero before. Made plane by plane: nothing of the size of the sums is held beside them.
+    """
+    h = weight.shape[2] - 1
+    for iz in prange(weight.shape[0]):
+        for a in range(out.shape[0]):
+            iy = start + a
+            across = (iz - h) ** 2 + (iy - h) ** 2
+            for ix in range(out.shape[2]):
+                square = across + ix * ix
+                if square > radius * radius:
+                    break
+                w = _regularised(weight[iz, iy, ix], square, radius, padding, added, hopeless, minimum_shell)
+                w = max(w, floor[min(int(math.sqrt(square) / padding + 1e-5), len(floor) - 1)])
+                if w > 0:
+                    out[a, iz, ix] = complex(data[iz, iy, ix, 0] / w, data[iz, iy, ix, 1] / w)
 
 
 def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, minimum_shell: int, gridding: int = 0) -> Map:
@@ -127,23 +155,30 @@ def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, mi
         if gridding > 0:
             data = half.data * density_compensation(weights, radius, padded_size(half.box, padding), gridding)
         else:
-            data = sums_torch.divided(half.data, weights, _radial_floor(weights, half), radius, padding)
+            count, total, _ = _sums(half, weights, np.zeros(shells), 1e-5)
+            data = sums_torch.divided(half.data, weights, _floor(count, total), radius, padding)
         return sums_torch.finished(data, half.box, padding)
-    weight = torch.from_numpy(_regularised(half.weight.numpy(), added, hopeless, radius, padding, minimum_shell))
+    weight, rule = half.weight.numpy(), (added, hopeless)
     if gridding > 0:
-        data = half.data * density_compensation(weight, radius, padded_size(half.box, padding), gridding)
+        regularised = torch.from_numpy(_all_regularised(weight, *rule, radius, padding, minimum_shell))
+        even = (half.data * density_compensation(regularised, radius, padded_size(half.box, padding), gridding)).numpy()
+        del regularised
+        volume: np.ndarray = inverse(lambda first, last, columns: even[:, first:last, :columns].transpose(1, 0, 2), half.h, half.box, padding)
     else:
-        floor = _radial_floor(weight, half)
-        data = torch.view_as_complex(torch.from_numpy(_divided(half.values, weight.numpy(), floor, radius, padding)))
-    volume = inverse(data, half.box, half.padding)
-    volume = mask.fill_outside(volume, mask.soft_edge(half.box, 3, half.box / 2, 3))
-    volume /= gridding_correction(half.box, padded_size(half.box, half.padding))
+        floor = _floor(*_regularised_shells(weight, *rule, radius, padding, minimum_shell))
+
+        def planes(first: int, last: int, columns: int) -> np.ndarray:
+            out = np.zeros((last - first, len(weight), columns), np.complex64)
+            _divided(half.values, weight, *rule, floor, radius, padding, minimum_shell, first, out)
+            return out
+
+        volume = inverse(planes, half.h, half.box, padding)
+    radial.finish(volume, radial.gridding_correction(half.box, padded_size(half.box, padding)))
     return volume
 
 
-def _radial_floor(weight: torch.Tensor, half: BackProjection) -> np.ndarray:
+def _floor(count: np.ndarray, total: np.ndarray) -> np.ndarray:
     """A thousandth of the mean weight of each shell: voxels with less than that cannot be trusted to divide by."""
-    count, total, _ = _sums(half, weight, np.zeros(half.box // 2 + 1), 1e-5)
     used = np.flatnonzero(count)
     mean = total[: used[-1] + 1] / np.maximum(count[: used[-1] + 1], 1)
     return (mean / 1000).astype(np.float32)

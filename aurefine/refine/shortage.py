@@ -32,11 +32,14 @@ class Batches:
     """How much of the E-step's work each half-set holds at a time; `halved` times smaller where memory is short.
 
     Both half-sets share one. `room` is how many times as large batches may be on their device. `in_turn`: the half-sets are maximised one after
-    the other. `warn` is told when memory is short.
+    the other; `sums_in_turn`: their sums are made so, too. `copies`: as many threads at the most sum at a time, as each has its own sums (0: all do).
+    `warn` is told when memory is short.
     """
 
     halved: int = 0
     in_turn: bool = False
+    sums_in_turn: bool = False
+    copies: int = 0
     warn: Callable[[str], None] = print
 
     def chunk(self, pixels: int, room: int = 1) -> int:

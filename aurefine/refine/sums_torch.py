@@ -9,7 +9,7 @@ import torch
 
 from aurefine import fourier, mask
 from aurefine.kernels import Accumulator
-from aurefine.refine import maps_torch, transforms, transforms_torch
+from aurefine.refine import maps_torch, radial, transforms, transforms_torch
 from aurefine.refine.transforms_torch import planes, squares
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ def divided(data: torch.Tensor, weight: torch.Tensor, floor: np.ndarray, radius:
 def finished(data: torch.Tensor, box: int, padding: float) -> torch.Tensor:
     """The map of a divided transform: outside the sphere its average, the interpolation corrected; on the device."""
     volume = transforms_torch.inverse(data, box, padding)
-    inside = maps_torch.beside(volume, mask.soft_edge(box, 3, box / 2, 3))
+    inside = transforms_torch.on_grid(mask.soft_edge_by_square(box, 3, box / 2, 3), box, data.device)
     outside = 1 - inside
     total = float(outside.sum(dtype=torch.float64))
     average = float((volume * outside).sum(dtype=torch.float64)) / total if total > 0 else 0.0
     volume = volume * inside + average * outside
-    return volume / transforms_torch.correction(box, transforms.padded_size(box, padding), data.device)
+    return volume / transforms_torch.on_grid(radial.gridding_correction(box, transforms.padded_size(box, padding)), box, data.device)

@@ -6,14 +6,14 @@ Every transform runs along lines that lie whole in memory: turning a block of pl
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numba import njit, prange
 
-from aurefine import mask
 from aurefine.kernels import Volume
+from aurefine.refine import radial
 
 _BLOCK = 16  # planes turned round at a time: two cache lines of complex numbers
 _TILE = 8  # complex numbers of a cache line: what is turned round goes tile by tile, as strides are often powers of two
@@ -23,14 +23,6 @@ def padded_size(box: int, padding: float) -> int:
     """Even size of the padded box."""
     size = int(padding * box + 0.5)
     return size + size % 2
-
-
-@lru_cache(maxsize=1)
-def gridding_correction(box: int, padded: int) -> np.ndarray:
-    """float32 [box, box, box]: sinc^2 of the radius, the transform of trilinear interpolation; read-only."""
-    correction = np.sinc(mask.radius_grid(box, 3) / padded).astype(np.float32) ** 2
-    correction.setflags(write=False)
-    return correction
 
 
 def _turns(count: int, first: int, origin: float, padded: int) -> np.ndarray:
@@ -74,13 +66,14 @@ def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int = 0)
     padding = padded / box
     h = int(padding * r_max + 0.5) + 1
     below, above = min(h, padded // 2 - 1), min(h, padded // 2)  # frequencies that exist: -below .. above
-    corrected = torch.from_numpy(np.divide(volume, gridding_correction(box, padded), dtype=np.float32))
+    correction = radial.gridding_correction(box, padded)
     # a phase before a transform moves its output: frequency -below becomes the first
     start = _turns(box, 0, below, padded)
     scaled = start * np.float32(padding**3 * box / padded**3)
     columns = np.empty((above + 1, below + above + 1, box), np.complex64)  # [x, y, z], frequencies along x and y
     for first, last in _blocks(box):
-        planes = torch.fft.rfft(corrected[first:last], n=padded, dim=2).numpy()[:, :, : above + 1]
+        corrected = torch.from_numpy(radial.divided(volume[first:last], first, correction))
+        planes = torch.fft.rfft(corrected, n=padded, dim=2).numpy()[:, :, : above + 1]
         lines = np.zeros((last - first, above + 1, padded), np.complex64)
         _lines(planes, start[first:last], scaled, padded, lines)
         _last_first(torch.fft.fft(torch.from_numpy(lines), dim=2).numpy(), first, columns)
@@ -120,27 +113,30 @@ def _cut_sphere(lines, left, first, count, centre, radius, inner, out):
                         out[iz, iy, ix] = 0
 
 
-def inverse(data: torch.Tensor, box: int, padding: float) -> np.ndarray:
-    """float32 map [box^3] of a centred half transform complex64 [2h+1, 2h+1, h+1]; undoes the scaling of `projector`."""
-    padded, h = padded_size(box, padding), data.shape[2] - 1
+def inverse(planes: Callable[[int, int, int], np.ndarray], h: int, box: int, padding: float) -> np.ndarray:
+    """float32 map [box^3] of a centred half transform; undoes the scaling of `projector`.
+
+    planes(first, last, columns) gives complex64 [last - first, 2h+1, columns]: of the planes y = first .. last - 1 (counted from -h) all z and the
+    first x, so that the transform need not be held as a whole.
+    """
+    padded = padded_size(box, padding)
     columns = min(h, padded // 2) + 1
-    transform = data.numpy().transpose(1, 0, 2)  # [y, z, x]
     turns = _turns(2 * h + 1, -h, -(box // 2), padded)  # the centre of the map is to be index box / 2
     scaled = turns * np.float32(1 / (padding**3 * box))
     first_turn = _turns(box, 0, -h, padded)  # the first frequency was -h, not 0
     rows = np.empty((2 * h + 1, columns, box), np.complex64)  # [y, x, z]: places along z
     for first, last in _blocks(2 * h + 1):
         lines = np.zeros((last - first, columns, padded), np.complex64)
-        _lines(transform[first:last, :, :columns], turns[first:last], scaled, padded, lines)
+        _lines(planes(first, last, columns), turns[first:last], scaled, padded, lines)
         rows[first:last] = torch.fft.ifft(torch.from_numpy(lines), dim=2, norm="forward")[:, :, :box].numpy()
     out = np.empty((box, box, box), np.float32)
     for first, last in _blocks(box):
         lines = np.zeros((last - first, columns, padded), np.complex64)
         _crossed(rows, first, first_turn, turns[h : h + columns], padded, lines)
         places = torch.fft.ifft(torch.from_numpy(lines), dim=2, norm="forward").numpy()
-        planes = np.empty((last - first, box, columns), np.complex64)
-        _back(places, first_turn, planes)
-        out[first:last] = torch.fft.irfft(torch.from_numpy(planes), n=padded, dim=2, norm="forward")[:, :, :box].numpy()
+        halves = np.empty((last - first, box, columns), np.complex64)
+        _back(places, first_turn, halves)
+        out[first:last] = torch.fft.irfft(torch.from_numpy(halves), n=padded, dim=2, norm="forward")[:, :, :box].numpy()
     return out
 
 

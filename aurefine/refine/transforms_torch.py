@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from aurefine.kernels import Volume
-from aurefine.refine import transforms
+from aurefine.refine import radial, transforms
 
 _VOXELS = 1 << 24  # worked on at a time where there are temporary arrays
 
@@ -32,9 +32,14 @@ def _turns(count: int, first: int, origin: float, padded: int, device: torch.dev
     return torch.from_numpy(transforms._turns(count, first, origin, padded)).to(device)
 
 
-def correction(box: int, padded: int, device: torch.device) -> torch.Tensor:
-    """`transforms.gridding_correction` on the device."""
-    return torch.from_numpy(np.array(transforms.gridding_correction(box, padded))).to(device)
+def on_grid(table: np.ndarray, box: int, device: torch.device) -> torch.Tensor:
+    """float32 [box^3]: the values of a table by squared radius (radial.py), on the device."""
+    square = torch.arange(-(box // 2), box - box // 2, dtype=torch.int32, device=device) ** 2
+    values = torch.from_numpy(np.array(table)).to(device)
+    out = torch.empty((box, box, box), device=device)
+    for some in planes(box, box):
+        out[some] = values[square[some, None, None] + square[None, :, None] + square[None, None, :]]
+    return out
 
 
 def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int, device: torch.device) -> Volume:
@@ -45,7 +50,7 @@ def projector(volume: np.ndarray, r_max: int, padding: float, left_out: int, dev
     h = int(padding * r_max + 0.5) + 1
     below, above = min(h, padded // 2 - 1), min(h, padded // 2)  # frequencies that exist: -below .. above
     place = torch.arange(-below, above + 1, device=device) % padded
-    values = torch.from_numpy(volume).to(device) / correction(box, padded, device)
+    values = torch.from_numpy(volume).to(device) / on_grid(radial.gridding_correction(box, padded), box, device)
     lines = torch.fft.rfft(values, n=padded, dim=2)[:, :, : above + 1]
     lines = torch.fft.fft(lines, n=padded, dim=1)[:, place]
     lines = torch.fft.fft(lines, n=padded, dim=0)[place]
