@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import os
 import resource
+import tempfile
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +29,23 @@ def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
         raise MemoryError(f"no room for an array of {size >> 20} MB") from error
     block.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(block, dtype).reshape(shape)
+
+
+def zeros_on(folder: str, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 zeros in a file in `folder` that has no name and ends with the array; in memory where the folder is "".
+
+    The system keeps of it in memory what there is room for. Raises MemoryError where the disk has no room.
+    """
+    if not folder:
+        return zeros(shape)
+    size = 4 * math.prod(shape)
+    try:
+        with tempfile.TemporaryFile(prefix="aurefine_", dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # else a disk that is full would end the process when the array is written to
+            block = mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        raise MemoryError(f"no room for sums of {size >> 20} MB in {folder}: {error.strerror}") from error
+    return np.frombuffer(block, np.float32).reshape(shape)
 
 
 @lru_cache(maxsize=1)

@@ -152,15 +152,15 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 
 
 CUT_BEFORE_READING = """
-from aurefine.refine import memory_plan
-real = memory_plan.settle
+from aurefine.refine import memory_fit
+real = memory_fit.settle
 def cut(*given):
     from pathlib import Path
     settled = real(*given)
     for stack in Path("Particles").glob("*.mrcs"):
         os.truncate(stack, 2000)
     return settled
-memory_plan.settle = cut
+memory_fit.settle = cut
 """
 NO_ROOM_ON_SCRATCH = """
 from aurefine.refine import scratch

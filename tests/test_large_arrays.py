@@ -19,6 +19,21 @@ def test_zeros_are_zero_writable_and_of_the_shape(shape: tuple[int, ...]) -> Non
     assert array.sum() == array.size
 
 
+def test_zeros_in_a_file_leave_nothing_behind_and_a_full_disk_is_a_memory_error(tmp_path, monkeypatch) -> None:
+    array = large_arrays.zeros_on(str(tmp_path), (300, 300, 30))
+    assert array.shape == (300, 300, 30) and array.dtype == np.float32 and not array.any() and not list(tmp_path.iterdir())
+    array += 1
+    assert array.sum() == array.size
+    assert large_arrays.zeros_on("", (2, 3)).shape == (2, 3)
+
+    def full(*given: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(large_arrays.os, "posix_fallocate", full)
+    with pytest.raises(MemoryError, match="no room for sums of .* in .*: No space left"):
+        large_arrays.zeros_on(str(tmp_path), (300, 300, 30))
+
+
 def test_no_room_is_a_memory_error() -> None:
     with pytest.raises(MemoryError):
         large_arrays.zeros((1 << 50,))

@@ -20,7 +20,7 @@ from aurefine.cli.main import main
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
 from aurefine.particles import load
-from aurefine.refine import image_cache, image_stacks, initial, loop, memory_plan, scratch
+from aurefine.refine import image_cache, image_stacks, initial, loop, memory_fit, memory_plan, scratch
 from aurefine.refine.console import Console
 from aurefine.refine.image_stacks import AtSource, InMemory, OnScratch
 from aurefine.refine.options import RefineOptions
@@ -201,7 +201,7 @@ def test_images_leave_memory_when_they_do_not_fit(project, monkeypatch):
     loaded, options = load("particles.star"), RefineOptions(symmetry="D2", initial_lowpass=50, particle_diameter=200)
 
     def fitted(there: int, streams: bool | None = None):
-        return memory_plan.fitted(
+        return memory_fit.fitted(
             loaded, initial.first_sampling(options, 8.0), 32, options, memory_plan.Workers(2), Batches(), there, streams
         )[0]  # fmt: skip
 

@@ -42,8 +42,11 @@ class BackProjection:
         return torch.view_as_real(self.data).numpy()
 
 
-def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackProjection:
-    """Combine an accumulator (emptied by this), add Friedel mates on the x = 0 plane and apply the point group (ALGORITHM.md 3.4)."""
+def collect(accumulator: Accumulator, operators: np.ndarray, box: int, folder: str = "") -> BackProjection:
+    """Combine an accumulator (emptied by this), add Friedel mates on the x = 0 plane and apply the point group (ALGORITHM.md 3.4).
+
+    The result is in memory, or in a nameless file in `folder`.
+    """
     radius = int(accumulator.r_max * accumulator.padding + 0.5)
     if not devices.compiled(accumulator.data.device):
         found = sums_torch.collect(accumulator, operators, radius)
@@ -57,7 +60,7 @@ def collect(accumulator: Accumulator, operators: np.ndarray, box: int) -> BackPr
     h = sums.shape[2] - 1
     others, source = np.ascontiguousarray(operators[1:], np.float32), sums.numpy().reshape(-1)
     on_grid = np.abs(others - np.round(others)).max(initial=0) < _ON_GRID
-    data, weight = large_arrays.zeros((2 * h + 1, 2 * h + 1, h + 1, 2)), large_arrays.zeros((2 * h + 1, 2 * h + 1, h + 1))
+    data, weight = (large_arrays.zeros_on(folder, (2 * h + 1, 2 * h + 1, h + 1, *last)) for last in ((2,), ()))
     if on_grid:
         _permuted(source, h, radius, np.round(others).astype(np.int64), data, weight)
     else:

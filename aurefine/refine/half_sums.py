@@ -30,10 +30,10 @@ class HalfSums:
     log_likelihood: float = 0.0
     collected: BackProjection | None = None  # what the M-step makes of the accumulator, which is empty then
 
-    def collect(self, operators: np.ndarray, box: int) -> BackProjection:
-        """The symmetrised sums for maps of this box; empties the accumulator."""
+    def collect(self, operators: np.ndarray, box: int, folder: str = "") -> BackProjection:
+        """The symmetrised sums for maps of this box, in memory or in a file in a folder; empties the accumulator."""
         if self.collected is None:
-            self.collected = backprojection.collect(self.accumulator, operators, box)
+            self.collected = backprojection.collect(self.accumulator, operators, box, folder)
         return self.collected
 
     def small(self) -> dict[str, Any]:

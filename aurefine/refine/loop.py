@@ -151,6 +151,8 @@ def _expectation(
     crew, locations, known = data.crew, devices.of_halves(options), known or [None, None]
     in_turn = data.batches.sums_in_turn and plan.reference_size > _NEARLY_WHOLE * state.halves[0].box
     apart = devices.apart(locations) and not in_turn
+    if in_turn:
+        known[:] = [None, None]  # one reference at a time
     kept = data.keeper.start(state, plan, new)
     outlying = crew.once(lambda: outliers.find(old, data.particles, plan.iteration, console.line))
     with console.progress(messages.expectation_title(plan.iteration), data.particles.count) as bar:
@@ -180,7 +182,7 @@ def _expectation(
             sums = work.run(pieces, old, new, advance, part.keep)
             del work, volume  # the reference
             if in_turn and keeper is data.keeper:
-                sums.collect(point_group(plan.sampling.symmetry).operators, state.halves[number].box)
+                sums.collect(point_group(plan.sampling.symmetry).operators, state.halves[number].box, data.batches.folder)
             elif in_turn:
                 sums.accumulator.data = torch.empty(0)
             return sums

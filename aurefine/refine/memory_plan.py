@@ -8,21 +8,16 @@ measured (docs/faults.md). Of GPUs, `gpu_plan` counts what they take off the hos
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, gpu_plan, memory_there, run_status, scratch, screen, shortage
-from aurefine.refine.console import Console
-from aurefine.refine.crew import Crew
+from aurefine.refine import gpu_plan, run_status, screen
 from aurefine.refine.gpu_plan import REFERENCE, SUMS, OnGpu, megabytes
 from aurefine.refine.images import MORE_ON_A_GPU
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.plan import Geometry, Grid, image_sizes
-from aurefine.refine.scratch import Scratch
 from aurefine.refine.shortage import Batches
 from aurefine.refine.state import SamplingState
 from aurefine.sampling import angular_step
@@ -41,8 +36,6 @@ _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
 _COLLECTED = 12  # bytes a voxel of the padded half transform: a half-set's collected sums
 _COMPARED = 3  # maps' worth of memory: both half-sets' averages without padding, and their shells, while the FSC is computed
 _EXCHANGED = 7  # the same, of sums on their way between processes: three numbers of a voxel in the sphere
-_MARGIN = 1.1  # by which --memory is kept to: noise decides how long lists are
-_IMAGES_FIRST = 3  # batches are halved so often less one before images leave memory: rereading them costs more
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,8 @@ class MemoryPlan:
     of one half-set in the first iterations, in the last global search, and in the last iteration; sums, maximisation: of both half-sets in the last
     iteration, as far as they are on the host; kept: of these what stays with the heap when it is freed, because blocks are small; gpus: what each GPU
     takes, where the E-step runs then; halved: how often batches are halved; streamed: bytes of images that are read batch by
-    batch, not held; in_turn: the half-sets' M-steps come one after the other; sums_in_turn: their last E-steps, too; copies: of each sums (threads).
+    batch, not held; in_turn: the half-sets' M-steps come one after the other; sums_in_turn: their last E-steps, too; stored: bytes of
+    sums that are on a disk then; copies: of each half-set's sums (threads).
     """
 
     program: int
@@ -83,6 +77,7 @@ class MemoryPlan:
     streamed: int = 0
     in_turn: bool = False
     sums_in_turn: bool = False
+    stored: int = 0
     copies: int = 0
 
     @property
@@ -96,8 +91,9 @@ class MemoryPlan:
         batches = self.kept + self.lanes * max(self.first, self.searches, self.last)
         return self.held + max(batches, self.sums + (1 if self.sums_in_turn else self.lanes) * self.last, self.maximisation)
 
-    def lines(self, there: int, place: str = "") -> list[str]:
-        """For the user: each part and the peak; `there` bytes are there for this process, images that are not held are in `place`."""
+    def lines(self, there: int, place: str = "", folder: str = "") -> list[str]:
+        """For the user: each part and the peak; `there` bytes are there for this process, images that are not held are in `place`, stored sums
+        in `folder`."""
         parts = [
             ("program and tables", self.program), ("images", self.images), ("maps and poses", self.state),
             (f"batches of the first iterations, {self.lanes} x", self.first),
@@ -113,6 +109,8 @@ class MemoryPlan:
             lines.append("  The last maps of the half-sets are made one after the other, to fit")
         if self.sums_in_turn:
             lines.append("  So are their sums while they are large, to fit")
+        if self.stored:
+            lines.append(f"  Those that are finished ({megabytes(self.stored)}) are in a file in {folder}, to fit")
         if self.copies:
             lines.append(f"  Only {self.copies} thread(s) of a half-set sum at a time, to fit: each has sums of its own")
         if self.halved:
@@ -146,12 +144,12 @@ def measure(
     last = _batch(half, largest, largest, batches, 0, _PAIRS_AT_END, children)
     searches = _searches(grid, extent, largest, options, min(half, batches.chunk(int(math.pi / 8 * largest**2)))) + last if not sampling.local else 0
     copies = min(workers.copies * (workers.lanes if batches.sums_in_turn else 1), batches.copies or workers.copies * workers.lanes)
-    own, beside = SUMS * copies, _COLLECTED if batches.sums_in_turn else 0  # of a half-set in its E-step, and of the one before it
-    sums = (beside + own + REFERENCE if beside else 2 * (own + REFERENCE)) * voxels
-    sums_at_once = 2 * own + (1 if batches.in_turn else 2) * _COLLECTED if not beside else own + 2 * _COLLECTED
+    own, collected = SUMS * copies * voxels, _COLLECTED * voxels if not batches.stored else 0
+    sums = collected + own + REFERENCE * voxels if batches.sums_in_turn else 2 * (own + REFERENCE * voxels)
+    collecting = own + 2 * collected if batches.sums_in_turn else 2 * own + (1 if batches.in_turn else 2) * collected
     rows = 8 * (2 * h + 1) * (h + 1) * box
     made_at_once = 1 if batches.in_turn else 2 if gpus else lanes
-    maximisation = max(sums_at_once * voxels, 2 * (_COLLECTED * voxels + maps) + max(made_at_once * rows, _COMPARED * maps))
+    maximisation = max(collecting, 2 * (collected + maps) + max(made_at_once * rows, _COMPARED * maps))
     halves = 2 if len(gpus) == 1 else 1
     on_gpus = tuple(gpu_plan.measure(number, images, voxels, halves, halves if workers.alone else 1) for number in gpus)
     if gpus:  # where the batches are, and the M-step if there is room
@@ -162,8 +160,10 @@ def measure(
         maximisation = 0 if there else maximisation
     program = run_status.memory_in_use()[0] + _LOADED
     kept = sums + maximisation if SUMS * voxels < _KEPT else 0
-    return MemoryPlan(program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved,
-                      images - held if streams else 0, batches.in_turn, batches.sums_in_turn, batches.copies)  # fmt: skip
+    return MemoryPlan(
+        program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved, images - held if streams else 0,
+        batches.in_turn, batches.sums_in_turn, 2 * _COLLECTED * voxels if batches.stored else 0, batches.copies,
+    )  # fmt: skip
 
 
 def image_bytes(particles: ParticleSet) -> int:
@@ -191,87 +191,3 @@ def _searches(grid: Grid, extent: float, box: int, options: RefineOptions, image
     rotations = grid.coarse_count * 8 ** (order - grid.state.healpix_order)
     (_, coarse, _) = image_sizes(options, Geometry(box, extent / box, 1.0, np.eye(2)), box, angular_step(order), box, extent / box)
     return int(rotations * (math.pi / 8 * (screen.FREQUENCIES * coarse) ** 2 * _PLANES + images * _SURVIVING))
-
-
-def settle(
-    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, crew: Crew, console: Console
-) -> tuple[Batches, Scratch | None]:
-    """Print the plan of this process; returns batches that fit, and where images are if they are not in memory.
-
-    Arguments and errors as for `measure` and `fitted`.
-    """
-    gpus = tuple(dict.fromkeys(device.index or 0 for device in devices.of_halves(options) if device.type == "cuda"))
-    lanes = 1 if len(gpus) == 1 else crew.count
-    workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing, alone=crew.leads and crew.writes)
-    size, there = image_bytes(particles), memory_there.available() // crew.sharing
-    folder = crew.once(lambda: scratch.asked(options, size, console.warn))
-
-    def fit(streams: bool | None) -> tuple[MemoryPlan, int, Batches]:
-        batches = Batches(warn=console.warn)
-        return *fitted(particles, sampling, box, options, workers, batches, there, streams), batches
-
-    plan, there, batches = fit(True if folder else None)
-    streams = crew.once(lambda: plan.streamed > 0)  # the images are everybody's
-    if streams != (plan.streamed > 0):
-        plan, there, batches = fit(streams)
-    place = None
-    if streams:
-        place = Scratch(folder or crew.once(lambda: scratch.found(options, size, console.warn)), console.warn)
-    console.lines(plan.lines(there, place.place if place else ""))
-    if there and plan.peak > there:
-        console.warn(f"memory may be too short: {megabytes(plan.peak)} are planned, {megabytes(there)} are there")
-    return batches, place
-
-
-def fitted(
-    particles: ParticleSet, sampling: SamplingState, box: int, options: RefineOptions, workers: Workers, batches: Batches, there: int,
-    streams: bool | None = None,
-) -> tuple[MemoryPlan, int]:  # fmt: skip
-    """(the plan, bytes that are there), fitted into --memory, or without it into the bytes `there` (0: unknown).
-
-    When it does not, the half-sets' M-steps come one after the other, and `batches` are halved until the peak fits; where sums are what is large,
-    fewer threads sum at a time, and the half-sets' last E-steps come one after the other. Images are read batch by batch (`streams`) or not; where
-    that is not said, when holding them would cost more than two halvings. Raises InputError when --memory is less than the least that is needed.
-    """
-    there = int(options.memory_gb * (1 << 30)) or there
-    for way in _ways(workers, streams):
-        batches.halved, batches.in_turn, batches.sums_in_turn, batches.copies = way.halved, way.in_turn, way.sums_in_turn, way.copies
-        plan = measure(particles, sampling, box, options, workers, batches, way.reads)
-        if not there or plan.peak * (_MARGIN if options.memory_gb > 0 else 1) <= there:
-            break
-    if options.memory_gb > 0 and plan.peak > there:
-        raise InputError(
-            f"--memory {options.memory_gb:g}: at least {plan.peak / (1 << 30):.2f} GB are needed for {particles.count} particles in a box of "
-            f"{box} px (sums {megabytes(max(plan.sums, plan.maximisation))}). Give more, use --pad 1, or a smaller box."
-        )
-    return plan, there
-
-
-@dataclass(frozen=True)
-class _Way:
-    """One way to work: fields as in Batches; reads: images are read batch by batch."""
-
-    halved: int
-    reads: bool
-    in_turn: bool = True
-    copies: int = 0
-    sums_in_turn: bool = False
-
-
-def _ways(workers: Workers, streams: bool | None) -> Iterator[_Way]:
-    """Ways to work, those that take more memory and less time first."""
-    held = [(halved, False) for halved in range(_IMAGES_FIRST)] if not streams else []
-    read = [(halved, True) for halved in range(_IMAGES_FIRST)] if streams is not False else []
-    tried = held + read
-    yield _Way(*tried[0], in_turn=False)
-    sums: list[tuple[int, bool]] = [(0, False)]
-    if not workers.gpus:
-        fewer = [workers.copies >> n for n in range(1, workers.copies.bit_length())]
-        sums += [(copies, False) for copies in fewer]
-        if workers.alone and workers.lanes > 1:
-            sums += [(copies, True) for copies in fewer or [1]]
-    for copies, in_turn in sums:
-        for halved, reads in tried:
-            yield _Way(halved, reads, copies=copies, sums_in_turn=in_turn)
-    for halved in range(_IMAGES_FIRST, shortage.MOST_HALVED + 1):
-        yield _Way(halved, tried[-1][1], copies=sums[-1][0], sums_in_turn=sums[-1][1])

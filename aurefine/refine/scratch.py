@@ -72,14 +72,28 @@ def asked(options: RefineOptions, size: int, warn: Callable[[str], None]) -> str
     return ""
 
 
-def found(options: RefineOptions, size: int, warn: Callable[[str], None]) -> str:
-    """A folder for `size` bytes of images that do not fit into memory: that of temporary files, else the output's; else "" and a warning."""
-    candidates = [tempfile.gettempdir(), *([str(Path(options.output).parent)] if options.output else [])]
-    for folder in candidates:
-        if os.access(folder, os.W_OK) and not in_memory(folder) and shutil.disk_usage(folder).free >= size + _SPARE:
+def _candidates(options: RefineOptions) -> list[str]:
+    """Folders that may have room: that of temporary files, else the output's."""
+    return [tempfile.gettempdir(), *([str(Path(options.output).parent)] if options.output else [])]
+
+
+def with_room(options: RefineOptions, size: int) -> str:
+    """A folder for `size` bytes of what does not fit into memory: that of --scratch_dir, or one that is there anyway; "" if none has room."""
+    named = [options.scratch_dir] if options.scratch_dir not in ("", "None") else []
+    for folder in [*named, *_candidates(options)]:
+        spare = int(options.keep_free_scratch_gb * (1 << 30)) if folder in named else _SPARE
+        if os.access(folder, os.W_OK) and not in_memory(folder) and shutil.disk_usage(folder).free >= size + spare:
             return folder
+    return ""
+
+
+def found(options: RefineOptions, size: int, warn: Callable[[str], None]) -> str:
+    """`with_room` for images that do not fit into memory; with a warning where there is none."""
+    if folder := with_room(options, size):
+        return folder
     warn(
-        f"the images do not fit into memory, and no disk has {_gigabytes(size + _SPARE)} free for a copy (looked at {', '.join(candidates)}): "
+        f"the images do not fit into memory, and no disk has {_gigabytes(size + _SPARE)} free for a copy "
+        f"(looked at {', '.join(_candidates(options))}): "
         f"{_AT_SOURCE}. A disk named by --scratch_dir makes it quicker"
     )
     return ""

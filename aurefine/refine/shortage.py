@@ -32,13 +32,15 @@ class Batches:
     """How much of the E-step's work each half-set holds at a time; `halved` times smaller where memory is short.
 
     Both half-sets share one. `room` is how many times as large batches may be on their device. `in_turn`: the half-sets are maximised one after
-    the other; `sums_in_turn`: their sums are made so, too. `copies`: as many threads at the most sum at a time, as each has its own sums (0: all do).
-    `warn` is told when memory is short.
+    the other; `sums_in_turn`: their sums are made so, too; `stored`: those that are finished are in a file in `folder`. `copies`: as many threads at
+    the most sum at a time, as each has its own sums (0: all do). `warn` is told when memory is short.
     """
 
     halved: int = 0
     in_turn: bool = False
     sums_in_turn: bool = False
+    stored: bool = False
+    folder: str = ""
     copies: int = 0
     warn: Callable[[str], None] = print
 

@@ -11,7 +11,7 @@ import torch
 
 from aurefine import large_arrays
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, initial, inputs, memory, memory_plan, messages, rejection, schedule, writer
+from aurefine.refine import devices, initial, inputs, memory, memory_fit, messages, rejection, schedule, writer
 from aurefine.refine.checks import warnings_at_start
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
@@ -74,7 +74,7 @@ def start(
     if missing := devices.missing(options):
         console.warn(missing)
     sampling = begin.sampling if isinstance(begin, State) else initial.first_sampling(options, begin.pixel_size)
-    batches, scratch = memory_plan.settle(particles, sampling, grid.box, options, crew, console)
+    batches, scratch = memory_fit.settle(particles, sampling, grid.box, options, crew, console)
     monitor.phase("reading images", particles=particles.count)
     seen = Examination(particles, options.particle_diameter)
     cache = ImageCache(particles, seen, monitor.advance, crew.storage, scratch)
