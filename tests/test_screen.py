@@ -40,7 +40,9 @@ def test_best_over_shifts_is_the_largest_of_the_dense_scores(dtype, error):
     half_power, log_rotation = RANDOM.random((particles, directions * half), np.float32), RANDOM.random(2 * directions * half, np.float32)
     log_offset = RANDOM.random((particles, shifts), np.float32)
     expected = select.dense_scores(products.numpy(), half_power, log_rotation, log_offset, half).max(1)
-    assert screen.best_over_shifts(products.to(dtype), half_power, log_rotation, log_offset, half) == pytest.approx(expected, abs=error)
+    found, bound = screen.best_over_shifts(products.to(dtype), half_power, log_rotation, log_offset, half)
+    assert found == pytest.approx(expected, abs=error)
+    assert (np.abs(found - expected).max(1) <= bound + 1e-6).all() and (bound > 0).all() == (dtype == torch.bfloat16)
 
 
 @pytest.mark.parametrize("reach", [1.0, 2.0, 5.0, 9.0])
@@ -58,3 +60,24 @@ def test_distinct_is_unique(span):
     used, place = screen.distinct(index)
     expected = np.unique(index, return_inverse=True)
     assert used.tolist() == expected[0].tolist() and place.tolist() == expected[1].tolist()
+
+
+@pytest.mark.parametrize(("scale", "most"), [(12.0, 0.5), (120.0, 5.0)], ids=["the margin counts", "the share counts"])
+def test_what_is_scored_again_decides_as_if_nothing_were_rounded(scale, most):
+    exact = (scale * RANDOM.standard_normal((200, 400))).astype(np.float32)
+    error = np.full(200, most, np.float32)
+    rough = exact + RANDOM.uniform(-most, most, exact.shape).astype(np.float32)
+    every = np.arange(201) * 400
+    wanted, rounded = (screen.near_best(values.reshape(-1), every)[1] for values in (exact, rough))
+    scored = 0
+    for of_floor in (False, True):
+        ptr, rotation = screen.doubtful(rough, error, of_floor)
+        shifts = 2
+        row = np.repeat(np.arange(200), np.diff(ptr))
+        values = np.stack([exact[row, rotation] - 1, exact[row, rotation] - 3], 1).astype(np.float32)  # at its two shifts, whose priors add 1 and 2
+        screen.put_best(values.reshape(-1), ptr * shifts, ptr, rotation, np.zeros(400, np.float32), np.tile(np.float32([1, 2]), (200, 1)), rough)
+        scored += len(rotation)
+    found = screen.near_best(rough.reshape(-1), every)[1]
+    before, after = (len(np.setxor1d(kept, wanted)) for kept in (rounded, found))
+    assert before > 100 and after < 0.05 * before  # the average, which counts where the share does, is rounded still
+    assert scored < 0.1 * exact.size

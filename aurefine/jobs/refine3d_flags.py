@@ -93,7 +93,7 @@ COMPUTE: tuple[Row, ...] = (
     ("--gridding_iter", "gridding_iterations", "", "Gridding iterations, with --dont_skip_gridding"),
     ("--j", "threads", "", "Threads of each process; 1 means all cores, for one process does the work of all of RELION's"),
     ("--processes", "processes", "", "Processes on this machine that share the work; 0: one for each GPU that is named, else one"),
-    ("--full_precision", "full_precision", "", "Coarse pass in float32 throughout: no bfloat16 products on a CPU that has them, no TF32 on a GPU"),
+    ("--full_precision", "full_precision", "", "Coarse pass in float32 throughout: no screening in bfloat16 on a CPU that has it, no TF32 on a GPU"),
     ("--gpu", "gpu", "", "Use GPUs: their numbers such as 0:1, or nothing for all; the CPU where there is none"),
     ("--verb", "verbosity", "", "0: silent"),
     ("--resume", "resume", "", "Go on from what an earlier run of this command line has finished; start where there is nothing"),

@@ -196,15 +196,16 @@ def shift_phases(shifts: np.ndarray | torch.Tensor, pixels: PixelList) -> torch.
 
 @contextmanager
 def product_precision(device: torch.device, reduced: bool) -> Iterator[None]:
-    """Inside, `matrix_product` may round its operands to bfloat16 (CPU) or TF32 (CUDA) if `reduced`; for all threads alike.
+    """Inside, `matrix_product` may round its operands to TF32 on a GPU if `reduced`; for all threads alike. A CPU rounds what is given rounded only.
 
-    The rounding is far below the noise of an image: each product errs by 2^-9 of itself at the most, at random. A CPU without hardware
-    for it keeps float32, but oneDNN's product is then still faster than the default library's.
+    The rounding is far below the noise of an image: each product errs by 2^-11 of itself at the most, at random.
     """
-    backend: Any = torch.backends.mkldnn if device.type == "cpu" else torch.backends.cuda
-    target = backend.matmul
+    if device.type == "cpu":
+        yield
+        return
+    target: Any = torch.backends.cuda.matmul
     before = target.fp32_precision
-    target.fp32_precision = ("bf16" if device.type == "cpu" else "tf32") if reduced else "ieee"
+    target.fp32_precision = "tf32" if reduced else "ieee"
     try:
         yield
     finally:
@@ -214,8 +215,8 @@ def product_precision(device: torch.device, reduced: bool) -> Iterator[None]:
 def matrix_product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """out [m, n] = left [m, k] @ right [n, k]^T in the precision of `product_precision`.
 
-    Where all three are bfloat16 (`fast_bfloat16`) it is twice as fast again, with its result rounded to 2^-9 of its size: only for a screening
-    whose margin is far wider.
+    Where all three are bfloat16 (`fast_bfloat16`) it is twice as fast, with its result rounded to 2^-9 of its size: for a screening that scores again
+    what this leaves in doubt.
     """
     return torch.mm(left, right.T, out=out)
 

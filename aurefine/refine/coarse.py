@@ -195,13 +195,32 @@ class CoarsePass:
         rotations, parts, count = self.grid.coarse_count, [], [np.zeros(1, np.int64)]
         rough = self.plan.reduced_precision and kernels.fast_bfloat16()
         shifts, log_offset = self.shifts[self.screen_shifts], log_offset[:, self.screen_shifts]
-        for rows, products, half_power in self._products(self._at_half(images), self._at_half(power), self.screen_pixels, shifts, rough):
-            best = screen.best_over_shifts(products, half_power.numpy(), log_rotation, log_offset[rows], self.grid.n_psi // 2)
+        images, power = self._at_half(images), self._at_half(power)
+        for rows, products, half_power in self._products(images, power, self.screen_pixels, shifts, rough):
+            best, error = screen.best_over_shifts(products, half_power.numpy(), log_rotation, log_offset[rows], self.grid.n_psi // 2)
+            for of_floor in (False, True) if rough else ():
+                listed = screen.doubtful(best, error, of_floor)
+                self._score_again(best, *listed, rows[0], images, power, shifts, log_rotation, log_offset)
             ptr, kept = screen.near_best(best.reshape(-1), np.arange(len(rows) + 1, dtype=np.int64) * rotations)
             parts.append(kept % rotations)
             count.append(np.diff(ptr))
         rotation = np.concatenate(parts)
         return _Listed(np.cumsum(np.concatenate(count)), rotation, log_rotation[rotation])
+
+    def _score_again(self, best, ptr, rotation, first: int, images: torch.Tensor, power: torch.Tensor, shifts, log_rotation, log_offset) -> None:
+        """Put scores in float32 into `best` [b, rotations], of the rotations listed for the particles from `first` on."""
+        for start, stop in batches(np.diff(ptr) * len(shifts), self.owner.batches.dense(self.owner.room)):
+            mine, some = rotation[ptr[start] : ptr[stop]], slice(first + start, first + stop)
+            if not len(mine):  # nothing of few particles lies near the floor
+                continue
+            used, pair_slice = screen.distinct(mine)
+            own = ptr[start : stop + 1] - ptr[start]
+            values, block_ptr = kernels.score(
+                self.owner.volume, self.owner.slices(used, 0, self.geometry), own, pair_slice, images[some], power[some],
+                np.arange(stop - start + 1, dtype=np.int64) * len(shifts), np.tile(np.arange(len(shifts), dtype=np.int32), stop - start), shifts,
+                self.screen_pixels,
+            )  # fmt: skip
+            screen.put_best(values, block_ptr, own, mine, log_rotation, log_offset[some], best[start:stop])
 
     # ------------------------------------------------------------------ what is significant
     def _significant_pairs(self, rows, values, ptr, split, log_rotation, log_offset) -> Coarse:

@@ -54,7 +54,7 @@ class Plan:
     correlation: bool = False  # first iteration by cross-correlation
     use_ctf: bool = True
     final: bool = False
-    reduced_precision: bool = True  # bfloat16 products in the coarse pass
+    reduced_precision: bool = True  # screening in bfloat16 on a CPU, products in TF32 on a GPU
     relion_offset_prior: bool = False  # only to compare with RELION's own iterations
     oversampling: tuple[int, int] | None = None  # of rotations and of shifts, where they are not both the sampling's own
     least_share: float = 0.02  # of a particle's weight: slices of less are drawn by lot (thinning.py); 0: all are summed
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def rounds_products(self) -> bool:
-        """Whether products with the whole grid may be rounded: only where a fine pass follows, which decides."""
+        """Whether a GPU's products with the whole grid may be rounded: only where a fine pass follows, which decides."""
         return self.reduced_precision and (self.oversampling or (self.sampling.oversampling, self.sampling.oversampling)) != (0, 0)
 
     @property

@@ -13,6 +13,7 @@ from numba import njit, prange
 from aurefine.kernels.cpu_score import floor_of
 from aurefine.refine import select
 
+_ROUNDED = 0.005  # of the largest products: what rounding to bfloat16 takes off a score at most (0.0039 on the benchmarks' sets)
 FREQUENCIES = 0.5  # share of the coarse pass's frequencies
 MARGIN = 20.0  # log-likelihood
 SHARE = 0.4
@@ -45,14 +46,15 @@ def distinct(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def best_over_shifts(
     products: torch.Tensor, half_power: np.ndarray, log_rotation: np.ndarray, log_offset: np.ndarray, half: int
-) -> np.ndarray:
-    """float32 [b, r]: each rotation's score at its best shift; arguments as for `select.dense_scores`, products float32 or bfloat16."""
-    best = np.empty((len(half_power), len(log_rotation)), np.float32)
+) -> tuple[np.ndarray, np.ndarray]:
+    """(float32 [b, r]: each rotation's score at its best shift, float32 [b]: by how much these err); arguments as for `select.dense_scores`, products
+    float32 or bfloat16."""
+    best, error = np.empty((len(half_power), len(log_rotation)), np.float32), np.zeros(len(half_power), np.float32)
     if products.dtype == torch.bfloat16:
-        _best_of_rounded(products.view(torch.uint16).numpy(), half_power, log_rotation, log_offset, half, best)
+        _best_of_rounded(products.view(torch.uint16).numpy(), half_power, log_rotation, log_offset, half, best, error)
     else:
         _best_over_shifts(products.numpy(), half_power, log_rotation, log_offset, half, best)
-    return best
+    return best, _ROUNDED * error
 
 
 @njit(cache=True, fastmath=True, inline="always")
@@ -79,31 +81,89 @@ def _best_over_shifts(products, half_power, log_rotation, log_offset, half, best
 
 
 @njit(nogil=True, parallel=True, cache=True, fastmath=True)
-def _best_of_rounded(products, half_power, log_rotation, log_offset, half, best):
-    """The same for bfloat16 numbers, given as uint16: they are the upper halves of float32 numbers."""
+def _best_of_rounded(products, half_power, log_rotation, log_offset, half, best, largest):
+    """The same for bfloat16 numbers, given as uint16: they are the upper halves of float32 numbers. largest [b]: the largest products' sum."""
     particles, shifts = log_offset.shape
     rotations = half_power.shape[1]
     for i in prange(particles):
         plus, minus = np.full(rotations, -1e38, np.float32), np.full(rotations, -1e38, np.float32)
         bits = np.empty((2, rotations), np.uint32)
         same, crossed = bits.view(np.float32)
+        most = np.zeros(2, np.uint32)
         for t in range(shifts):
             for part in range(2):
+                size = np.uint32(0)
                 for r in range(rotations):
-                    bits[part, r] = np.uint32(products[part, i * shifts + t, r]) << np.uint32(16)
+                    number = np.uint32(products[part, i * shifts + t, r]) << np.uint32(16)
+                    bits[part, r] = number
+                    size = max(size, number & np.uint32(0x7FFFFFFF))  # without sign: the larger number has the larger bits
+                most[part] = max(most[part], size)
             offset = log_offset[i, t]
             for r in range(rotations):
                 plus[r] = max(plus[r], same[r] + crossed[r] + offset)
                 minus[r] = max(minus[r], same[r] - crossed[r] + offset)
+        sizes = most.view(np.float32)
+        largest[i] = sizes[0] + sizes[1]
         _finish_best(plus, minus, half_power[i], log_rotation, half, best[i])
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _windows(best, error, of_floor, low, high, count):
+    for i in prange(len(best)):
+        if of_floor:
+            floor = floor_of(best[i], np.float32(MARGIN), np.float32(SHARE))
+            low[i], high[i] = floor - error[i], floor + error[i]
+        else:
+            high[i] = best[i].max()
+            low[i] = high[i] - 2 * error[i]
+        least, most, found = low[i], high[i], np.int32(0)
+        for value in best[i]:
+            found += np.int32((value >= least) & (value <= most))
+        count[i] = found
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _inside(best, low, high, ptr, out):
+    for i in prange(len(best)):
+        place = ptr[i]
+        for r in range(best.shape[1]):
+            if low[i] <= best[i, r] <= high[i]:
+                out[place] = r
+                place += 1
+
+
+def doubtful(best: np.ndarray, error: np.ndarray, of_floor: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(ptr int64 [b + 1], rotation int64) of the scores [b, r] that are in doubt where all err by `error` [b]: those that may be the best, or, once
+    that is known (`of_floor`), those that may or may not be near enough to it."""
+    low, high = np.empty_like(error), np.empty_like(error)
+    count, ptr = np.zeros(len(best), np.int64), np.zeros(len(best) + 1, np.int64)
+    _windows(best, error, of_floor, low, high, count)
+    np.cumsum(count, out=ptr[1:])
+    rotation = np.empty(ptr[-1], np.int64)
+    _inside(best, low, high, ptr, rotation)
+    return ptr, rotation
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def put_best(values, block_ptr, ptr, rotation, log_rotation, log_offset, best):
+    """best[i, r] of the listed rotations from their scores at all shifts: values float32, block i of shape [its rotations, shifts]."""
+    shifts = log_offset.shape[1]
+    for i in prange(len(best)):
+        for k in range(ptr[i], ptr[i + 1]):
+            start, top = block_ptr[i] + (k - ptr[i]) * shifts, np.float32(-1e38)
+            for t in range(shifts):
+                top = max(top, values[start + t] + log_offset[i, t])
+            best[i, rotation[k]] = top + log_rotation[rotation[k]]
 
 
 @njit(nogil=True, parallel=True, cache=True)
 def _floors(values, ptr, margin, share, floor, count):
     for i in prange(len(ptr) - 1):
-        floor[i] = floor_of(values[ptr[i] : ptr[i + 1]], margin, share)
-        for k in range(ptr[i], ptr[i + 1]):
-            count[i] += values[k] >= floor[i]
+        mine = values[ptr[i] : ptr[i + 1]]
+        least, found = floor_of(mine, margin, share), np.int32(0)
+        for value in mine:
+            found += np.int32(value >= least)
+        floor[i], count[i] = least, found
 
 
 def near_best(values: np.ndarray, ptr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
