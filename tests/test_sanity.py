@@ -239,3 +239,14 @@ def test_the_power_of_particles_is_that_of_the_true_maps_projections(loaded):
     band = (shell >= 1) & (shell <= int(BOX * PIXEL_SIZE / 40))
     unmodulated = grey_scale.signal_power(loaded.read_images(rows), rows, loaded, volume, DIAMETER, 40.0, False)[2]
     assert unmodulated == pytest.approx((power * np.where(x > 0, 2, 1))[:, band].sum(axis=1).mean(), rel=0.1)
+
+
+def test_of_particles_that_are_all_at_one_place_not_every_pair_is_listed():
+    """100,000 rows have 5 billion pairs."""
+    count = 100_000
+    pairs, complete = particle_pairs.near_pairs(np.full(count, "one.mrc"), np.zeros((count, 2)), 10.0)
+    assert not complete and 500_000 < len(pairs) <= 2_000_000
+    pairs, complete = particle_pairs.near_pairs(np.repeat(["a.mrc", "b.mrc"], 2), np.array([[0.0, 0], [5, 0], [0, 0], [np.nan, 0]]), 10.0)
+    assert complete and pairs.tolist() == [[0, 1]]
+    pairs, complete = particle_pairs.near_pairs(np.array(["a.mrc"]), np.array([[np.nan, 0]]), 10.0)
+    assert complete and len(pairs) == 0

@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from aurefine.particles import ParticleSet
 
 _NEAR = 0.1  # of the particle diameter: picked twice
+_MOST = 2_000_000  # pairs that are looked at: particles whose places are all the same would have billions
 
 
 def check(particles: ParticleSet, subset: np.ndarray, diameter: float) -> list[str]:
@@ -27,14 +28,15 @@ def check(particles: ParticleSet, subset: np.ndarray, diameter: float) -> list[s
     places = positions(particles)
     if places is not None:
         rows, copies = _distinct(image, subset, places)
-        pairs = near_pairs(particles.table["rlnMicrographName"][rows], places[rows], _NEAR * diameter)
+        pairs, complete = near_pairs(particles.table["rlnMicrographName"][rows], places[rows], _NEAR * diameter)
         one, two = rows[pairs[:, 0]], rows[pairs[:, 1]]
         across = np.flatnonzero((subset[one] != subset[two]) & (image[one] != image[two]))
         if len(across):
             first, second = np.sort(particles.source_row[[one[across[0]], two[across[0]]]])
             count = int(copies[pairs[across]].prod(axis=1).sum())
             warnings.append(
-                f"{particles.path}: {count} pairs of particles lie closer than {_NEAR * diameter:.0f} A on their micrograph, one in each "
+                f"{particles.path}: {'' if complete else 'at least '}{count} "
+                f"pairs of particles lie closer than {_NEAR * diameter:.0f} A on their micrograph, one in each "
                 f"half-set (rows {first} and {second}): particles picked twice make the FSC too good. Remove them with aurefine select "
                 f"--remove_duplicates {_NEAR * diameter:.0f}."
             )
@@ -54,14 +56,22 @@ def positions(particles: ParticleSet) -> np.ndarray | None:
     return coordinates * size[:, None] - particles.offsets
 
 
-def near_pairs(micrograph: np.ndarray, places: np.ndarray, distance: float) -> np.ndarray:
-    """Pairs int64 [p, 2] of rows within `distance` on one micrograph (names [n]); `places` [n, 2] in the same unit."""
+def near_pairs(micrograph: np.ndarray, places: np.ndarray, distance: float) -> tuple[np.ndarray, bool]:
+    """(pairs int64 [p, 2] of rows within `distance` on one micrograph (names [n]), whether these are all); `places` [n, 2] in the same unit.
+
+    Where there are too many, only those among the first rows are found.
+    """
     names = {name: number for number, name in enumerate(dict.fromkeys(micrograph.tolist()))}
     number = np.fromiter(map(names.__getitem__, micrograph.tolist()), np.int64, len(micrograph))
     apart = np.column_stack([places, 4 * (distance + 1) * number])  # a third axis keeps micrographs apart
     finite = np.flatnonzero(np.isfinite(apart).all(axis=1))
-    pairs = cKDTree(apart[finite]).query_pairs(distance, output_type="ndarray") if len(finite) else np.empty((0, 2), np.int64)
-    return np.sort(finite[pairs].reshape(-1, 2), axis=1)
+    known = len(finite)
+    tree = cKDTree(apart[finite])
+    while tree.count_neighbors(tree, distance) > 2 * _MOST + len(finite):  # each pair counts twice, and each particle with itself
+        finite = finite[: len(finite) // 2]
+        tree = cKDTree(apart[finite])
+    pairs = tree.query_pairs(distance, output_type="ndarray")
+    return np.sort(finite[pairs].reshape(-1, 2), axis=1), len(finite) == known
 
 
 def _numbered(first: np.ndarray, second: np.ndarray) -> np.ndarray:
