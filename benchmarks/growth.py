@@ -169,7 +169,8 @@ def main() -> None:
             print(row, flush=True)
             arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     picture(
-        {key: [row for row in found.get(key, []) if row["pad"] == "2" and not row["further"]] for key in ("by_particles", "by_box")},
+        {key: [row for row in found.get(key, []) if row["pad"] == "2" and not row["further"] and (key != "by_box" or row["particles"] == OF_A_BOX)]
+         for key in ("by_particles", "by_box")},
         arguments.picture,
     )
 

@@ -28,13 +28,19 @@ class HalfSums:
     offset: float = 0.0
     pmax: float = 0.0
     log_likelihood: float = 0.0
-    collected: BackProjection | None = None  # what the M-step makes of the accumulator, which is empty then
+    collected: BackProjection | None = None  # what was made of the accumulator, which is empty then
 
-    def collect(self, operators: np.ndarray, box: int, folder: str = "") -> BackProjection:
-        """The symmetrised sums for maps of this box, in memory or in a file in a folder; empties the accumulator."""
+    def collect(self, operators: np.ndarray, box: int, folder: str = "") -> None:
+        """Make the symmetrised sums for maps of this box, in memory or in a file in a folder, of the accumulator."""
+        self.collected = backprojection.collect(self.accumulator, operators, box, folder)
+
+    def taken(self, operators: np.ndarray, box: int) -> BackProjection:
+        """The symmetrised sums, which are not kept here: they are large."""
         if self.collected is None:
-            self.collected = backprojection.collect(self.accumulator, operators, box, folder)
-        return self.collected
+            self.collect(operators, box)
+        found, self.collected = self.collected, None
+        assert found is not None
+        return found
 
     def small(self) -> dict[str, Any]:
         """All fields but the volumes."""

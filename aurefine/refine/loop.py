@@ -170,7 +170,7 @@ def _expectation(
             volume, known[number] = known[number], None
             if volume is None or volume.r_max != plan.reference_size // 2:
                 (volume,) = projectors((state.halves[number],), plan, options, locations[number])
-            if keeper is not data.keeper:
+            if keeper is not data.keeper and not in_turn:
                 known[number] = volume  # it is needed again
             memory.make_room(volume.data.nbytes, always=plan.final)  # for the accumulator; the last iteration is the one whose peak counts
             volume = volume.to(locations[number])

@@ -55,7 +55,7 @@ def maximise(
     if plan.final or batches.in_turn or sums[0].accumulator.data.nbytes > _LARGE:  # beside large maps, what the E-step's batches have left counts
         memory.give_back()
     devices.maximised([s.accumulator for s in sums])
-    halves = crew.map(lambda s: s.collect(operators, box), sums, apart=not batches.in_turn)
+    halves = crew.map(lambda s: s.taken(operators, box), sums, apart=not batches.in_turn)
     apart = lambda: tuple(crew.everywhere(batches.of_halves(crew.map, lambda half: _unregularised(half, options), halves)))  # noqa: E731
     separate = tuple(map(on_host, apart())) if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:

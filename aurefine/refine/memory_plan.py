@@ -22,7 +22,7 @@ from aurefine.refine.shortage import Batches
 from aurefine.refine.state import SamplingState
 from aurefine.sampling import angular_step
 
-_LOADED = 145 << 20  # code and compiled kernels that are loaded on the way, and what the heap keeps between batches
+_LOADED, _HOLES = 75 << 20, 35 << 20  # code and compiled kernels that are loaded on the way; what the heap keeps between batches of a half-set
 _PREPARED = 50  # bytes a Fourier pixel: transforms and operands of the images of a chunk, and copies for the sums
 _TRANSFORMED = 30  # bytes a pixel of the whole images that are transformed at a time
 _SCORED = 10  # bytes a score of the coarse pass
@@ -158,7 +158,7 @@ def measure(
         there = all(gpu.maximises for gpu in on_gpus)
         sums = 2 * SUMS * voxels if not there else 0 if workers.alone else _EXCHANGED * voxels
         maximisation = 0 if there else maximisation
-    program = run_status.memory_in_use()[0] + _LOADED
+    program = run_status.memory_in_use()[0] + _LOADED + _HOLES * lanes
     kept = sums + maximisation if SUMS * voxels < _KEPT else 0
     return MemoryPlan(
         program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved, images - held if streams else 0,
