@@ -78,10 +78,11 @@ def _watch(running: Sequence[subprocess.Popen[bytes]], control: JobControl) -> N
     """Until all have ended: raises when one has failed, or is stopped for good."""
     stopped_since: dict[int, int] = {}
     for poll in itertools.count():
-        if None not in [worker.poll() for worker in running]:  # a list: every one of them is asked
-            break
-        if any(worker.returncode for worker in running):
+        codes = [worker.poll() for worker in running]
+        if any(codes):
             _failed(running)
+        if None not in codes:
+            return
         if poll % _LOOKS == 0:
             control.check()
             for rank, worker in enumerate(running):
@@ -89,8 +90,6 @@ def _watch(running: Sequence[subprocess.Popen[bytes]], control: JobControl) -> N
                 if stopped_since[rank] * _LOOKS * _POLL_SECONDS > _STOPPED_SECONDS:
                     _tell(f"rank {rank} (process {worker.pid}) was stopped (SIGSTOP) and does not go on. The run ends.")
         time.sleep(_POLL_SECONDS)
-    if any(worker.returncode for worker in running):
-        _failed(running)
 
 
 def _failed(running: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -160,7 +160,11 @@ class CoarsePass:
         split = lambda k: (k // shifts, k % shifts)  # noqa: E731
         for start, stop in batches(np.diff(listed.ptr) * shifts, self.owner.batches.dense(self.owner.room)):
             rows, part = np.arange(start, stop), listed.part(start, stop)
-            values, block_ptr = self._scores(part, images[start:stop], power[start:stop], log_offset[rows])
+            screening = None
+            if self.screened:
+                shells = tuple(int(share * self.pixels.size / 2) for share in _BANDS)
+                screening = kernels.Screening(shells, _MARGIN, _SHARE, part.log_prior, log_offset[rows])
+            values, block_ptr = self._scores(part.ptr, part.rotation, images[start:stop], power[start:stop], self.shifts, self.pixels, screening)
             if not self.plan.correlation:
                 self.owner.select.add_block_priors(values, block_ptr, part.ptr, part.log_prior, log_offset[rows])
             coarse = self._significant_pairs(rows, values, block_ptr, split, None, log_offset[rows])
@@ -171,19 +175,16 @@ class CoarsePass:
             yield found
             del found
 
-    def _scores(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray):
-        """(log-likelihoods, block ptr) of every listed rotation at every shift, particle by particle."""
-        compiled = isinstance(listed.rotation, np.ndarray)
-        used, pair_slice = screen.distinct(listed.rotation) if compiled else torch.unique(listed.rotation, return_inverse=True)
-        slices = self.owner.slices(used, 0, self.geometry)
-        shifts, particles = len(self.shifts), len(images)
-        screening = None
-        if self.screened:
-            shells = tuple(int(share * self.pixels.size / 2) for share in _BANDS)
-            screening = kernels.Screening(shells, _MARGIN, _SHARE, listed.log_prior, log_offset)
+    def _scores(
+        self, ptr: np.ndarray, rotation: Any, images: torch.Tensor, power: torch.Tensor, shifts: np.ndarray, pixels: PixelList,
+        screening: kernels.Screening | None = None,
+    ) -> tuple[Any, np.ndarray]:  # fmt: skip
+        """(log-likelihoods, block ptr) of every listed rotation at every shift, particle by particle: i's rotations are those from ptr[i] on."""
+        used, pair_slice = screen.distinct(rotation) if isinstance(rotation, np.ndarray) else torch.unique(rotation, return_inverse=True)
+        slices, count, particles = self.owner.slices(used, 0, self.geometry), len(shifts), len(images)
         return kernels.score(
-            self.owner.volume, slices, listed.ptr, pair_slice, images, power, np.arange(particles + 1, dtype=np.int64) * shifts,
-            np.tile(np.arange(shifts, dtype=np.int32), particles), self.shifts, self.pixels, self.plan.correlation, screening,
+            self.owner.volume, slices, ptr, pair_slice, images, power, np.arange(particles + 1, dtype=np.int64) * count,
+            np.tile(np.arange(count, dtype=np.int32), particles), shifts, pixels, self.plan.correlation, screening,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ screening
@@ -213,13 +214,8 @@ class CoarsePass:
             mine, some = rotation[ptr[start] : ptr[stop]], slice(first + start, first + stop)
             if not len(mine):  # nothing of few particles lies near the floor
                 continue
-            used, pair_slice = screen.distinct(mine)
             own = ptr[start : stop + 1] - ptr[start]
-            values, block_ptr = kernels.score(
-                self.owner.volume, self.owner.slices(used, 0, self.geometry), own, pair_slice, images[some], power[some],
-                np.arange(stop - start + 1, dtype=np.int64) * len(shifts), np.tile(np.arange(len(shifts), dtype=np.int32), stop - start), shifts,
-                self.screen_pixels,
-            )  # fmt: skip
+            values, block_ptr = self._scores(own, mine, images[some], power[some], shifts, self.screen_pixels)
             screen.put_best(values, block_ptr, own, mine, log_rotation, log_offset[some], best[start:stop])
 
     # ------------------------------------------------------------------ what is significant

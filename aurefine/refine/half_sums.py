@@ -36,11 +36,8 @@ class HalfSums:
 
     def taken(self, operators: np.ndarray, box: int) -> BackProjection:
         """The symmetrised sums, which are not kept here: they are large."""
-        if self.collected is None:
-            self.collect(operators, box)
         found, self.collected = self.collected, None
-        assert found is not None
-        return found
+        return found or backprojection.collect(self.accumulator, operators, box)
 
     def small(self) -> dict[str, Any]:
         """All fields but the volumes."""

@@ -1,4 +1,4 @@
-"""How much memory a refinement will take, told before it starts, and batches that fit into what there is (or into --memory).
+"""How much memory a refinement will take, told before it starts.
 
 The peak is that of four moments: the first iterations, whose whole grids and flat likelihoods make long lists; the last global search, over the
 finest whole grid; the E-step of the last iteration, at full size; and its M-step. What is counted is what is resident on the CPU; the factors are
@@ -34,8 +34,8 @@ _PLANES = 6  # bytes a pixel of a screening's slices: half of the grid's rotatio
 _SURVIVING = 3  # bytes a rotation of the finest whole grid and image of a chunk: lists of the tenth or so that a screening leaves
 _PAIRS_AT_END = 100  # significant pairs of a particle in the last iterations
 _COLLECTED = 12  # bytes a voxel of the padded half transform: a half-set's collected sums
-_COMPARED = 3  # maps' worth of memory: both half-sets' averages without padding, and their shells, while the FSC is computed
 _EXCHANGED = 7  # the same, of sums on their way between processes: three numbers of a voxel in the sphere
+_COMPARED = 3  # maps' worth of memory: both half-sets' averages without padding, and their shells, while the FSC is computed
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Prior:
 def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joined: bool) -> Prior:
     """tau2 from the FSC: SSNR = f / (1 - f), tau2 = SSNR * sigma2 (ALGORITHM.md 3.8); `joined` when the sums hold both halves."""
     shells = half.box // 2 + 1
-    count, total, _ = _sums(half, half.weight, np.zeros(shells), 0.5)
+    count, total, _ = _sums(half, np.zeros(shells))
     sigma2 = np.divide(count, total * half.padding**3, out=np.zeros(shells), where=total > 0)
     f = np.maximum(fsc, 0.001)
     if joined:
@@ -38,36 +38,18 @@ def prior_from_fsc(half: BackProjection, fsc: np.ndarray, tau2_fudge: float, joi
     ssnr = tau2_fudge * f / (1 - f)
     tau2 = ssnr * sigma2
     least = np.divide(1.0, tau2_fudge * tau2 * half.padding**3, out=np.full(shells, np.inf), where=tau2 > 0)
-    _, _, covered = _sums(half, half.weight, least, 0.5)
+    _, _, covered = _sums(half, least)
     return Prior(tau2, ssnr, sigma2, covered / np.maximum(count, 1))
 
 
-def _sums(half: BackProjection, weight: torch.Tensor, least: np.ndarray, rounding: float):
-    """`_shell_sums` of weights in the sphere of a half, wherever they are."""
-    if devices.compiled(weight.device):
-        return _shell_sums(weight.numpy(), least, half.radius, half.padding, rounding)
-    return sums_torch.shell_sums(weight, least, half.radius, half.padding, rounding)
-
-
-@njit(nogil=True, parallel=True, cache=True)
-def _shell_sums(weight, least, radius, padding, rounding):
-    """Of each unpadded shell floor(|k| / padding + rounding) within the sphere: voxels, sum of weights, and voxels that weigh `least` or more."""
-    size, width, shells = weight.shape[0], weight.shape[2], len(least)
-    h = width - 1
-    sums = np.zeros((size, 3, shells))
-    for iz in prange(size):
-        for iy in range(size):
-            across = (iz - h) ** 2 + (iy - h) ** 2
-            for ix in range(width):
-                if across + ix * ix >= radius * radius:
-                    break
-                shell = int(math.sqrt(across + ix * ix) / padding + rounding)
-                if shell < shells:
-                    sums[iz, 0, shell] += 1
-                    sums[iz, 1, shell] += weight[iz, iy, ix]
-                    sums[iz, 2, shell] += weight[iz, iy, ix] >= least[shell]
-    whole = sums.sum(0)
-    return whole[0], whole[1], whole[2]
+def _sums(half: BackProjection, least: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_shell_sums` of a half's weights as they are, by rounded shells, wherever they are."""
+    if not devices.compiled(half.weight.device):
+        count, total, covered = sums_torch.shell_sums(half.weight, least, half.radius, half.padding, 0.5)
+        return count, total, covered
+    shells = len(least)
+    nothing = np.zeros(shells, np.float32), np.zeros(shells, bool), shells  # to be added, from a shell on that does not exist
+    return _shell_sums(half.weight.numpy(), *nothing, least, half.radius, half.padding, 0.5)
 
 
 @njit(nogil=True)
@@ -83,6 +65,29 @@ def _regularised(weight, square, radius, padding, added, hopeless, minimum_shell
 
 
 @njit(nogil=True, parallel=True, cache=True)
+def _shell_sums(weight, added, hopeless, minimum_shell, least, radius, padding, rounding):
+    """Of each unpadded shell floor(|k| / padding + rounding) within the sphere: voxels, the sum of their `_regularised` weights, and voxels whose own
+    weight is `least` or more."""
+    size, width, shells = weight.shape[0], weight.shape[2], len(least)
+    h = width - 1
+    sums = np.zeros((size, 3, shells))
+    for iz in prange(size):
+        for iy in range(size):
+            across = (iz - h) ** 2 + (iy - h) ** 2
+            for ix in range(width):
+                square = across + ix * ix
+                if square >= radius * radius:
+                    break
+                shell = int(math.sqrt(square) / padding + rounding)
+                if shell < shells:
+                    sums[iz, 0, shell] += 1
+                    sums[iz, 1, shell] += _regularised(weight[iz, iy, ix], square, radius, padding, added, hopeless, minimum_shell)
+                    sums[iz, 2, shell] += weight[iz, iy, ix] >= least[shell]
+    whole = sums.sum(0)
+    return whole[0], whole[1], whole[2]
+
+
+@njit(nogil=True, parallel=True, cache=True)
 def _all_regularised(weight, added, hopeless, radius, padding, minimum_shell):
     """`_regularised` of all voxels within the sphere, 0 outside."""
     out = np.zeros_like(weight)
@@ -95,27 +100,6 @@ def _all_regularised(weight, added, hopeless, radius, padding, minimum_shell):
                     break
                 out[iz, iy, ix] = _regularised(weight[iz, iy, ix], across + ix * ix, radius, padding, added, hopeless, minimum_shell)
     return out
-
-
-@njit(nogil=True, parallel=True, cache=True)
-def _regularised_shells(weight, added, hopeless, radius, padding, minimum_shell):
-    """Of each unpadded shell floor(|k| / padding) within the sphere: voxels, and the sum of their regularised weights."""
-    size, width, shells = weight.shape[0], weight.shape[2], len(added)
-    h = width - 1
-    sums = np.zeros((size, 2, shells))
-    for iz in prange(size):
-        for iy in range(size):
-            across = (iz - h) ** 2 + (iy - h) ** 2
-            for ix in range(width):
-                square = across + ix * ix
-                if square >= radius * radius:
-                    break
-                shell = int(math.sqrt(square) / padding + 1e-5)
-                if shell < shells:
-                    sums[iz, 0, shell] += 1
-                    sums[iz, 1, shell] += _regularised(weight[iz, iy, ix], square, radius, padding, added, hopeless, minimum_shell)
-    whole = sums.sum(0)
-    return whole[0], whole[1]
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -155,7 +139,7 @@ def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, mi
         if gridding > 0:
             data = half.data * density_compensation(weights, radius, padded_size(half.box, padding), gridding)
         else:
-            count, total, _ = _sums(half, weights, np.zeros(shells), 1e-5)
+            count, total, _ = sums_torch.shell_sums(weights, np.zeros(shells), radius, padding, 1e-5)
             data = sums_torch.divided(half.data, weights, _floor(count, total), radius, padding)
         return sums_torch.finished(data, half.box, padding)
     weight, rule = half.weight.numpy(), (added, hopeless)
@@ -165,7 +149,8 @@ def reconstruct(half: BackProjection, prior: Prior | None, tau2_fudge: float, mi
         del regularised
         volume: np.ndarray = inverse(lambda first, last, columns: even[:, first:last, :columns].transpose(1, 0, 2), half.h, half.box, padding)
     else:
-        floor = _floor(*_regularised_shells(weight, *rule, radius, padding, minimum_shell))
+        count, total, _ = _shell_sums(weight, *rule, minimum_shell, np.zeros(shells), radius, padding, 1e-5)
+        floor = _floor(count, total)
 
         def planes(first: int, last: int, columns: int) -> np.ndarray:
             out = np.zeros((last - first, len(weight), columns), np.complex64)
