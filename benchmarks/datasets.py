@@ -33,6 +33,7 @@ RECIPES = {
     "d2_64": Recipe("D2", Imaging(1000, (Camera(4.976, 64),), snr=0.25, seed=11), "beta-galactosidase's size and symmetry, coarse pixels"),
     "d2_128": Recipe("D2", Imaging(1000, (Camera(2.488, 128),), snr=0.12, seed=12), "the same exposure at half the pixel size"),
     "d2_128_4000": Recipe("D2", Imaging(4000, (Camera(2.488, 128),), snr=0.12, seed=12), "more of the same, so that starting counts for less"),
+    "d2_256": Recipe("D2", Imaging(500, (Camera(1.244, 256),), snr=0.06, seed=20), "the box of RELION's tutorial, few particles"),
     "c1_64": Recipe("C1", Imaging(1500, (Camera(3.54, 64),), snr=0.18, seed=13), "no symmetry"),
     "c4_64": Recipe("C4", Imaging(1000, (Camera(3.54, 64),), snr=0.16, seed=14), "a free shift along the axis"),
     "o_64": Recipe("O", Imaging(1000, (Camera(3.54, 64),), snr=0.14, seed=15), "a hollow shell that looks alike from everywhere at 50 A"),

@@ -148,7 +148,7 @@ def test_two_machines_each_keep_half_of_the_images_and_give_the_answer_of_one(fo
 BY_DEVICE = """
 import sys
 from aurefine.cli.main import main
-from aurefine.distributed.ranks import Ranks
+from aurefine.distributed import exchange
 from aurefine.refine import devices, loop
 
 compiled = [True]
@@ -163,7 +163,7 @@ def by_device(work):
             compiled[0] = True
     return worked
 
-Ranks._add_up, loop._maximisation = by_device(Ranks._add_up), by_device(loop._maximisation)
+exchange.add_up, loop._maximisation = by_device(exchange.add_up), by_device(loop._maximisation)
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -295,6 +295,36 @@ def test_pieces_cover_all_particles_and_shrink(count: int, workers: int) -> None
     assert (np.diff(sizes[:-1]) <= 0).all()
     if count > 10_000:
         assert sizes[0] <= count / workers / 2 and sizes.max() < 100 * sizes.min()
+
+
+@pytest.mark.parametrize(
+    ("beside", "threads", "halves", "helped"),
+    [([0, 1], 1, 1, [0]), ([0, 1, 2], 1, 2, [0, 1]), ([0, 2], 1, 2, [0, 1]), ([0, 1], 4, 2, [0, 1])],
+)
+def test_half_sets_are_left_alone_by_each_other_while_sums_are_large(beside, threads, halves, helped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a machine's processes cannot share out both half-sets without going over, or each works on both with its threads anyway."""
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: len(beside))
+    monkeypatch.setattr(dist, "new_group", lambda ranks: None)
+    monkeypatch.setattr(ranks.exchange, "add_up", lambda sums, wire: sums)
+    monkeypatch.setattr(ranks.exchange, "spread", lambda rows, updates: None)
+    monkeypatch.setattr(ranks, "_WORTH", -1.0)  # going over is always worth it
+    images = ranks.SharedImages(ranks.Machine(0, 1, beside), None)
+    crew = ranks.Ranks(dist.HashStore(), threads, storage=images)
+    assert crew.halves == halves
+
+    def touched(large: bool) -> list[int]:
+        seen: list[int] = []
+
+        def work(half: int, pieces) -> None:
+            seen.append(half)
+            assert max(len(piece) for piece in pieces) <= crew.largest_piece(1000)
+
+        crew.share_out(work, [np.arange(1000), np.arange(1000)], None, True, large)
+        return sorted(seen)
+
+    assert touched(large=True) == helped
+    assert touched(large=False) == [0, 1]
 
 
 @pytest.mark.parametrize("compiled", [True, False])  # elsewhere than on a CPU, plain torch does it

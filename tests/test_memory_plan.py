@@ -126,6 +126,14 @@ def test_large_boxes_and_many_threads_take_what_their_sums_take(particles):
     assert large.images == small.images == 300 * 32 * 32 * 2
 
 
+def test_one_of_two_processes_has_the_sums_of_one_half_set(particles):
+    voxels = 515 * 515 * 258
+    both, one = (planned(particles, 256, Workers(1, sharing=2, alone=False, halves=halves, piece=105)) for halves in (2, 1))
+    assert one.sums == 24 * voxels == both.sums // 2
+    assert (one.maximisation, both.maximisation) == (28 * voxels, 44 * voxels)  # sums as they are added up, and made into those for a map
+    assert planned(particles, 32, Workers(1, piece=75)).last == planned(particles, 32, Workers(1)).last // 2
+
+
 def test_the_finest_whole_grid_counts_where_searches_become_local_late(particles):
     early, late = (planned(particles, options=RefineOptions(**{**vars(OPTIONS), "local_healpix_order": order})) for order in (3, 4))
     rotations = 768 * 48  # of order 3 without symmetry, an eighth of them of order 2

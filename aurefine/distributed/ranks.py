@@ -2,7 +2,8 @@
 
 Half-set 1 is maximised by rank 0, half-set 2 by rank 1. In the E-step a rank starts with one half-set (even ranks with the first, odd ones with
 the second) and goes over to the other when nothing is left of its own: pieces are handed out by a counter in the common store and shrink towards
-the end, so that all are done at about the same time, whatever they are held up by.
+the end, so that all are done at about the same time, whatever they are held up by. Where volumes are large and as many ranks of a machine begin
+with the first half-set as with the second, none goes over: its sums would double what a process needs.
 """
 
 from __future__ import annotations
@@ -10,18 +11,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from aurefine.distributed import messages
+from aurefine.distributed import exchange, messages
 from aurefine.distributed.messages import guarded
 from aurefine.distributed.shared_images import Machine, SharedImages
-from aurefine.distributed.sphere import Sphere
-from aurefine.kernels import Accumulator
 from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import HalfWork
 from aurefine.refine.half_sums import HalfSums
@@ -34,7 +32,6 @@ Result = TypeVar("Result")
 _SHARE, _LEAST = 0.5, 0.02  # of what is left for each rank goes into its next piece; but no less than this part of a rank's work
 _SHARE_ALONE, _LEAST_ALONE = 0.7, 0.06  # the same where one rank works on a half-set: pieces cost, and only its tail is there to be helped with
 _FEWEST = 200  # particles of a piece: what is scored together shares projections
-_SUMS = 3  # values of a voxel: real, imaginary, weight
 _WORTH = 3.0  # going over to the other half-set must save so many times what its start costs
 
 
@@ -53,7 +50,10 @@ class Ranks:
         self.storage = storage or Private()
         machine = storage.machine if isinstance(storage, SharedImages) else Machine(0, 1, list(range(self.size)))
         self._machine, self._beside = machine.number, len(machine.ranks)  # pieces are shared out among the processes of a machine
+        self._machines = machine.count
         self._store, self._lanes = store, Lanes(threads)
+        balanced = 2 * sum(rank % 2 for rank in machine.ranks) == self._beside
+        self.halves = 1 if balanced and self._lanes.count == 1 else 2
         self._wire = wire or torch.device("cpu")
         self._pair = guarded(dist.new_group, [0, 1])  # those who maximise a half-set
         self.sharing = sharing
@@ -93,17 +93,7 @@ class Ranks:
     def added(self, halves: Sequence[BackProjection]) -> BackProjection:
         """Rank 1's sums are added to those of rank 0, the sphere in use."""
         if self.rank < 2:
-            half = halves[self.rank]
-            sphere = Sphere(half.h, half.radius)
-            packed = torch.empty((sphere.voxels, _SUMS), device=half.data.device)
-            sphere.pack(torch.view_as_real(half.data), packed[:, :2])
-            sphere.pack(half.weight[..., None], packed[:, 2:])
-            packed = packed.to(self._wire)
-            guarded(dist.reduce, packed, 0, dist.ReduceOp.SUM, self._pair)
-            if self.leads:
-                packed = packed.to(half.data.device)
-                sphere.unpack(packed[:, :2], torch.view_as_real(half.data))
-                sphere.unpack(packed[:, 2:], half.weight[..., None])
+            exchange.add_halves(halves[self.rank], self._wire, self._pair)
         return halves[0]
 
     def once(self, work: Callable[[], Result]) -> Result:
@@ -111,16 +101,20 @@ class Ranks:
         return messages.broadcast(work() if self.leads else None, 0)
 
     # ------------------------------------------------------------------ the E-step
-    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool) -> tuple[HalfSums, HalfSums]:
+    def largest_piece(self, count: int) -> int:
+        """The largest of those that this machine's processes share out."""
+        return int(np.diff(self._bounds(-(-count // self._machines))).max(initial=0))
+
+    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool, large: bool) -> tuple[HalfSums, HalfSums]:
         """Work on pieces of both half-sets until none is left; then add up all sums and spread all poses."""
         self._step, self._told, self._mine = self._step + 1, 0, []
         sums: list[HalfSums | None] = [None, None]
         if apart and self._lanes.count > 1:
             sums = list(self._lanes.map(lambda half: work(half, self._pieces(half, members[half])), range(2)))
         else:
-            self._one_after_the_other(work, members, sums)
-        whole = self._add_up(sums)
-        self._spread(updates)
+            self._one_after_the_other(work, members, sums, may_go_over=not large or self.halves == 2)
+        whole = exchange.add_up(sums, self._wire)
+        exchange.spread(np.concatenate([*self._mine, np.zeros(0, np.int64)]), updates)
         return whole
 
     def finished(self, count: int) -> int:
@@ -149,7 +143,7 @@ class Ranks:
         """Leaves the work when the other half-set's lane has failed (other processes end this one: watch.py)."""
         self._lanes.check()
 
-    def _one_after_the_other(self, work: HalfWork, members: Sequence[np.ndarray], sums: list[HalfSums | None]) -> None:
+    def _one_after_the_other(self, work: HalfWork, members: Sequence[np.ndarray], sums: list[HalfSums | None], may_go_over: bool) -> None:
         """Our own half-set, then the other one where helping there is worth its start."""
         own, other = self.rank % 2, 1 - self.rank % 2
         pieces = self._pieces(own, members[own])
@@ -167,7 +161,7 @@ class Ranks:
         if first is not None or self.rank < 2:  # those who maximise a half-set need its sums in any case
             sums[own] = work(own, timed())
         seconds = (time.monotonic() - started) / max(done, 1)
-        if self._left(other, len(members[other])) * seconds / (1 + self._beside / 2) < _WORTH * (started - begun):
+        if not may_go_over or self._left(other, len(members[other])) * seconds / (1 + self._beside / 2) < _WORTH * (started - begun):
             return
         pieces = self._pieces(other, members[other])
         first, done = next(pieces, None), 0
@@ -196,55 +190,6 @@ class Ranks:
     def _key(self, half: int) -> str:
         return f"piece/{self._step}/{self._machine}/{half}"
 
-    # ------------------------------------------------------------------ sums and poses
-    def _add_up(self, sums: Sequence[HalfSums | None]) -> tuple[HalfSums, HalfSums]:
-        """The small sums everywhere, each accumulator at the rank that maximises its half-set, on the device that it was summed on."""
-        like = self.once(lambda: _outline(sums[0]))
-        small = torch.zeros((2, len(_flat(like))), dtype=torch.float64)
-        touched = torch.zeros((self.size, 2), dtype=torch.int64)
-        for half, each in enumerate(sums):
-            if each is not None:
-                small[half] = torch.from_numpy(_flat(each))
-                touched[self.rank, half] = 1
-        guarded(dist.all_reduce, small)
-        guarded(dist.all_reduce, touched)
-        whole = [_filled(like if each is None else each, small[half].numpy()) for half, each in enumerate(sums)]
-        for half, each in enumerate(whole):
-            if touched[:, half].sum() > 1:  # somebody else than the one who needs it has worked on it, too
-                self._reduce(each.accumulator, half)
-            if half != self.rank:
-                each.accumulator.data = torch.empty(0)
-        return whole[0], whole[1]
-
-    def _reduce(self, accumulator: Accumulator, target: int) -> None:
-        """The sum of all ranks' accumulators into that of rank `target`, which has worked on it: the sphere in use only."""
-        radius = int(accumulator.r_max * accumulator.padding + 0.5)
-        sphere = Sphere(radius + 1, radius)
-        data = accumulator.data
-        packed = torch.zeros((sphere.voxels, _SUMS), device=data.device if data.numel() else self._wire)
-        if data.numel():  # this rank has worked on it
-            sphere.pack(data[0], packed)
-        packed = packed.to(self._wire)
-        guarded(dist.reduce, packed, target)
-        if self.rank == target:
-            sphere.unpack(packed.to(data.device), data[0])
-
-    def _spread(self, updates: Poses) -> None:
-        """Every rank's new poses into the arrays of all."""
-        names = [field.name for field in fields(Poses)]
-        rows = np.concatenate([*self._mine, np.zeros(0, np.int64)])
-        mine = np.column_stack([rows, *(getattr(updates, name)[rows] for name in names)]).astype(np.float64)
-        counts = torch.zeros(self.size, dtype=torch.int64)
-        counts[self.rank] = len(rows)
-        guarded(dist.all_reduce, counts)
-        padded = torch.zeros((int(counts.max()), mine.shape[1]), dtype=torch.float64)
-        padded[: len(rows)] = torch.from_numpy(mine)
-        every = [torch.empty_like(padded) for _ in range(self.size)]
-        guarded(dist.all_gather, every, padded)
-        for rank, theirs in enumerate(every):
-            if rank != self.rank:
-                _put(updates, names, theirs[: counts[rank]].numpy())
-
 
 def piece_bounds(count: int, workers: int) -> np.ndarray:
     """int64 [pieces + 1]: where the pieces of `count` particles begin. Each is a part of what is left for one of `workers`, but not too small."""
@@ -256,38 +201,3 @@ def piece_bounds(count: int, workers: int) -> np.ndarray:
         size = max(least, int(share * left / workers))
         bounds.append(bounds[-1] + size if left - size >= least else count)
     return np.array(bounds, np.int64)
-
-
-def _put(updates: Poses, names: Sequence[str], table: np.ndarray) -> None:
-    """Rows of `_spread` into the arrays of `updates`."""
-    rows, column = table[:, 0].astype(np.int64), 1
-    for name in names:
-        target = getattr(updates, name)
-        width = target.shape[1] if target.ndim == 2 else 1
-        values = table[:, column : column + width]
-        target[rows] = values if target.ndim == 2 else values[:, 0]
-        column += width
-
-
-def _outline(sums: HalfSums | None) -> HalfSums:
-    """The sums without the accumulator's values: what another rank needs to know their shapes."""
-    assert sums is not None  # rank 0 always works on half-set 1
-    return replace(sums, accumulator=replace(sums.accumulator, data=torch.empty(0)))
-
-
-def _flat(sums: HalfSums) -> np.ndarray:
-    """All but the accumulator, as one float64 vector."""
-    return np.concatenate([np.ravel(value).astype(np.float64) for value in sums.small().values()])
-
-
-def _filled(like: HalfSums, values: np.ndarray) -> HalfSums:
-    """The sums of `_flat`; the accumulator is that of `like`."""
-    given: dict[str, Any] = {"accumulator": Accumulator(like.accumulator.data, like.accumulator.r_max, like.accumulator.padding)}
-    start = 0
-    for name, value in like.small().items():
-        shape = np.shape(value)
-        size = int(np.prod(shape))
-        part = values[start : start + size].reshape(shape)
-        given[name] = part if shape else float(part)
-        start += size
-    return HalfSums(**given)

@@ -55,6 +55,15 @@ class Crew(Protocol):
         ...
 
     @property
+    def halves(self) -> int:
+        """Half-sets whose references and sums this process has while they are large: 1 or 2."""
+        ...
+
+    def largest_piece(self, count: int) -> int:
+        """Of `count` particles of a half-set, how many this process works on as one piece, at the most."""
+        ...
+
+    @property
     def threads_each(self) -> int:
         """Threads of whoever works on a half-set."""
         ...
@@ -86,11 +95,12 @@ class Crew(Protocol):
         """work(), done once, its result known to all."""
         ...
 
-    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool) -> tuple[HalfSums, HalfSums]:
+    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool, large: bool) -> tuple[HalfSums, HalfSums]:
         """The E-step of both half-sets: `work` over their `members` (those whose images this machine keeps), piece by piece where several help.
 
         The accumulators are whole where `map` works on that half-set, all other sums and the arrays of `updates` are whole everywhere.
-        Where the half-sets are not to be `apart` (both on one GPU) a process works on one after the other.
+        Where the half-sets are not to be `apart` (both on one GPU) a process works on one after the other. Where references and sums are `large`
+        it has those of no more half-sets than `halves`.
         """
         ...
 

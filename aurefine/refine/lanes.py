@@ -48,6 +48,7 @@ class Lanes:
     leads = writes = True
     rank = 0
     sharing = 1
+    halves = 2
 
     @property
     def storage(self) -> Storage:
@@ -109,7 +110,11 @@ class Lanes:
         """work()."""
         return work()
 
-    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool) -> tuple[HalfSums, HalfSums]:
+    def largest_piece(self, count: int) -> int:
+        """All of them."""
+        return count
+
+    def share_out(self, work: HalfWork, members: Sequence[np.ndarray], updates: Poses, apart: bool, large: bool) -> tuple[HalfSums, HalfSums]:
         """The E-step: each half-set in one piece."""
         first, second = self.map(work, range(2), [[mine] for mine in members], apart=apart)
         return first, second

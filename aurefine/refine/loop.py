@@ -35,6 +35,7 @@ from aurefine.refine.start import Data, start, use_threads
 from aurefine.refine.state import Poses, State
 from aurefine.symmetry import point_group
 
+_LARGE = 0.79  # of the box: with references smaller than that, both half-sets' references and sums take no more room than whole ones of one
 _NEARLY_WHOLE = 0.9  # of the box: with references smaller than that, both half-sets' sums side by side take no more room than whole ones in turn
 
 
@@ -149,7 +150,8 @@ def _expectation(
     old = state.poses
     new = old.copied()
     crew, locations, known = data.crew, devices.of_halves(options), known or [None, None]
-    in_turn = data.batches.sums_in_turn and plan.reference_size > _NEARLY_WHOLE * state.halves[0].box
+    filled = plan.reference_size / state.halves[0].box
+    in_turn, large = data.batches.sums_in_turn and filled > _NEARLY_WHOLE, filled > _LARGE
     apart = devices.apart(locations) and not in_turn
     if in_turn:
         known[:] = [None, None]  # one reference at a time
@@ -192,8 +194,8 @@ def _expectation(
         with kernels.product_precision(locations[0], plan.rounds_products):
             used, left_out = ([members[chosen[members]] for members in data.order] for chosen in (~outlying & ~kept, outlying))
             if outlying.any():  # these are scored only: their sums are dropped
-                crew.share_out(partial(half, Keeper()), left_out, new, apart)
-            sums = crew.share_out(partial(half, data.keeper), used, new, apart)
+                crew.share_out(partial(half, Keeper()), left_out, new, apart, large)
+            sums = crew.share_out(partial(half, data.keeper), used, new, apart, large)
     outliers.mark(new, outlying)
     return sums, new
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,7 +31,8 @@ def settle(
     """
     gpus = tuple(dict.fromkeys(device.index or 0 for device in devices.of_halves(options) if device.type == "cuda"))
     lanes = 1 if len(gpus) == 1 else crew.count
-    workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing, alone=crew.leads and crew.writes)
+    piece = crew.largest_piece(math.ceil(particles.count / 2))
+    workers = Workers(lanes, 1 if gpus else crew.threads_each, gpus, crew.sharing, crew.leads and crew.writes, crew.halves, piece)
     size, there = image_bytes(particles), memory_there.available() // crew.sharing
     folder = crew.once(lambda: scratch.asked(options, size, console.warn))
 

@@ -22,7 +22,8 @@ from aurefine.refine.shortage import Batches
 from aurefine.refine.state import SamplingState
 from aurefine.sampling import angular_step
 
-_LOADED, _HOLES = 75 << 20, 35 << 20  # code and compiled kernels that are loaded on the way; what the heap keeps between batches of a half-set
+_LOADED = 75 << 20  # bytes: code and compiled kernels that are loaded on the way
+_HOLES, _HOLES_OF_A_CHUNK, _CHUNKS = 15 << 20, 20 << 20, 5  # bytes of a half-set's holes in the heap, which grow with its first chunks of particles
 _PREPARED = 50  # bytes a Fourier pixel: transforms and operands of the images of a chunk, and copies for the sums
 _TRANSFORMED = 30  # bytes a pixel of the whole images that are transformed at a time
 _SCORED = 10  # bytes a score of the coarse pass
@@ -41,25 +42,28 @@ _COMPARED = 3  # maps' worth of memory: both half-sets' averages without padding
 @dataclass(frozen=True)
 class Workers:
     """Half-sets that are worked on side by side, copies of an accumulator (one a thread), numbers of the GPUs in use, processes that share the
-    images, and whether this process is `alone` (others on other machines count, too)."""
+    images, whether this process is `alone` (others on other machines count, too), half-sets whose references and sums it has while they are
+    large, and particles of a half-set that it works on as one piece (0: all)."""
 
     lanes: int = 1
     copies: int = 1
     gpus: tuple[int, ...] = ()
     sharing: int = 1
     alone: bool = True
+    halves: int = 2
+    piece: int = 0
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes of one process by what they are for; `lanes` half-sets are worked on side by side.
 
-    Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, searches, last: batches
-    of one half-set in the first iterations, in the last global search, and in the last iteration; sums, maximisation: of both half-sets in the last
-    iteration, as far as they are on the host; kept: of these what stays with the heap when it is freed, because blocks are small; gpus: what each GPU
-    takes, where the E-step runs then; halved: how often batches are halved; streamed: bytes of images that are read batch by
-    batch, not held; in_turn: the half-sets' M-steps come one after the other; sums_in_turn: their last E-steps, too; stored: bytes of
-    sums that are on a disk then; copies: of each half-set's sums (threads).
+    Attributes: program: the process as it is, tables included, and what it will load; images, state: held throughout; first, searches, last:
+    batches of one half-set in the first iterations, in the last global search, and in the last iteration; sums, maximisation: of the half-sets that
+    this process has in the last iteration, as far as they are on the host; kept: of these what stays with the heap when it is freed, because blocks
+    are small; gpus: what each GPU takes, where the E-step runs then; halved: how often batches are halved; streamed: bytes of images that are read
+    batch by batch, not held; in_turn: the half-sets' M-steps come one after the other; sums_in_turn: their last E-steps, too; stored: bytes of sums
+    that are on a disk then; copies: of each half-set's sums (threads).
     """
 
     program: int
@@ -126,7 +130,7 @@ def measure(
     Args: sampling: the first iteration's; box: of the model; streams: whether images are read batch by batch instead of held.
     """
     lanes, gpus = workers.lanes, workers.gpus
-    half = math.ceil(particles.count / 2)
+    half = workers.piece or math.ceil(particles.count / 2)
     largest = max(optics.box for optics in particles.optics)
     images = image_bytes(particles)
     held = 0 if streams else images // workers.sharing
@@ -145,12 +149,16 @@ def measure(
     searches = _searches(grid, extent, largest, options, min(half, batches.chunk(int(math.pi / 8 * largest**2)))) + last if not sampling.local else 0
     copies = min(workers.copies * (workers.lanes if batches.sums_in_turn else 1), batches.copies or workers.copies * workers.lanes)
     own, collected = SUMS * copies * voxels, _COLLECTED * voxels if not batches.stored else 0
-    sums = collected + own + REFERENCE * voxels if batches.sums_in_turn else 2 * (own + REFERENCE * voxels)
-    collecting = own + 2 * collected if batches.sums_in_turn else 2 * own + (1 if batches.in_turn else 2) * collected
-    rows = 8 * (2 * h + 1) * (h + 1) * box
-    made_at_once = 1 if batches.in_turn else 2 if gpus else lanes
-    maximisation = max(collecting, 2 * (collected + maps) + max(made_at_once * rows, _COMPARED * maps))
-    halves = 2 if len(gpus) == 1 else 1
+    sums = collected + own + REFERENCE * voxels if batches.sums_in_turn else workers.halves * (own + REFERENCE * voxels)
+    rows, exchanged = 8 * (2 * h + 1) * (h + 1) * box, 0
+    if workers.alone:
+        made, at_once = 2, 1 if batches.in_turn else 2 if gpus else lanes
+        collecting = own + 2 * collected if batches.sums_in_turn else 2 * own + (1 if batches.in_turn else 2) * collected
+    else:  # sums are added up by those who have worked on a half-set, and maps made by one process of each
+        made, at_once, exchanged = 1, 1, _EXCHANGED * voxels
+        collecting = workers.halves * own + max(collected, exchanged)
+    maximisation = max(collecting, made * (collected + maps) + exchanged + max(at_once * rows, _COMPARED * maps))
+    halves = workers.halves if len(gpus) == 1 else 1
     on_gpus = tuple(gpu_plan.measure(number, images, voxels, halves, halves if workers.alone else 1) for number in gpus)
     if gpus:  # where the batches are, and the M-step if there is room
         read = 2 * min(half, batches.images(largest, MORE_ON_A_GPU)) * largest**2
@@ -158,7 +166,8 @@ def measure(
         there = all(gpu.maximises for gpu in on_gpus)
         sums = 2 * SUMS * voxels if not there else 0 if workers.alone else _EXCHANGED * voxels
         maximisation = 0 if there else maximisation
-    program = run_status.memory_in_use()[0] + _LOADED + _HOLES * lanes
+    chunks = math.ceil(half / batches.chunk(int(math.pi / 8 * largest**2)))
+    program = run_status.memory_in_use()[0] + _LOADED + lanes * (_HOLES + (_HOLES_OF_A_CHUNK * min(chunks, _CHUNKS) >> batches.halved))
     kept = sums + maximisation if SUMS * voxels < _KEPT else 0
     return MemoryPlan(
         program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved, images - held if streams else 0,
