@@ -38,6 +38,9 @@ class Stopping:
 _pending: list[BaseException] = []  # to be raised in the main thread
 _stopping: list[Stopping] = []
 _heeding: list[int] = []  # signals that are handled here
+_arrived: list[int] = []  # signals that have come and are not known to be heeded
+_pipe: list[int] = []  # its reading end tells of signals as they come, whatever the main thread does
+_WAKING = signal.SIGURG  # means nothing here, but whoever waits in the main thread looks for signals when one comes
 
 
 def stopping() -> Stopping | None:
@@ -53,6 +56,19 @@ def interrupt_main(error: BaseException) -> bool:
         _pending.append(error)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     return True
+
+
+def wake_main() -> None:
+    """Called by another thread every now and then: a signal that came in the moment before the main thread began to wait for threads that take long
+    would be heeded only when these are done."""
+    if not _pipe:
+        return
+    with suppress(BlockingIOError):
+        _arrived.extend(os.read(_pipe[0], 64))
+    if stopping() or not set(_arrived).intersection(_heeding):
+        _arrived.clear()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, _WAKING)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -76,15 +92,23 @@ def stopped_by_signals() -> Iterator[None]:
         return
     heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]  # nohup and shells ignore some
     before = {number: signal.signal(number, _stop) for number in heeded}
+    before[_WAKING] = signal.signal(_WAKING, lambda number, frame: None)
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    told = signal.set_wakeup_fd(ends[1], warn_on_full_buffer=False)
     _heeding.extend(heeded)
+    _pipe.append(ends[0])
     try:
         yield
     finally:
-        _heeding.clear()
+        for known in (_heeding, _pipe, _pending, _stopping, _arrived):
+            known.clear()
+        signal.set_wakeup_fd(told)
+        for end in ends:
+            os.close(end)
         for number, handler in before.items():
             signal.signal(number, handler)
-        _pending.clear()
-        _stopping.clear()
 
 
 class JobControl:

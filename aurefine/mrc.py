@@ -248,7 +248,8 @@ def _parse(path: str, raw: bytes) -> Header:
 
 def _origin(whole: np.ndarray, real: np.ndarray, axes: tuple[int, ...]) -> tuple[float, float, float]:
     """ORIGIN where one is stated, else NXSTART and its sisters (in file order) in voxels of their axis; zero where neither makes sense."""
-    stated = real[49:52].astype(float)
+    with np.errstate(invalid="ignore"):  # damaged numbers may be signalling NaN
+        stated = real[49:52].astype(float)
     if np.isfinite(stated).all() and stated.any() and np.abs(stated).max() < _FARTHEST:
         return (float(stated[0]), float(stated[1]), float(stated[2]))
     found = [0.0, 0.0, 0.0]

@@ -27,7 +27,7 @@ from aurefine.refine.run_status import read_status, write_status
 
 # A refinement in a process of its own, one of whose functions never returns.
 HANGING = """
-import sys, time
+import signal, sys, time
 from dataclasses import replace
 from aurefine.cli.main import main
 from aurefine.refine import lanes, loop, run_monitor
@@ -40,6 +40,8 @@ def maximisation(state, plan, sums, data, options, console):
 
 def sleeping(*given):
     print("hanging", flush=True)
+    if {unheard}:  # another thread takes the signal, and the main one goes on waiting, as when it comes just before that begins to wait
+        signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})
     lanes.lanes_of(2).map(lambda half: time.sleep(1000), (1, 2)) if {in_lanes} else time.sleep(1000)
 
 run_monitor._GRACE = 1.0
@@ -55,12 +57,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_hanging(project: Path, root: str, *more: str, in_lanes: bool = False) -> subprocess.Popen:
+def start_hanging(project: Path, root: str, *more: str, in_lanes: bool = False, unheard: bool = False) -> subprocess.Popen:
     line = ["refine", "--i", "particles.star", "--ref", "reference.mrc", "--o", f"{root}/run", "--sym", "D2", "--ini_high", "50", "--ctf",
             "--zero_mask", "--particle_diameter", "200", "--healpix_order", "1", "--random_seed", "1", "--j", "2",
             "--pipeline_control", f"{root}/", *more]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(aurefine.__file__).parents[1])}
-    command = [sys.executable, "-c", HANGING.format(in_lanes=in_lanes), *line]
+    command = [sys.executable, "-c", HANGING.format(in_lanes=in_lanes, unheard=unheard), *line]
     return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -90,13 +92,15 @@ def test_the_request_to_stop_is_heeded_in_any_phase(project, in_lanes):
     assert read_status(project / root).verdict() == "aborted" and (project / root / "RELION_JOB_EXIT_ABORTED").exists()
 
 
-def test_sigterm_ends_a_run_whose_threads_do_not_look(project):
-    run = start_hanging(project, "terminated", in_lanes=True)
+@pytest.mark.parametrize("unheard", [False, True])
+def test_sigterm_ends_a_run_whose_threads_do_not_look(project, unheard):
+    root = f"terminated{unheard}"
+    run = start_hanging(project, root, "--watchdog", "100000", in_lanes=True, unheard=unheard)
     until_hanging(run)
     run.terminate()
     _, errors = run.communicate(timeout=60)
-    assert run.returncode == 143 and "Iteration 0 is kept (terminated/run_it000_optimiser.star)" in errors
-    assert read_status(project / "terminated").verdict() == "interrupted" and (project / "terminated" / "RELION_JOB_EXIT_ABORTED").exists()
+    assert run.returncode == 143 and f"Iteration 0 is kept ({root}/run_it000_optimiser.star)" in errors
+    assert read_status(project / root).verdict() == "interrupted" and (project / root / "RELION_JOB_EXIT_ABORTED").exists()
 
 
 def test_a_killed_run_is_recognised(project):

@@ -96,8 +96,10 @@ class RunMonitor:
             self._idle += min(now - last, 3 * _LOOK)  # a longer gap: this process, too, was stopped
             last = now
             self._look_for_requests()
+            job_control.wake_main()
             self._leave_when_overdue(now)
-            if self.options.watchdog_minutes > 0 and self._idle > 60 * self.options.watchdog_minutes:
+            patience = 60 * self.options.watchdog_minutes
+            if 0 < patience < self._idle and job_control.stopping() is None:  # what is asked to stop ends as what it was asked for
                 self._end_hanging_run()
             if now - beat >= INTERVAL:
                 beat = now
