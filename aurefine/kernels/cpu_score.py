@@ -81,7 +81,7 @@ def _survivors(sums, half_power, alive, log_pair, log_offset, margin, share):
     return kept
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def floor_of(values, margin, share):
     """The score from which on entries are worth a full comparison: see Screening. Entries below EXCLUDED have no say."""
     top, total, count = np.float32(-1e38), 0.0, 0

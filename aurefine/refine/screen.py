@@ -17,6 +17,7 @@ _ROUNDED = 0.005  # of the largest products: what rounding to bfloat16 takes off
 FREQUENCIES = 0.5  # share of the coarse pass's frequencies
 MARGIN = 20.0  # log-likelihood
 SHARE = 0.4
+_LOOKED_AT = 64  # scores at a time: mostly none of them is in doubt
 _SPARSE = 16  # a table of all values is not worth its memory when fewer than one in so many occurs
 
 
@@ -107,29 +108,40 @@ def _best_of_rounded(products, half_power, log_rotation, log_offset, half, best,
         _finish_best(plus, minus, half_power[i], log_rotation, half, best[i])
 
 
-@njit(nogil=True, parallel=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
+def _number_inside(values, least, most):
+    found = np.int32(0)
+    for r in range(len(values)):
+        found += np.int32((values[r] >= least) & (values[r] <= most))
+    return found
+
+
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _windows(best, error, of_floor, low, high, count):
     for i in prange(len(best)):
+        mine, top = best[i], np.float32(-1e38)
         if of_floor:
-            floor = floor_of(best[i], np.float32(MARGIN), np.float32(SHARE))
+            floor = floor_of(mine, np.float32(MARGIN), np.float32(SHARE))
             low[i], high[i] = floor - error[i], floor + error[i]
         else:
-            high[i] = best[i].max()
-            low[i] = high[i] - 2 * error[i]
-        least, most, found = low[i], high[i], np.int32(0)
-        for value in best[i]:
-            found += np.int32((value >= least) & (value <= most))
-        count[i] = found
+            for r in range(len(mine)):
+                top = max(top, mine[r])
+            low[i], high[i] = top - 2 * error[i], top
+        count[i] = _number_inside(mine, low[i], high[i])
 
 
 @njit(nogil=True, parallel=True, cache=True)
 def _inside(best, low, high, ptr, out):
     for i in prange(len(best)):
-        place = ptr[i]
-        for r in range(best.shape[1]):
-            if low[i] <= best[i, r] <= high[i]:
-                out[place] = r
-                place += 1
+        mine, place = best[i], ptr[i]
+        for first in range(0, len(mine), _LOOKED_AT):
+            some = mine[first : first + _LOOKED_AT]
+            if not _number_inside(some, low[i], high[i]):
+                continue
+            for r in range(len(some)):
+                if low[i] <= some[r] <= high[i]:
+                    out[place] = first + r
+                    place += 1
 
 
 def doubtful(best: np.ndarray, error: np.ndarray, of_floor: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +168,7 @@ def put_best(values, block_ptr, ptr, rotation, log_rotation, log_offset, best):
             best[i, rotation[k]] = top + log_rotation[rotation[k]]
 
 
-@njit(nogil=True, parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True, fastmath=True)
 def _floors(values, ptr, margin, share, floor, count):
     for i in prange(len(ptr) - 1):
         mine = values[ptr[i] : ptr[i + 1]]
