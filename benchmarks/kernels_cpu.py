@@ -4,6 +4,8 @@
 
 Seconds are those of the processor, all threads together, of the quickest call: so that what others do on the machine at the same time counts little.
 Poses come in groups of close neighbours, as those of a local search do; `project, scattered` has them all over the sphere.
+The rates of memory that the floors of docs/performance.md go by are measured in the same run: 128-bit loads and 256-bit read-modify-writes at
+random places of a table that fits into the second-level cache, the third, or neither.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import relion
 import torch
+from numba import njit
 from scipy.spatial.transform import Rotation
 
 from aurefine import kernels
@@ -48,6 +51,35 @@ def timed(action, least: float = 1.0) -> float:
         seconds = time.process_time() - start
         spent, quickest = spent + seconds, min(quickest, seconds)
     return quickest
+
+
+@njit(fastmath=True)
+def load(table, places):
+    """Sum of four numbers at each place."""
+    found = np.zeros(4, np.float32)
+    for place in places:
+        for k in range(4):
+            found[k] += table[place + k]
+    return found
+
+
+@njit(fastmath=True)
+def update(table, places):
+    """Add to eight numbers at each place."""
+    for place in places:
+        for k in range(8):
+            table[place + k] += np.float32(1)
+
+
+def rates(rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+    """(seconds, number of) accesses at random places, in one thread."""
+    found: dict[str, tuple[float, float]] = {}
+    for size in (0.5, 8, 140):
+        table = np.zeros(int(size * (1 << 18)), np.float32)
+        places = 8 * rng.integers(0, len(table) // 8, 1_000_000)
+        for name, access in (("128-bit load", load), ("256-bit read-modify-write", update)):
+            found[f"{name}, {size:g} MB"] = timed(lambda a=access, t=table, p=places: a(t, p)), len(places)
+    return found
 
 
 def main() -> None:
@@ -110,9 +142,16 @@ def main() -> None:
     print(f"{n} pixels, {threads} threads")
     for name, (seconds, work) in rows.items():
         print(f"{name:45}{seconds / work * 1e9:9.4g} ns a pixel and core")
+    machine = rates(rng)
+    for name, (seconds, work) in machine.items():
+        print(f"{name:45}{seconds / work * 1e9:9.4g} ns")
     if arguments.json:
-        found = [{"stage": name, "seconds": seconds, "work": work, "ns": seconds / work * 1e9} for name, (seconds, work) in rows.items()]
-        arguments.json.write_text(json.dumps({"machine": relion.machine(), "threads": threads, "pixels": n, "stages": found}, indent=1) + "\n")
+        stages, memory = (
+            [{name: label, "seconds": seconds, "work": work, "ns": seconds / work * 1e9} for label, (seconds, work) in found.items()]
+            for name, found in (("stage", rows), ("access", machine))
+        )
+        whole = {"machine": relion.machine(), "threads": threads, "pixels": n, "stages": stages, "memory": memory}
+        arguments.json.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ class Ranks:
             sums[other] = work(other, timed())
 
     def _bounds(self, count: int) -> np.ndarray:
-        return piece_bounds(count, self._beside if self._lanes.count > 1 else max(1, self._beside // 2))
+        return piece_bounds(count, self._beside if self._lanes.count > 1 else (self._beside + 1) // 2)
 
     def _pieces(self, half: int, members: np.ndarray) -> Iterator[np.ndarray]:
         """The pieces of a half-set that this rank takes."""
