@@ -61,10 +61,9 @@ def interrupt_main(error: BaseException) -> bool:
 def wake_main() -> None:
     """Called by another thread every now and then: a signal that came in the moment before the main thread began to wait for threads that take long
     would be heeded only when these are done."""
-    if not _pipe:
-        return
     with suppress(BlockingIOError):
-        _arrived.extend(os.read(_pipe[0], 64))
+        for end in _pipe:
+            _arrived.extend(os.read(end, 64))
     if stopping() or not set(_arrived).intersection(_heeding):
         _arrived.clear()
     else:

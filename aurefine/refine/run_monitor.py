@@ -72,6 +72,7 @@ class RunMonitor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
+        self._thread.join(_LOOK)  # not longer: it may be writing to a disk that does not answer
         if error is None:
             self._phase = "done"
             self._write(run_status.FINISHED)
