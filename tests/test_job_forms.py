@@ -204,6 +204,8 @@ REEXTRACT = {"star_mics": "m.star", "do_reextract": "Yes", "fndata_reextract": "
         ("Select", {"do_split": "Yes"}, "fn_data .* empty"),
         ("Select", {"fn_data": "p.star", "do_split": "Yes", "split_size": "-1"}, "not positive"),
         ("External", {"fn_exe": "/bin/ls"}, "only runs its own jobs"),
+        ("External", {"fn_exe": "aurefine 'select"}, "fn_exe .*a quote is not closed"),
+        ("External", {"fn_exe": "aurefine image_handler", "other_args": "--i 'm.mrc"}, "other_args .*a quote is not closed"),
         ("Validation", {"fn_mask": "m.mrc"}, "fn_half .* is empty"),
     ],
 )

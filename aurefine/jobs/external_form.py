@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from aurefine.errors import InputError
 from aurefine.jobs.form import FILE_LABELS, NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, flags
 from aurefine.jobs.options import FormField
+from aurefine.shell_words import words_of
 
 _INPUTS = {  # row of RELION's form -> what it is called there
     "in_mov": "Input movies:", "in_mic": "Input micrographs:", "in_part": "Input particles:", "in_coords": "Input coordinates:",
@@ -38,10 +39,10 @@ def form_of(words: list[str]) -> dict[str, str]:
 
 def arguments_from_form(form: Form, directory: str) -> list[str]:
     """The words after `aurefine`, `--o` in the job's directory; InputError for a program that is not aurefine's."""
-    program = shlex.split(form["fn_exe"])
+    program = words_of(form["fn_exe"], "fn_exe")
     if len(program) != 2 or PurePosixPath(program[0]).name != "aurefine":
         raise InputError(f"fn_exe is {form['fn_exe']!r}: aurefine only runs its own jobs (`aurefine image_handler`); run this one with RELION")
-    given = flags(shlex.split(form["other_args"]))
+    given = flags(words_of(form["other_args"], "other_args"))
     given["--o"] = [directory + _result(form)]
     given.pop("--pipeline_control", None)
     return [program[1], *(part for flag, values in given.items() for part in (flag, *values))]
@@ -49,8 +50,8 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
 
 def _result(form: Form) -> str:
     """Name of the output file: that of --o, or of the input."""
-    given = flags(shlex.split(form["other_args"]))
-    named = (given.get("--o") or [_NAMES.get(form["fn_exe"].split()[-1], "")])[0] or (given.get("--i") or [""])[0]
+    given = flags(words_of(form["other_args"], "other_args"))
+    named = (given.get("--o") or [_NAMES.get(form["fn_exe"].split(" ")[-1], "")])[0] or (given.get("--i") or [""])[0]
     name = PurePosixPath(named).name
     return "" if named.endswith("/") or name == ".." else name
 

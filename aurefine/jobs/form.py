@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from aurefine.errors import InputError
 from aurefine.jobs.options import FormField, nearest_names
+from aurefine.shell_words import words_of
 
 Form = Mapping[str, str]
 YES = ("yes", "true", "1")
@@ -120,10 +121,7 @@ def yes(form: Form, key: str) -> bool:
 
 def other_arguments(form: Form) -> list[str]:
     """The words of "Additional arguments"; InputError for an open quote, and for flags that would lead the output out of the job's directory."""
-    try:
-        words = shlex.split(form["other_args"])
-    except ValueError as error:
-        raise InputError(f"other_args {form['other_args']!r}: a quote is not closed") from error
+    words = words_of(form["other_args"], "other_args")
     for flag, values in flags(words).items():
         leads_out = flag == "--fn_imgs" and any(PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts for value in values)
         if flag in _OF_THE_JOB or leads_out:

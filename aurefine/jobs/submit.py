@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
 from aurefine.project.submission import SCRIPT, Request, filled, hand_over, read_template, slurm_script, unfilled
+from aurefine.shell_words import words_of
 
 _TAB = "Submission"
 FLAGS = (
@@ -39,7 +39,7 @@ def submit(job: str, values: Mapping[str, Any], arguments: Sequence[str], proces
     request = Request(
         f"{folder}/", (sys.executable, "-m", "aurefine", job, *without_flags(arguments)), values.get("queue", ""),
         int(values.get("nodes", 1)), processes, int(values.get("threads", 1)), _gpus(values, processes), int(values.get("dedicated", 0)),
-        tuple(shlex.split(values["extras"])) if "extras" in values else _usual_extras(),
+        tuple(words_of(values["extras"], "--qsub_extra")) if "extras" in values else _usual_extras(),
     )  # fmt: skip
     if request.nodes < 1:
         raise InputError(f"--nodes {request.nodes}: a number of machines from 1 was expected")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aurefine.errors import InputError
+from aurefine.shell_words import words_of
 
 SCRIPT = "run_submit.script"
 _SAFE = re.compile(r"[\w.@:/+,=-]*")
@@ -93,7 +94,7 @@ def unfilled(text: str) -> list[str]:
 
 def hand_over(program: str, script: str, folder: Path) -> str:
     """Give a script to a batch system's `program` (such as sbatch), run in `folder`; what it answers. InputError where it refuses."""
-    words = [*shlex.split(program), script]
+    words = [*words_of(program, "the command that submits"), script]
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
