@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -85,8 +84,7 @@ def run_case(folder: Path, search: str, count: int, diameter: float, further: Se
     if run.returncode:
         raise SystemExit(f"{search}, {count} particles in {folder.name} failed:\n{run.stderr[-2000:]}")
     found = json.loads(run.stdout.splitlines()[-1])
-    planned = re.search(r"  peak(?:, of \d+ MB that are there)? +(\d+) MB", run.stdout)
-    return {"search": search, "particles": count, "planned_mb": int(planned.group(1)) if planned else 0, **found}
+    return {"search": search, "particles": count, "planned_mb": relion.planned_peak(run.stdout), **found}
 
 
 def child(arguments: list[str]) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import relion
 
 from aurefine import molecule, mrc, simulate, star
 from aurefine.errors import InputError
@@ -71,10 +72,9 @@ def prepare(folder: Path, particles: int, box: int, pixel_size: float) -> None:
 def start(folder: Path, root: str, *more: str) -> subprocess.Popen[bytes]:
     """Start the refinement; it prints into log.txt beside its files."""
     (folder / root).mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])}
     with (folder / root / "log.txt").open("ab") as log:
         command = [sys.executable, "-c", PROGRAM, "refine", *FLAGS, "--o", f"{root}/run", *more]
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=folder, env=relion.environment(), stdout=log, stderr=log)
 
 
 def examine(folder: Path, tally: Tally) -> None:

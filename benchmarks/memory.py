@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,6 @@ import datasets
 import relion
 
 RESULT = relion.RESULTS / "memory.json"
-PLANNED = re.compile(r"^  peak(?:, of \d+ MB that are there)? +(\d+) MB", re.MULTILINE)
 
 
 def of_processes(first: int) -> dict[int, int]:
@@ -52,16 +50,17 @@ def run_once(facts: dict[str, Any], folder: Path, processes: int) -> dict[str, A
     further = ["--processes", str(processes)] if processes > 1 else []
     highest: dict[int, int] = {}
     with (job / "log.txt").open("w") as log:
-        run = subprocess.Popen([sys.executable, "-m", "aurefine", "refine", *flags, *further], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "aurefine", "refine", *flags, *further]
+        run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=relion.environment())
         while run.poll() is None:
             for number, peak in of_processes(run.pid).items():
                 highest[number] = max(highest.get(number, 0), peak)
             time.sleep(0.05)
-    text = (job / "log.txt").read_text()
-    if run.returncode or not (planned := PLANNED.search(text)):
+    planned = relion.planned_peak((job / "log.txt").read_text())
+    if run.returncode or not planned:
         raise SystemExit(f"a run failed: see {job / 'log.txt'}")
     working = sorted(highest.values(), reverse=True)[:processes]  # the one that starts others is far smaller
-    return {"set": facts["name"], "processes": processes, "planned_mb": int(planned.group(1)), "peaks_mb": [round(peak / 1024) for peak in working]}
+    return {"set": facts["name"], "processes": processes, "planned_mb": planned, "peaks_mb": [round(peak / 1024) for peak in working]}
 
 
 def main() -> None:

@@ -50,9 +50,8 @@ def side_by_side(facts: dict[str, Any], folder: Path, cores: list[int]) -> float
         shutil.rmtree(job, ignore_errors=True)
         job.mkdir(parents=True)
         flags = relion.refine_flags(facts, job.resolve() / "run", faster=True, seed=1)
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         command = ["taskset", "-c", str(core), sys.executable, "-m", "aurefine", "refine", *flags]
-        running.append(subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment))
+        running.append(subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=relion.environment()))
     if sum(abs(process.wait()) for process in running):
         raise SystemExit("a run failed")
     return round(time.perf_counter() - start, 2)

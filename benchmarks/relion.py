@@ -54,15 +54,27 @@ def relion_command(flags: list[str]) -> tuple[list[str], str] | None:
     return ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", str(RANKS), "relion_refine_mpi", *flags, *older], version
 
 
+def planned_peak(printed: str) -> int:
+    """MB that a refinement planned for a process, out of what it printed; 0 where it did not."""
+    found = re.search(r"^  peak(?:, of \d+ MB that are there)? +(\d+) MB", printed, re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def environment() -> dict[str, str]:
+    """For a run of this checkout's aurefine, whatever is installed."""
+    found = dict(os.environ)
+    found.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as after an installation
+    found["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[1]), found.get("PYTHONPATH", "")])
+    return found
+
+
 def measure(command: list[str], folder: Path, log: Path) -> dict[str, Any]:
     """Run a command in `folder`: wall and CPU seconds of it and its children, memory of the largest process, exit status."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} if command[0] == "mpirun" else dict(os.environ)
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as after an installation
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[1]), environment.get("PYTHONPATH", "")])
+    variables = environment() | ({"OMP_NUM_THREADS": "1"} if command[0] == "mpirun" else {})
     load = os.getloadavg()[0]
     start = time.perf_counter()
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=variables)
         _, status, usage = os.wait4(process.pid, 0)
     return {"wall_s": round(time.perf_counter() - start, 2), "user_s": round(usage.ru_utime, 2), "system_s": round(usage.ru_stime, 2),
             "largest_process_mb": usage.ru_maxrss // 1024, "exit_status": os.waitstatus_to_exitcode(status), "load_at_start": round(load, 2)}

@@ -132,6 +132,7 @@ def measure(
     lanes, gpus = workers.lanes, workers.gpus
     half = workers.piece or math.ceil(particles.count / 2)
     largest = max(optics.box for optics in particles.optics)
+    chunk = batches.chunk(int(math.pi / 8 * largest**2))
     images = image_bytes(particles)
     held = 0 if streams else images // workers.sharing
     h = int(options.padding * (box // 2) + 0.5) + 1
@@ -146,7 +147,7 @@ def measure(
     points = grid.coarse_count * len(grid.coarse_shifts) if not sampling.local else 10_000
     first = _batch(half, small, largest, batches, points, points * _SIGNIFICANT, children)
     last = _batch(half, largest, largest, batches, 0, _PAIRS_AT_END, children)
-    searches = _searches(grid, extent, largest, options, min(half, batches.chunk(int(math.pi / 8 * largest**2)))) + last if not sampling.local else 0
+    searches = _searches(grid, extent, largest, options, min(half, chunk)) + last if not sampling.local else 0
     copies = min(workers.copies * (workers.lanes if batches.sums_in_turn else 1), batches.copies or workers.copies * workers.lanes)
     own, collected = SUMS * copies * voxels, _COLLECTED * voxels if not batches.stored else 0
     sums = collected + own + REFERENCE * voxels if batches.sums_in_turn else workers.halves * (own + REFERENCE * voxels)
@@ -166,8 +167,8 @@ def measure(
         there = all(gpu.maximises for gpu in on_gpus)
         sums = 2 * SUMS * voxels if not there else 0 if workers.alone else _EXCHANGED * voxels
         maximisation = 0 if there else maximisation
-    chunks = math.ceil(half / batches.chunk(int(math.pi / 8 * largest**2)))
-    program = run_status.memory_in_use()[0] + _LOADED + lanes * (_HOLES + (_HOLES_OF_A_CHUNK * min(chunks, _CHUNKS) >> batches.halved))
+    holes = _HOLES + (_HOLES_OF_A_CHUNK * min(math.ceil(half / chunk), _CHUNKS) >> batches.halved)
+    program = run_status.memory_in_use()[0] + _LOADED + lanes * holes
     kept = sums + maximisation if SUMS * voxels < _KEPT else 0
     return MemoryPlan(
         program, held, state, first, searches, last, sums, maximisation, kept, lanes, on_gpus, batches.halved, images - held if streams else 0,
