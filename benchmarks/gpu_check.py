@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_check.py --json gpu.json        check and time on the first GPU, all that is found also written to gpu.json
     python benchmarks/gpu_check.py --compile sm_80 sm_90  without a GPU: compile every kernel, print registers, spills and shared memory
-    python benchmarks/gpu_check.py --interpret            without a GPU: the same at toy sizes; kernels in Triton's interpreter, refinements with
-                                                          the kernels' plain-torch twins
+    python benchmarks/gpu_check.py --interpret            without a GPU: the same at toy sizes on a pretended one (pretended_gpu.py); kernels in
+                                                          Triton's interpreter, refinements with the kernels' plain-torch twins
 
 Three parts, in this order: kernels; poses in TF32 against those in float32; whole refinements, as long as `--minutes` allow another one to begin.
 Nothing but torch, Triton, NumPy, SciPy and Numba is needed. The exit code is 1 when a kernel differs from its twin or does not fit.
@@ -12,6 +12,7 @@ Nothing but torch, Triton, NumPy, SciPy and Numba is needed. The exit code is 1 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -23,11 +24,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 if "--interpret" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined, so it must stand before their import
 
 import numpy as np
+import pretended_gpu
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -230,17 +233,12 @@ def seconds(action: Callable[[], object], device: torch.device, repeats: int) ->
     """Median seconds of `repeats` runs, the device waited for."""
     times = []
     for _ in range(repeats):
-        _wait(device)
+        torch.cuda.synchronize(device)
         start = time.perf_counter()
         action()
-        _wait(device)
+        torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def check(size: Size, device: torch.device) -> list[Row]:
@@ -253,9 +251,9 @@ def check(size: Size, device: torch.device) -> list[Row]:
         result = case.fast()  # also compiles
         start = time.perf_counter()
         expected = case.slow()
-        _wait(device)
+        torch.cuda.synchronize(device)
         twin = time.perf_counter() - start
-        once = seconds(case.fast, device, 5 if device.type == "cuda" else 1)
+        once = seconds(case.fast, device, 1 if size is TOY else 5)
         rows.append(Row(case.name, relative_error(result, expected), once, twin, case.work / once, case.unit, case.limit))
     return rows
 
@@ -289,8 +287,14 @@ def main() -> int:
     if not options.interpret and not torch.cuda.is_available():
         print("no CUDA GPU here: use --compile or --interpret", file=sys.stderr)
         return 2
-    device = torch.device("cpu") if options.interpret else torch.device("cuda", 0)
-    name = "Triton's interpreter" if options.interpret else torch.cuda.get_device_name(device)
+    with pretended_gpu.pretended() if options.interpret else contextlib.nullcontext():
+        return 0 if _checked(options) else 1
+
+
+def _checked(options: argparse.Namespace) -> bool:
+    """All parts, on the first GPU; whether the kernels are right."""
+    device = torch.device("cuda", 0)
+    name = torch.cuda.get_device_name(device)
     print(f"{name}, torch {torch.__version__}, numpy {np.__version__}, python {platform.python_version()}, {os.cpu_count()} cores", flush=True)
     found: dict[str, Any] = {
         "device": name, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version(), "cores": os.cpu_count()
@@ -309,9 +313,10 @@ def main() -> int:
         right = all(row.right for row in rows)
         tell("kernels", [asdict(row) for row in rows], [table(rows)])
     if options.only != "kernels":
-        with tempfile.TemporaryDirectory() as temporary:
+        twins = mock.patch.object(kernels, "_gpu_backend", lambda: reference) if options.interpret else contextlib.nullcontext()
+        with tempfile.TemporaryDirectory() as temporary, twins:
             _refinements(options, device, options.folder or Path(temporary), began, tell)
-    return 0 if right else 1
+    return right
 
 
 def _refinements(options: argparse.Namespace, device: torch.device, folder: Path, began: float, tell: Callable[..., None]) -> None:

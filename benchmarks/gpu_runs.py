@@ -20,13 +20,12 @@ import gpu_simulate
 import precision
 import relion
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, supported_activities
 
-from aurefine import compare, kernels, star
+from aurefine import compare, star
 from aurefine.cli.main import main as command_line
 from aurefine.imaging import Imaging
-from aurefine.kernels import reference
-from aurefine.refine import devices, loop
+from aurefine.refine import loop
 
 _NAMES = 12  # kernels that are listed
 
@@ -54,20 +53,6 @@ TOY = (Job("toy", "D2", gpu_simulate.exposure(12, 16, 18.0, 5.0, 31), 1, other=_
 TOY_PRECISION = Job("toy_precision", "D2", gpu_simulate.exposure(12, 16, 18.0, 5.0, 33), 2, other=_SHORT)
 
 
-@contextmanager
-def as_on_a_gpu(device: torch.device) -> Iterator[None]:
-    """On a machine without a GPU: inside, refinements take a GPU's way on CPU tensors, with the kernels' plain-torch twins."""
-    if device.type == "cuda":
-        yield
-        return
-    before = devices.compiled, kernels._backend
-    devices.compiled, kernels._backend = lambda device: False, lambda device: reference  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        devices.compiled, kernels._backend = before  # type: ignore[assignment]
-
-
 def flags_of(job: Job, facts: dict[str, Any], output: Path, device: torch.device) -> list[str]:
     """The command line of a job, but for the program's name."""
     return changed(relion.refine_flags(facts, output, True, 1), job, device)
@@ -75,7 +60,7 @@ def flags_of(job: Job, facts: dict[str, Any], output: Path, device: torch.device
 
 def changed(flags: list[str], job: Job, device: torch.device) -> list[str]:
     """The flags with the job's own values, on the device."""
-    others = {"--pad": str(job.padding), **job.other, **({"--gpu": str(device.index or 0)} if device.type == "cuda" else {})}
+    others = {"--pad": str(job.padding), **job.other, "--gpu": str(device.index or 0)}
     flags = list(flags)
     for flag, value in others.items():
         if flag in flags:
@@ -96,26 +81,22 @@ class Phases:
 
     def _timed(self, name: str, work):
         def timed(*arguments, **named):
-            self._wait()
+            torch.cuda.synchronize(self.device)
             start = time.perf_counter()
             result = work(*arguments, **named)
-            self._wait()
+            torch.cuda.synchronize(self.device)
             self._seconds[name] = time.perf_counter() - start
             return result
 
         return timed
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
     def _profiled(self, work):
         def profiled(state, plan, *arguments, **named):
-            activities = [ProfilerActivity.CUDA] if self.device.type == "cuda" else [ProfilerActivity.CPU]
-            with profile(activities=activities) as found:
+            there = ProfilerActivity.CUDA in supported_activities()  # not where the GPU is a pretended one
+            with profile(activities=[ProfilerActivity.CUDA if there else ProfilerActivity.CPU]) as found:
                 result = work(state, plan, *arguments, **named)
-                self._wait()
-            self._seconds["busy"] = self._busy(found) if self.device.type == "cuda" else 0.0
+                torch.cuda.synchronize(self.device)
+            self._seconds["busy"] = self._busy(found) if there else 0.0
             row = {"iteration": plan.iteration, "size": plan.current_size, "healpix_order": plan.sampling.healpix_order, "local": plan.sampling.local}
             self.rows.append(row)
             return result
@@ -163,8 +144,7 @@ class Phases:
 def refined(job: Job, folder: Path, device: torch.device) -> dict[str, Any]:
     """Simulate a set, refine it twice (timed; profiled) and say what came out."""
     start = time.perf_counter()
-    with as_on_a_gpu(device):
-        facts = gpu_simulate.simulated(job.point_group, folder / job.name, job.imaging, device)
+    facts = gpu_simulate.simulated(job.point_group, folder / job.name, job.imaging, device)
     made = time.perf_counter() - start
     runs = (folder / job.name / "runs").resolve()
     runs.mkdir(exist_ok=True)
@@ -178,7 +158,7 @@ def refined(job: Job, folder: Path, device: torch.device) -> dict[str, Any]:
     phases, here = Phases(device), Path.cwd()
     os.chdir(folder / job.name)
     try:
-        with as_on_a_gpu(device), phases.watching():
+        with phases.watching():
             if command_line(["refine", *flags_of(job, facts, runs / "profiled", device), "--verb", "0"]):
                 raise SystemExit(f"the profiled refinement of {job.name} failed")
     finally:
@@ -206,11 +186,10 @@ def scaled(found: dict[str, Any], particles: int) -> float:
 
 def same_poses(job: Job, folder: Path, device: torch.device) -> list[dict[str, Any]]:
     """Poses in reduced precision (TF32) against those in float32, iteration by iteration, each time from the same state."""
-    with as_on_a_gpu(device):
-        facts = gpu_simulate.simulated(job.point_group, folder / job.name, job.imaging, device)
-        (folder / job.name / "runs").mkdir(exist_ok=True)
-        output = (folder / job.name / "runs" / "twice").resolve()
-        return precision.iteration_by_iteration(facts, folder / job.name, flags_of(job, facts, output, device))
+    facts = gpu_simulate.simulated(job.point_group, folder / job.name, job.imaging, device)
+    (folder / job.name / "runs").mkdir(exist_ok=True)
+    output = (folder / job.name / "runs" / "twice").resolve()
+    return precision.iteration_by_iteration(facts, folder / job.name, flags_of(job, facts, output, device))
 
 
 def lines(found: dict[str, Any]) -> list[str]:

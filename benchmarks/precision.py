@@ -1,6 +1,7 @@
 """Whether reduced precision (bfloat16 on a CPU, TF32 on a GPU) in the coarse pass changes what a refinement finds.
 
     python benchmarks/precision.py [--sets d2_64 c1_64 d2_128 betagal] [--folder benchmark_sets] [--json FILE]
+    python benchmarks/precision.py --tf32 [--json FILE]
 
 Two questions, for each set:
 * From the same state: in every iteration of a refinement in full precision the E-step is done twice, with and without `--full_precision`, and the
@@ -11,6 +12,10 @@ Two questions, for each set:
 
 The yardstick is RELION's own repeat: a median of 0.1 degrees and 0.8 degrees for 99 of 100 particles. On a CPU local searches multiply nothing in
 reduced precision, so that nothing can change there.
+
+`--tf32` asks the first question of a GPU's coarse products, on a CPU: every global search multiplies the whole grid at all frequencies, as a GPU
+does, once in float32 and once with operands rounded to TF32 (10 bits of fraction, sums in float32): to the nearest number, and, as hardware that
+is given float32 numbers may do, towards zero.
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +34,18 @@ from typing import Any
 import datasets
 import numpy as np
 import relion
+import torch
 
 from aurefine import euler, kernels, star
 from aurefine.cli.main import main as command_line
-from aurefine.refine import loop
+from aurefine.refine import coarse, loop
 from aurefine.refine.partial import Keeper
 from aurefine.refine.state import Poses
 from aurefine.symmetry import point_group
 
 SETS = ("d2_64", "c1_64", "d2_128", datasets.REAL)
+_FRACTION = 23 - 10  # bits of a float32 number's fraction that TF32 has no room for
+ROUNDINGS = {"nearest": 1 << (_FRACTION - 1), "towards_zero": 0}  # what is added before they are cut off
 
 
 def differences(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], group: str) -> dict[str, float]:
@@ -63,6 +72,7 @@ def iteration_by_iteration(facts: dict[str, Any], folder: Path, flags: Sequence[
             _, reduced = real(state, replace(plan, reduced_precision=True), apart, options, console, control)
             step = plan.sampling.fine_step if plan.grid.rotation_children > 1 else plan.sampling.coarse_step
             rows.append({"iteration": plan.iteration, "local": plan.sampling.local, "step_deg": round(step, 3),
+                         "touched_share": round(float((reduced.log_likelihood != poses.log_likelihood).mean()), 4),
                          **differences(_poses(reduced), _poses(poses), facts["point_group"])})  # fmt: skip
         return sums, poses
 
@@ -76,6 +86,38 @@ def iteration_by_iteration(facts: dict[str, Any], folder: Path, flags: Sequence[
         loop._expectation = real
         os.chdir(here)
     return rows
+
+
+def to_tf32(values: torch.Tensor, rounding: str) -> torch.Tensor:
+    """float32 values as float32 numbers that TF32 has, too."""
+    bits = values.contiguous().view(torch.int32) + ROUNDINGS[rounding]
+    return (bits & -(1 << _FRACTION)).view(torch.float32)
+
+
+@contextmanager
+def tf32_products(rounding: str) -> Iterator[None]:
+    """Inside, a CPU's coarse pass multiplies what a GPU's does, in TF32 where a GPU would."""
+    product, precision, dearer, bfloat16 = kernels.matrix_product, kernels.product_precision, coarse._LISTED_COST, kernels.fast_bfloat16
+    reduced = False
+
+    def rounded(left, right, out):
+        return product(to_tf32(left, rounding), to_tf32(right, rounding), out) if reduced else product(left, right, out)
+
+    @contextmanager
+    def noted(device, rounds):
+        nonlocal reduced
+        reduced = rounds
+        with precision(device, rounds):
+            yield
+        reduced = False
+
+    kernels.matrix_product, kernels.product_precision = rounded, noted
+    coarse._LISTED_COST, kernels.fast_bfloat16 = 1 << 40, lambda: False  # type: ignore[assignment]  # the whole grid, however few are near the best
+    try:
+        yield
+    finally:
+        kernels.matrix_product, kernels.product_precision = product, precision
+        coarse._LISTED_COST, kernels.fast_bfloat16 = dearer, bfloat16
 
 
 def _poses(poses: Poses) -> tuple[np.ndarray, np.ndarray]:
@@ -128,13 +170,27 @@ def examine(name: str, folder: Path) -> dict[str, Any]:
     return {"set": name, "processor": relion.machine()["processor"], "iterations": steps, "runs": whole, "ends": ends}
 
 
+def examine_tf32(name: str, folder: Path) -> dict[str, Any]:
+    """The first question for one set, of TF32."""
+    facts = datasets.ensure(name, folder)
+    runs = (folder / name / "runs" / "tf32").resolve()
+    shutil.rmtree(runs, ignore_errors=True)
+    runs.mkdir(parents=True)
+    found: dict[str, Any] = {"set": name}
+    for rounding in ROUNDINGS:
+        with tf32_products(rounding):
+            found[rounding] = iteration_by_iteration(facts, folder / name, relion.refine_flags(facts, runs / rounding, True, 1))
+    return found
+
+
 def step_lines(rows: list[dict[str, Any]]) -> list[str]:
     """Iterations in words."""
     text = []
     for row in rows:
         kind = "local" if row["local"] else "global"
-        text.append(f"  iteration {row['iteration']:2} ({kind}, {row['step_deg']:g} deg): {100 * row['changed_share']:.2f} % of the poses change, "
-                    f"median {row['angle_median']:.3f} deg, p99 {row['angle_p99']:.2f} deg")  # fmt: skip
+        text.append(f"  iteration {row['iteration']:2} ({kind}, {row['step_deg']:g} deg): {100 * row['changed_share']:.2f} % of the poses and "
+                    f"{100 * row['touched_share']:.0f} % of the likelihoods change, median {row['angle_median']:.3f} deg, "
+                    f"p99 {row['angle_p99']:.2f} deg")  # fmt: skip
     return text
 
 
@@ -152,18 +208,25 @@ def lines(found: dict[str, Any]) -> list[str]:
     return text
 
 
+def tf32_lines(found: dict[str, Any]) -> list[str]:
+    """A set in words, of TF32."""
+    return [found["set"], *(line for rounding in ROUNDINGS for line in [f" rounded, {rounding}:", *step_lines(found[rounding])])]
+
+
 def main() -> None:
     """Examine the sets and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=[*datasets.RECIPES, datasets.REAL])
     parser.add_argument("--folder", type=Path, default=Path("benchmark_sets"))
-    parser.add_argument("--json", type=Path, default=relion.RESULTS / "precision.json")
+    parser.add_argument("--tf32", action="store_true", help="a GPU's products, on a CPU")
+    parser.add_argument("--json", type=Path, help=f"default: precision.json, precision_tf32.json with --tf32, in {relion.RESULTS.name}")
     arguments = parser.parse_args()
+    target = arguments.json or relion.RESULTS / ("precision_tf32.json" if arguments.tf32 else "precision.json")
     found = []
     for name in arguments.sets:
-        found.append(examine(name, arguments.folder))
-        print("\n".join(lines(found[-1])), flush=True)
-        arguments.json.write_text(json.dumps({"machine": relion.machine(), "hardware": kernels.fast_bfloat16(), "sets": found}, indent=1) + "\n")
+        found.append((examine_tf32 if arguments.tf32 else examine)(name, arguments.folder))
+        print("\n".join((tf32_lines if arguments.tf32 else lines)(found[-1])), flush=True)
+        target.write_text(json.dumps({"machine": relion.machine(), "hardware": kernels.fast_bfloat16(), "sets": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,21 +2,22 @@
 
 import math
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import pretended
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined, so it must stand before their import
 pytest.importorskip("triton", reason="Triton is not installed: it is only made for Linux, and only GPUs need it")
 
-from aurefine import kernels, molecule, particles, simulate  # noqa: E402
+from aurefine import molecule, particles, simulate  # noqa: E402
 from aurefine.errors import InputError  # noqa: E402
 from aurefine.imaging import Camera, Imaging  # noqa: E402
-from aurefine.kernels import cuda  # noqa: E402
 from aurefine.refine import devices, expectation, image_cache, loop, planning, start  # noqa: E402
 from aurefine.refine.console import Console  # noqa: E402
 from aurefine.refine.lanes import lanes_of  # noqa: E402
@@ -49,17 +50,15 @@ def _run(plan, volume, state, data, options, device):
 
 
 @pytest.mark.parametrize("kind", ["global", "local", "correlation"])
-def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind, monkeypatch):
+def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind):
     state, data, options, console = prepared
     state, plan, _ = loop.plan_iteration(state, data, options, console)
     (volume,) = planning.projectors(state.halves[:1], plan, options)
     sampling = replace(plan.sampling, local=True, sigma_angle=20.0) if kind == "local" else plan.sampling
     plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision=False, least_share=0.0)
     expected, poses = _run(plan, volume, state, data, options, "cpu")
-    if DEVICE == "cpu":  # take the GPU's way on the CPU
-        monkeypatch.setattr(kernels, "_backend", lambda device: cuda)
-        monkeypatch.setattr(devices, "compiled", lambda device: False)
-    found, found_poses = _run(plan, volume, state, data, options, DEVICE)
+    with pretended() if DEVICE == "cpu" else nullcontext():
+        found, found_poses = _run(plan, volume, state, data, options, "cuda")
     for name in Poses.__dataclass_fields__:
         np.testing.assert_allclose(getattr(found_poses, name), getattr(poses, name), rtol=1e-3, atol=1e-3, err_msg=name)
     for name in ("sigma2", "scale_cross", "scale_power", "direction", "weight", "norm", "offset", "pmax", "log_likelihood"):

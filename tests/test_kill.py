@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-import kill  # noqa: E402
+import kill
 
 
 def test_a_run_killed_twice_ends_with_the_same_map_and_whole_files(tmp_path):

@@ -152,7 +152,9 @@ class CoarsePass:
             some = products[:, : len(shifted)]
             for part, values in enumerate((shifted.real, shifted.imag)):
                 kernels.matrix_product(values.to(kind).contiguous(), planes[:, part], some[part])
-            yield rows, some, 0.5 * (power[start : start + batch] @ squares.T)
+            half_power = power.new_empty((len(rows), len(below)))
+            kernels.matrix_product(power[start : start + batch], squares, half_power)
+            yield rows, some, half_power.mul_(0.5)
 
     # ------------------------------------------------------------------ each particle's own list
     def _listed(self, listed: _Listed, images: torch.Tensor, power: torch.Tensor, log_offset: np.ndarray) -> Iterator[Coarse]:

@@ -1,0 +1,106 @@
+"""Whole refinements on pretended GPUs, whose tensors refuse what CUDA's refuse: nothing is on the wrong device, and the answer is the CPU's."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pretended_gpu import pretended
+
+from aurefine import compare, mrc, star
+from aurefine.cli.main import main
+from aurefine.kernels import reference
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+FLAGS = (
+    "refine --i particles.star --ref reference.mrc --ini_high 50 --ctf --flatten_solvent --norm --scale --auto_refine --split_random_halves "
+    "--low_resol_join_halves 40 --particle_diameter 200 --oversampling 1 --healpix_order 1 --auto_local_healpix_order 2 --offset_range 2 "
+    "--offset_step 2 --sym D2 --random_seed 1 --auto_ignore_angles --auto_resol_angles --j 1 --verb 0"
+).split()
+MASKED = ("--solvent_mask", "../mask.mrc", "--solvent_correct_fsc")
+CASES = {  # of GPUs, folder, further flags
+    "one GPU": ("0", "one", ("--firstiter_cc", "--zero_mask")),
+    "two GPUs, two optics groups, a mask": ("0:1", "two", ("--zero_mask", *MASKED)),
+    "no padding, noise beyond the particle": ("", "one", ("--pad", "1", *MASKED)),
+}
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A folder with particles of one optics group, of two, and a mask."""
+    folder = tmp_path_factory.mktemp("pretended")
+    for name, boxes, sizes in (("one", "24", "12"), ("two", "24,30", "12,10")):
+        assert main(["simulate", "--o", str(folder / name), "--n", "24", "--box", boxes, "--angpix", sizes, "--snr", "5", "--sym", "D2"]) == 0
+    mask = ["--ini_threshold", "0.01", "--extend_inimask", "1", "--width_soft_edge", "3"]
+    assert main(["mask_create", "--i", str(folder / "one/reference.mrc"), "--o", str(folder / "mask.mrc"), *mask]) == 0
+    return folder
+
+
+def test_a_pretended_gpu_refuses_what_cuda_refuses():
+    with pretended(2) as used:
+        here, one, other = torch.ones(3), torch.ones(3, device="cuda:0"), torch.from_numpy(np.arange(3.0)).to("cuda:1")
+        refused = {
+            "two devices": lambda: one + other, "the host and a GPU": lambda: one * here, "numpy of it": lambda: one.numpy(),
+            "numpy makes an array of it": lambda: np.asarray(one), "the host indexed by a GPU": lambda: here[other.long()],
+            "part of the host filled": lambda: here.__setitem__(slice(2), one[:2]), "an output elsewhere": lambda: torch.exp(one, out=here),
+            "its memory locked": lambda: one.pin_memory(), "numbers drawn elsewhere": lambda: torch.rand(3, generator=torch.Generator("cuda:0")),
+        }  # fmt: skip
+        for what, action in refused.items():
+            with pytest.raises((RuntimeError, TypeError)):
+                action()
+                pytest.fail(f"not refused: {what}")
+        assert (one * torch.tensor(2.0)).cpu().tolist() == [2, 2, 2]  # a single number of the host
+        assert other[torch.tensor([0, 2])].device == torch.device("cuda:1")  # the host's indices
+        assert other.numpy(force=True).tolist() == [0, 1, 2]
+        one.copy_(here * 3)
+        assert one.to("cpu", torch.float64).tolist() == [3, 3, 3] and torch.sort(one).indices.is_cuda
+        assert used == {torch.device("cuda:0"), torch.device("cuda:1")}
+    assert torch.ones(3).to("cpu").device.type == "cpu" and not torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_refinement_on_gpus_ends_as_one_on_the_cpu(project, case, monkeypatch):
+    gpus, folder, flags = CASES[case]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("aurefine.kernels._gpu_backend", lambda: reference)  # the interpreter takes minutes; it has tests of its own
+    flags = [*FLAGS, *flags]
+    assert main([*flags, "--o", "cpu/run"]) == 0
+    with pretended(2) as used:
+        assert main([*flags, "--o", "gpu/run", "--gpu", gpus]) == 0
+    assert len(used) == (1 if gpus == "0" else 2)
+    one, other = (mrc.read_map(f"{name}/run_class001.mrc")[0] for name in ("cpu", "gpu"))
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98  # other random phases under the mask
+    errors = [compare.pose_errors(f"{name}/run_data.star", "truth.star", "D2")["angle_median"] for name in ("cpu", "gpu")]
+    assert max(errors) < 4, errors
+
+
+def test_a_run_of_gpus_is_continued_on_the_cpu_and_back(project, monkeypatch):
+    monkeypatch.setattr("aurefine.kernels._gpu_backend", lambda: reference)
+    monkeypatch.chdir("one")
+    flags = [*FLAGS, "--zero_mask", "--o", "run/run"]
+    with pretended():
+        assert main([*flags, "--auto_iter_max", "2", "--gpu", "0"]) == 0
+    again = ["refine", "--o", "run/run", "--verb", "0", "--continue"]
+    assert main([*again, "run/run_it002_optimiser.star", "--auto_iter_max", "3"]) == 0
+    with pretended() as used:
+        assert main([*again, "run/run_ct2_it003_optimiser.star", "--auto_iter_max", "4", "--gpu", "0"]) == 0
+    assert used
+    assert len(star.read_table(Path("run/run_it004_data.star"), "particles")["rlnAngleRot"]) == 24
+
+
+def test_memory_that_a_gpu_lacks_halves_what_is_done_at_a_time(project, monkeypatch, capsys):
+    def short(*arguments, **named):
+        if len(arguments[4]) > 12:  # pairs of a fine pass
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return reference.score_children(*arguments, **named)
+
+    backend = SimpleNamespace(**{**vars(reference), "score_children": short})
+    monkeypatch.setattr("aurefine.kernels._gpu_backend", lambda: backend)
+    monkeypatch.chdir("one")
+    flags = [*FLAGS, "--zero_mask", "--o", "run/run", "--auto_iter_max", "2"]
+    flags[flags.index("--verb") + 1] = "1"
+    with pretended():
+        assert main([*flags, "--gpu", "0"]) == 0
+    assert re.search("memory is short: less is done at a time", "".join(capsys.readouterr()))
