@@ -1,6 +1,9 @@
 """Whole refinements on pretended GPUs, whose tensors refuse what CUDA's refuse: nothing is on the wrong device, and the answer is the CPU's."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,3 +107,34 @@ def test_memory_that_a_gpu_lacks_halves_what_is_done_at_a_time(project, monkeypa
     with pretended():
         assert main([*flags, "--gpu", "0"]) == 0
     assert re.search("memory is short: less is done at a time", "".join(capsys.readouterr()))
+
+
+SITE = """
+import contextlib, sys
+sys.path.insert(0, {benchmarks!r})
+import pretended_gpu, torch.distributed as dist
+from aurefine import kernels
+from aurefine.kernels import reference
+there = contextlib.ExitStack()
+there.enter_context(pretended_gpu.pretended(2))
+kernels._gpu_backend = lambda: reference
+begin = dist.init_process_group
+dist.is_nccl_available = lambda: True
+def init_process_group(backend, **named):
+    print("backend", backend, flush=True)
+    begin("gloo", **named)
+dist.init_process_group = init_process_group
+"""
+
+
+@pytest.mark.parametrize("gpus, backend", [("0:1", "cpu:gloo,cuda:nccl"), ("0", "gloo")])
+def test_two_processes_on_gpus_end_as_one_on_the_cpu(project, tmp_path, gpus, backend):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SITE.format(benchmarks=str(Path(__file__).parents[1] / "benchmarks")))
+    paths = [str(tmp_path / "site"), str(Path(__file__).parents[1])]
+    flags = [*FLAGS, "--zero_mask", "--o", "run/run", "--gpu", gpus, "--processes", "2"]
+    command = [sys.executable, "-m", "aurefine", *flags]
+    done = subprocess.run(command, cwd="one", env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"backend {backend}" in done.stdout
+    assert compare.pose_errors("one/run/run_data.star", "one/truth.star", "D2")["angle_median"] < 4
