@@ -125,7 +125,8 @@ def _group(optics: Table, row: int, path: str, need_ctf: bool) -> OpticsGroup:
             raise InputError(f"{path}: optics group {number}: {label} is {value}; expected a number")
         return value
 
-    if need_ctf:
+    corrected = bool(entry("rlnCtfDataAreCtfCorrected", 0.0))
+    if need_ctf and not corrected:
         _check_microscope(optics, row, path)
     if int(entry("rlnImageDimensionality", 2)) != 2:
         raise InputError(f"{path}: optics group {number}: rlnImageDimensionality is not 2; only 2D particle images can be refined")
@@ -142,7 +143,7 @@ def _group(optics: Table, row: int, path: str, need_ctf: bool) -> OpticsGroup:
         odd_zernike=_numbers(optics, "rlnOddZernike", row, path),
         magnification=np.array([[entry(f"rlnMagMat{i}{j}", float(i == j)) for j in (0, 1)] for i in (0, 1)]),
         premultiplied=bool(entry("rlnCtfDataAreCtfPremultiplied", 0.0)),
-        ctf_corrected=bool(entry("rlnCtfDataAreCtfCorrected", 0.0)),
+        ctf_corrected=corrected,
         mtf_file=str(optics["rlnMtfFileName"][row]) if "rlnMtfFileName" in optics else "",
         original_pixel_size=entry("rlnMicrographOriginalPixelSize", 0.0),
     )

@@ -154,13 +154,13 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
         group_index=group_index,
         angles=np.stack([reader.floats(f"rlnAngle{axis}") for axis in ("Rot", "Tilt", "Psi")], axis=1),
         offsets=_offsets(reader, np.array([group.pixel_size for group in groups])[optics_index]),
-        defocus=_ctf_table(reader, need_ctf),
+        defocus=_ctf_table(reader, need_ctf and not all(group.ctf_corrected for group in groups)),
         random_subset=_random_subset(reader),
         norm=_norm(reader),
         class_number=reader.integers("rlnClassNumber"),
         source_row=source_row,
         images=images,
-        reconstruct_images=_reconstruct_images(table, path, source_row),
+        reconstruct_images=_reconstruct_images(groups, optics_index, reader),
         warnings=(*pixel_size_warnings(groups, optics_index, images, str(path)), *notes),
     )
 
@@ -280,7 +280,10 @@ def _norm(reader: Columns) -> np.ndarray:
     return norm
 
 
-def _reconstruct_images(table: star.Table, path: str | Path, source_row: np.ndarray) -> ImageSource | None:
-    if "rlnReconstructImageName" not in table:
+def _reconstruct_images(groups: tuple[optics_room.OpticsGroup, ...], optics_index: np.ndarray, reader: Columns) -> ImageSource | None:
+    label = "rlnReconstructImageName"
+    if label not in reader.table:
         return None
-    return open_images(table["rlnReconstructImageName"], path, "rlnReconstructImageName", source_row)
+    images = open_images(reader.table[label], reader.path, label, reader.source_row)
+    check_boxes(groups, optics_index, images, reader)
+    return images

@@ -66,7 +66,7 @@ def _insert(
     optics = particles.optics[particles.optics_index[rows[0]]]
     transform = _transforms(particles.read_images(rows, for_reconstruction=True), optics, pixels)
     model = np.ones((len(rows), len(pixels)), np.float32)
-    if use_ctf:
+    if use_ctf and not optics.ctf_corrected:
         model = ctf.evaluate(particles.defocus, rows, optics, pixels.frequency_x, pixels.frequency_y, intact_first_peak=intact_first_peak)
         model = model * model if optics.premultiplied else model
     shifts = (2 * np.pi / (optics.box * optics.pixel_size) * particles.offsets[rows]).astype(np.float32)

@@ -15,8 +15,8 @@ from postprocess_maps import BFACTOR, BOX, PIXEL_SIZE, protein, random_map, writ
 from aurefine import fourier, fsc, mask, mrc, star
 from aurefine.cli.main import main
 from aurefine.errors import InputError
+from aurefine.mtf import Mtf
 from aurefine.postprocessing import curves
-from aurefine.postprocessing.inputs import Mtf
 from aurefine.postprocessing.local_resolution import local_resolution
 from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.postprocessing.random_phases import CRandom, randomise

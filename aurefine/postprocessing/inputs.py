@@ -1,4 +1,4 @@
-"""Half maps, mask and MTF of a post-processing job, read and checked before anything is computed (ALGORITHM.md 9.2)."""
+"""Half maps and mask of a post-processing job, read and checked before anything is computed (ALGORITHM.md 9.2)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aurefine import mrc, star
+from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.threads import at_once
@@ -52,15 +52,6 @@ class Mask:
 
     def _white(self) -> int:
         return int(np.count_nonzero(self.values > 0.5))
-
-
-@dataclass(frozen=True)
-class Mtf:
-    """Modulation transfer of a detector at frequencies in 1/(its pixel), increasing."""
-
-    frequency: np.ndarray
-    value: np.ndarray
-    name: str
 
 
 def fraction_of_weight(box: int, pixel_size: float, molecular_weight: float) -> float:
@@ -124,22 +115,3 @@ def read_mask(options: PostprocessOptions, halves: HalfMaps) -> Mask | None:
         raise InputError(f"--mask {options.mask}: its pixel size is {pixel_size:g} A, but the maps' is {halves.pixel_size:g} A; make the mask anew, "
                          "or give the right pixel size of all with --angpix")  # fmt: skip
     return Mask(np.clip(values, 0, 1, out=values), options.mask)
-
-
-def read_mtf(path: str) -> Mtf | None:
-    """The detector's MTF from a STAR file, or None without one; InputError for missing columns, values not above zero, or rows out of order."""
-    if not path:
-        return None
-    labels = ("rlnResolutionInversePixel", "rlnMtfValue")
-    tables = [table for table in star.read(path).values() if any(label in table for label in labels)] or list(star.read(path).values())
-    table = tables[0]
-    for label in labels:
-        if label not in table:
-            raise InputError(f"--mtf {path}: data_{table.name} has no column {label}; expected are {' and '.join(labels)}, as in RELION's MTF files")
-    frequency, value = (np.asarray(table[label], dtype=np.float64) for label in labels)
-    if len(value) < 2 or not (np.isfinite(frequency).all() and (np.diff(frequency) > 0).all()):
-        raise InputError(f"--mtf {path}: rlnResolutionInversePixel must have two or more rows and increase from 0 to 0.5")
-    if not (value > 0).all():
-        row = int(np.flatnonzero(~(value > 0))[0]) + 1
-        raise InputError(f"--mtf {path}, row {row}: rlnMtfValue is {value[row - 1]:g}, but a value above 0 was expected (the map is divided by it)")
-    return Mtf(frequency, value, path)

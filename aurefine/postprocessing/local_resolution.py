@@ -13,9 +13,10 @@ import numpy as np
 from aurefine import fourier, mrc
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
+from aurefine.mtf import Mtf
 from aurefine.postprocessing import curves as curve_room
 from aurefine.postprocessing import messages, tables
-from aurefine.postprocessing.inputs import HalfMaps, Mask, Mtf
+from aurefine.postprocessing.inputs import HalfMaps, Mask
 from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.postprocessing.random_phases import CRandom, randomise
 from aurefine.postprocessing.run import prepare

@@ -12,13 +12,15 @@ from threading import Thread
 import numpy as np
 
 from aurefine import fourier, mrc
+from aurefine import mtf as mtf_room
 from aurefine.atomic import without_waiting_for_the_disk
 from aurefine.errors import InputError
 from aurefine.job_control import JobControl
+from aurefine.mtf import Mtf
 from aurefine.postprocessing import curves as curve_room
 from aurefine.postprocessing import messages, tables
 from aurefine.postprocessing.curves import Curves
-from aurefine.postprocessing.inputs import HalfMaps, Mask, Mtf, fraction_of_weight, read_half_maps, read_mask, read_mtf
+from aurefine.postprocessing.inputs import HalfMaps, Mask, fraction_of_weight, read_half_maps, read_mask
 from aurefine.postprocessing.options import PostprocessOptions, refuse_existing, validate
 from aurefine.postprocessing.sharpen import Guinier, Spectrum, sharpen
 from aurefine.threads import at_once, in_parts, thread_count, use_threads
@@ -98,7 +100,7 @@ def prepare(options: PostprocessOptions, say: messages.Say) -> tuple[HalfMaps, M
         messages.warn(f"You did not specify --angpix. The pixel size in the image header, {halves.pixel_size:g} A/px, is used.")
     if options.mtf_pixel_size <= 0:
         say(messages.assumed_mtf_pixel(halves.pixel_size))
-    mask, mtf = read_mask(options, halves), read_mtf(options.mtf)
+    mask, mtf = read_mask(options, halves), mtf_room.read(options.mtf) if options.mtf else None
     _make_folder(Path(options.output).parent)
     return halves, mask, mtf
 

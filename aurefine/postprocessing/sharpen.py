@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aurefine import fourier
-from aurefine.postprocessing.inputs import Mtf
+from aurefine.mtf import Mtf
 from aurefine.postprocessing.options import PostprocessOptions
 from aurefine.threads import in_parts
 
@@ -81,8 +81,7 @@ class Spectrum:
         def gain(radius: np.ndarray) -> np.ndarray:
             frequency = radius / np.float32(self.box)
             at_detector = frequency * (detector_pixel_size / self.pixel_size)
-            value = np.interp(at_detector, mtf.frequency, mtf.value)
-            value[at_detector >= mtf.frequency[-2]] = mtf.value[-1]
+            value = mtf.at(at_detector)
             value[frequency >= 0.5] = 1.0
             return (1 / value).astype(np.float32)
 

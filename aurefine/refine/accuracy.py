@@ -91,7 +91,7 @@ class _Signal:
         self.compiled = devices.compiled(self.device)  # then arrays are NumPy's, whose sine is faster; on a GPU they are tensors there
         weight = self._native(np.where((self.pixels.shell > 0) & (sigma2 > 0), 0.5 / np.maximum(sigma2, 1e-30), 0))
         self.weight: Any = weight
-        if options.ctf_correction:
+        if options.ctf_correction and not optics.ctf_corrected:
             values = contrast(particles, rows, optics, self.pixels, options, self.device)
             self.weight = weight * (values**4 if optics.premultiplied else values**2)
         # one draw a particle decides its axis: the same in every iteration

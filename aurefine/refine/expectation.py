@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from aurefine import euler, kernels
-from aurefine.fourier import PixelList, pixel_list
+from aurefine.fourier import pixel_list
 from aurefine.kernels import Accumulator, Volume
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
@@ -124,9 +124,10 @@ class _GroupPass:
         self.coarse_rows = rows_of(self.coarse_pixels, self.fine_pixels)
         self.fine_rows = rows_of(self.fine_pixels, self.pixels)
         self.geometry = plan.geometry[group]
-        shells = _model_shells(self.pixels, self.geometry.scale, model.box)
+        shells = self.geometry.model_shell(self.pixels.shell, model.box // 2)
         sigma2 = model.sigma2_noise[group][shells] * owner.options.sigma2_fudge
         self.inverse_sigma2 = np.divide(1.0, sigma2, out=np.zeros(len(sigma2)), where=sigma2 > 0).astype(np.float32)
+        self.map_weight = self.inverse_sigma2 if owner.options.map_regularisation else np.ones_like(self.inverse_sigma2)
         compared = (self.pixels.shell > 0) & (self.pixels.shell <= aligned // 2)  # also where references are empty: likelihoods stay comparable
         self.score_weight = torch.from_numpy(np.where(compared, self.inverse_sigma2, 0).astype(np.float32)).to(owner.device)
         self.shells = shells
@@ -145,7 +146,7 @@ class _GroupPass:
         scale = np.clip(owner.model.group_scale[owner.particles.group_index[indices]], 1e-3, None)
         prepared = prepare(
             owner.cache, owner.particles, self.group, indices, poses.offsets[indices], factor, scale,
-            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan.use_ctf, owner.device, owner.batches, owner.room,
+            owner.model.sigma2_noise[self.group], self.pixels, owner.options, owner.plan, owner.device, owner.batches, owner.room,
         )  # fmt: skip
         images, power = self._weighted(prepared, self.fine_rows)
         at_coarse = self._weighted(prepared, self.fine_rows[self.coarse_rows])
@@ -183,11 +184,8 @@ class _GroupPass:
         if owner.compiled and owner.plan.least_share > 0:  # a GPU sums faster than it would draw
             samples = thinning.thinned(samples, thinning.lots(prepared.indices[batch], owner.plan.iteration), owner.plan.least_share)
         attempt.summing = True
-        sums = kernels.accumulate(
-            owner.volume, owner.sums.accumulator, slices, samples, self.fine_shift, prepared.unmasked[batch], prepared.masked[batch],
-            prepared.model[batch], self.inverse_sigma2, self.strong, self.pixels, self.optics.premultiplied,
-        )  # fmt: skip
         part = prepared.part(batch)
+        sums = self._accumulate(part, slices, samples)
         centre = part.centre * self.optics.pixel_size
         weight, slice_weight, offset = owner.fine.totals(samples, centre.astype(float), grid.fine_shifts.reshape(-1, 2))
         owner.sums.offset += offset
@@ -215,6 +213,21 @@ class _GroupPass:
         return values
 
     # ------------------------------------------------------------------ sums
+    def _accumulate(self, prepared: Prepared, slices: Any, samples: Any) -> kernels.Sums:
+        """Add the particles of a batch to the map's sums; returns the small sums over the comparison of images and projections."""
+        volume, target = self.owner.volume, self.owner.sums.accumulator
+
+        def add(into: kernels.Accumulator, model: torch.Tensor) -> kernels.Sums:
+            return kernels.accumulate(
+                volume, into, slices, samples, self.fine_shift, prepared.unmasked, prepared.masked, model, self.map_weight, self.strong, self.pixels,
+                self.optics.premultiplied,
+            )  # fmt: skip
+
+        if not self.owner.plan.reference_has_ctf:
+            return add(target, prepared.model)
+        add(target, prepared.inserted)
+        return add(kernels.Accumulator.empty(1, volume.padding, len(target.data), self.owner.device), prepared.model)
+
     def _sum_noise(self, prepared: Prepared, squared: torch.Tensor, weight: np.ndarray, sums: kernels.Sums) -> None:
         total, shells = self.owner.sums, self.owner.model.box // 2 + 1
         # the shift does not change |X|^2, so the power needs no sum over samples
@@ -262,8 +275,3 @@ class _GroupPass:
         updates.pmax[rows], updates.log_likelihood[rows] = pmax, likelihood
         owner.sums.pmax += float(pmax.sum())
         owner.sums.log_likelihood += float(likelihood.sum())
-
-
-def _model_shells(pixels: PixelList, scale: float, box: int) -> np.ndarray:
-    """int64 [pixels]: shell of the model that each image shell falls into (ALGORITHM.md 1.6)."""
-    return np.minimum((pixels.shell / scale + 0.5).astype(np.int64), box // 2)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from aurefine import ctf, ctf_torch, mask
+from aurefine import ctf, ctf_torch, mask, mtf
+from aurefine.errors import InputError
 from aurefine.fourier import PixelList, frequencies, round_half_away
 from aurefine.optics import OpticsGroup
 from aurefine.particles import ParticleSet
@@ -19,6 +20,9 @@ from aurefine.refine.image_cache import ImageCache
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.shortage import Batches
 
+if TYPE_CHECKING:
+    from aurefine.refine.plan import Plan
+
 MORE_ON_A_GPU = 64  # times as many images at most are transformed together there: it has no cache to stay in, and each call costs
 
 
@@ -26,9 +30,9 @@ MORE_ON_A_GPU = 64  # times as many images at most are transformed together ther
 class Prepared:
     """Transforms of a batch of particles at the current image size, and what lies beyond it.
 
-    unmasked, masked complex64 [n, pixels]; model float32 [n, pixels], scale * CTF (CTF^2 if premultiplied); centre int64 [n, 2] whole pixels
-    by which the images were moved; power float64 [n] sum |masked|^2 in the list; outer float32 [n, box/2+1]: |masked|^2 beyond the list,
-    by shell.
+    unmasked, masked complex64 [n, pixels]; model float32 [n, pixels], scale * CTF (CTF^2 if premultiplied), by which projections are multiplied
+    before they are compared; centre int64 [n, 2] whole pixels by which the images were moved; power float64 [n] sum |masked|^2 in the list;
+    outer float32 [n, box/2+1]: |masked|^2 beyond the list, by shell; inserted: the model that maps are made with.
     """
 
     indices: np.ndarray
@@ -38,6 +42,7 @@ class Prepared:
     centre: np.ndarray
     power: np.ndarray
     outer: np.ndarray
+    inserted: torch.Tensor
 
     def part(self, rows: slice) -> Prepared:
         """Some of the particles."""
@@ -99,7 +104,7 @@ def mask_background(images: torch.Tensor, radius: float, edge: float) -> torch.T
 
 
 def fill_with_noise(images: torch.Tensor, radius: float, edge: float, sigma2: np.ndarray, seeds: np.ndarray) -> torch.Tensor:
-    """Replace what lies outside a soft circle by Gaussian noise of spectrum sigma2 [shells]; one seed an image, so order does not matter."""
+    """Replace what lies outside a soft circle by Gaussian noise of spectrum sigma2 [image shells]; one seed an image, so order does not matter."""
     box = images.shape[1]
     shell = round_half_away(np.hypot(np.arange(box // 2 + 1)[None, :], frequencies(box)[:, None]))
     amplitude = torch.from_numpy(np.sqrt(2 * sigma2[np.minimum(shell, len(sigma2) - 1)]).astype(np.float32)).to(images.device)
@@ -129,7 +134,7 @@ def prepare(
     sigma2: np.ndarray,
     pixels: PixelList,
     options: RefineOptions,
-    use_ctf: bool,
+    plan: Plan,
     device: torch.device | str = "cpu",
     batches: Batches | None = None,
     room: int = 1,
@@ -137,11 +142,13 @@ def prepare(
     """Transforms of particles `indices` (all of one optics group).
 
     Args: offsets [n, 2] Angstrom; factor [n] grey-value factor of the norm correction; scale [n] grey-scale of each particle's group;
-        sigma2 [shells] noise spectrum of the group, for noise-filled masks; use_ctf False in a first iteration whose reference is not
-        CTF-corrected; device: where the transforms are to be; batches: how many images are transformed at a time, `room`
-        times as many on a GPU.
+        sigma2 [model shells] noise spectrum of the group, for noise-filled masks; plan: of the iteration, in the last one of which unmasked
+        transforms are those of rlnReconstructImageName where the particles have it; device: where the transforms are to be; batches: how many
+        images are transformed at a time, `room` times as many on a GPU.
     """
     optics = particles.optics[group]
+    correct, beyond_list = _corrections(particles.optics, group, pixels)
+    noise = plan.geometry[group].image_power(sigma2) * options.sigma2_fudge
     centre = round_half_away(offsets / optics.pixel_size)
     unmasked, masked = (torch.empty((len(indices), len(pixels)), dtype=torch.complex64, device=device) for _ in range(2))
     outer: list[np.ndarray | torch.Tensor] = []
@@ -149,36 +156,51 @@ def prepare(
     for start in range(0, len(indices), together):
         part = slice(start, start + together)
         cache.ahead(group, indices[part.stop : part.stop + together])
-        images = recentre(cache.read(group, indices[part], device), factor[part], centre[part])
-        outer.append(_transform(images, unmasked[part], masked[part], optics, sigma2, pixels, options, options.random_seed + indices[part]))
+        centred = partial(recentre, factor=factor[part], shift=centre[part])
+        images = centred(cache.read(group, indices[part], device))
+        inserted = centred(_for_map(particles, indices[part], device)) if plan.final and particles.reconstruct_images is not None else images
+        _pick(torch.fft.rfft2(inserted, norm="forward"), pixels.flat, correct, unmasked[part])
+        full = torch.fft.rfft2(_masked(images, optics, noise, options, options.random_seed + indices[part]), norm="forward")
+        _pick(full, pixels.flat, correct, masked[part])
+        outer.append(_beyond(full, optics.box, pixels.size))
     power = squares(masked).sum(1, dtype=torch.float64).cpu().numpy()
-    model = _model(particles, indices, optics, scale, pixels, options, use_ctf, torch.device(device))
+    model = _model(particles, indices, optics, scale, pixels, options, plan.use_ctf, torch.device(device))
+    compared = _model(particles, indices, optics, scale, pixels, options, False, torch.device(device)) if plan.reference_has_ctf else model
     beyond = np.concatenate(outer) if isinstance(outer[0], np.ndarray) else torch.cat(outer).cpu().numpy()  # type: ignore[arg-type]
-    return Prepared(indices, unmasked, masked, model, centre, power, beyond)
+    if beyond_list is not None:
+        beyond *= beyond_list
+    return Prepared(indices, unmasked, masked, compared, centre, power, beyond, model)
 
 
-def _transform(
-    images: torch.Tensor,
-    unmasked: torch.Tensor,
-    masked: torch.Tensor,
-    optics: OpticsGroup,
-    sigma2: np.ndarray,
-    pixels: PixelList,
-    options: RefineOptions,
-    seeds: np.ndarray,
-) -> np.ndarray | torch.Tensor:
-    """Fill `unmasked` and `masked` with the transforms of centred images; returns the masked images' power beyond the list, by shell."""
+def _corrections(groups: Sequence[OpticsGroup], group: int, pixels: PixelList) -> tuple[np.ndarray, np.ndarray | None]:
+    """(factor of each listed pixel, that of the power beyond by shell): origin to the centre, no antisymmetrical aberrations, a common MTF."""
+    optics = groups[group]
     demodulate = ctf.demodulation(optics, pixels.frequency_x, pixels.frequency_y)
     correct = pixels.sign if demodulate is None else (pixels.sign * demodulate).astype(np.complex64)
-    _pick(torch.fft.rfft2(images, norm="forward"), pixels.flat, correct, unmasked)
+    gain = mtf.to_common(groups, group)
+    if gain is None:
+        return correct, None
+    by_shell = gain(np.arange(optics.box // 2 + 1) / (optics.box * optics.pixel_size))
+    return (correct * gain(np.hypot(pixels.frequency_x, pixels.frequency_y))).astype(correct.dtype), np.square(by_shell).astype(np.float32)
+
+
+def _for_map(particles: ParticleSet, indices: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """float32 [k, box, box]: the images of rlnReconstructImageName; InputError where one is not finite."""
+    images = particles.read_images(indices, for_reconstruction=True)
+    wrong = np.flatnonzero(~np.isfinite(images).all((1, 2)))
+    if len(wrong):
+        row = indices[wrong[0]]
+        raise InputError(
+            f"{particles.path}, row {particles.source_row[row]}: the image {particles.table['rlnReconstructImageName'][row]} holds values that "
+            "are no numbers; the last iteration needs it. Make it again, or remove the column rlnReconstructImageName."
+        )
+    return torch.from_numpy(images).to(device)
+
+
+def _masked(images: torch.Tensor, optics: OpticsGroup, noise: np.ndarray, options: RefineOptions, seeds: np.ndarray) -> torch.Tensor:
+    """Centred images with nothing but the background's average, or noise of a spectrum [image shells], around the particle."""
     radius, edge = _mask_radius(options, optics), options.mask_edge_pixels
-    if options.zero_mask:
-        images = mask_background(images, radius, edge)
-    else:
-        images = fill_with_noise(images, radius, edge, sigma2 * options.sigma2_fudge, seeds)
-    full = torch.fft.rfft2(images, norm="forward")
-    _pick(full, pixels.flat, correct, masked)
-    return _beyond(full, optics.box, pixels.size)
+    return mask_background(images, radius, edge) if options.zero_mask else fill_with_noise(images, radius, edge, noise, seeds)
 
 
 def _pick(full: torch.Tensor, flat: np.ndarray, factor: np.ndarray, out: torch.Tensor) -> None:
@@ -222,7 +244,7 @@ def _model(
 ) -> torch.Tensor:  # fmt: skip
     """float32 [n, pixels]: what a projection is multiplied by before it is compared with an image."""
     factor = torch.from_numpy(scale.astype(np.float32)).to(device)[:, None]
-    if not use_ctf:
+    if not use_ctf or optics.ctf_corrected:
         return factor.expand(-1, len(pixels)).clone()
     values = torch.as_tensor(contrast(particles, indices, optics, pixels, options, device))
     if optics.premultiplied:

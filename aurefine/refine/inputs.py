@@ -121,6 +121,8 @@ def read_mask(path: str, box: int, pixel_size: float) -> np.ndarray | None:
     if not path or path == "None":
         return None
     volume, own = mrc.read_map(path)
+    if volume.shape[0] == box and not mrc.read_header(path).states_pixel_size:
+        own = pixel_size  # on the model's grid: nothing says that it is not
     if len(set(volume.shape)) != 1:
         raise InputError(f"{path}: the mask has {_shape(volume)} voxels; a cubic map was expected. Make it from a map of the refinement's box.")
     if volume.min() < -1e-4 or volume.max() > 1 + 1e-4:

@@ -119,7 +119,7 @@ def _complete(options: RefineOptions, reference: str, particles: ParticleSet) ->
 def _conclude(state: State, data: Data, options: RefineOptions, console: Console) -> None:
     console.lines(messages.final_lines(
         options.output, state.progress.current_resolution, state.halves[0].accuracy_rotation,
-        tau2_fudge=options.tau2_fudge_used, solvent_fsc=options.solvent_correct_fsc,
+        tau2_fudge=options.tau2_fudge_used, solvent_fsc=options.solvent_correct_fsc, other_images=data.particles.reconstruct_images is not None,
     ))  # fmt: skip
     for reason in warnings_at_end(state, data.masks, options) if data.crew.leads else ():
         console.warn(reason)
@@ -212,7 +212,7 @@ def _maximisation(state: State, plan: Plan, sums, data: Data, options: RefineOpt
     """Both halves' M-step, with RELION's messages."""
     data.monitor.phase("maximisation")
     if options.join_halves_resolution > 0:
-        console.lines(messages.joining_lines(max(options.join_halves_resolution, 1 / state.progress.current_resolution)))
+        console.lines(messages.joining_lines(max(options.join_halves_resolution, messages.angstrom(state.progress.current_resolution))))
     console.line(messages.fsc_line())
     with console.progress(messages.maximisation_title(), 1) as bar:
         maximised = maximise(state.halves, sums, plan, data.masks, state.progress.current_resolution, options, data.crew, data.batches)

@@ -17,8 +17,9 @@ from aurefine.refine.backprojection import BackProjection
 from aurefine.refine.crew import Crew
 from aurefine.refine.half_sums import HalfSums
 from aurefine.refine.maps_torch import beside, on_host
+from aurefine.refine.messages import angstrom
 from aurefine.refine.options import RefineOptions
-from aurefine.refine.plan import Plan
+from aurefine.refine.plan import Geometry, Plan
 from aurefine.refine.shortage import Batches
 from aurefine.refine.state import Model
 from aurefine.symmetry import point_group
@@ -59,7 +60,7 @@ def maximise(
     apart = lambda: tuple(crew.everywhere(batches.of_halves(crew.map, lambda half: _unregularised(half, options), halves)))  # noqa: E731
     separate = tuple(map(on_host, apart())) if plan.final else ()  # before anything is shared
     if options.join_halves_resolution > 0:
-        limit = max(options.join_halves_resolution, 1 / resolution)
+        limit = max(options.join_halves_resolution, angstrom(resolution))
         shell = math.ceil(box * pixel_size / limit - 1e-9)
         shared = crew.together(backprojection.mean, crew.map(lambda half: backprojection.low_resolution(half, shell), halves))
         crew.map(lambda half: backprojection.join_low_resolution(half, shared, shell), halves)
@@ -182,7 +183,7 @@ def update_parameters(model: Model, sums: HalfSums, plan: Plan, options: RefineO
         if options.scale_correction and len(model.group_scale) > 1:
             changes["group_scale"] = _scales(sums)
         if not options.fix_sigma_noise:
-            changes["sigma2_noise"] = _noise(model, sums)
+            changes["sigma2_noise"] = _noise(model, sums, plan.geometry)
     return replace(model, **changes)
 
 
@@ -195,14 +196,15 @@ def _scales(sums: HalfSums) -> np.ndarray:
     return scale / mean if mean > 0 else np.ones_like(scale)
 
 
-def _noise(model: Model, sums: HalfSums) -> np.ndarray:
+def _noise(model: Model, sums: HalfSums, geometry: Sequence[Geometry]) -> np.ndarray:
     sigma2 = model.sigma2_noise.copy()
-    pixels = fourier.pixels_per_shell(model.box)
+    shells = sigma2.shape[1]
     for group, weight in enumerate(sums.optics_weight):
         if weight <= 0:
             continue
-        sigma2[group] = sums.sigma2[group] / (2 * weight * pixels)
-        for shell in range(1, len(pixels)):
+        pixels = geometry[group].pixels_per_model_shell(shells)  # none in some shells where images are narrower than the model
+        sigma2[group] = np.divide(sums.sigma2[group], 2 * weight * pixels, out=np.zeros(shells), where=pixels > 0)
+        for shell in range(1, shells):
             if sigma2[group, shell] < 1e-14:
                 sigma2[group, shell] = sigma2[group, shell - 1]
     return sigma2

@@ -129,8 +129,10 @@ def warning_lines(warnings: Sequence[str], title: str = "Warnings of this run") 
     return [f" {title}: {len(warnings)}", *(f"  {number}. {warning}" for number, warning in enumerate(warnings, 1))]
 
 
-def final_lines(root: str, resolution: float, accuracy_rotation: float, *, tau2_fudge: float = 1.0, solvent_fsc: bool = False) -> list[str]:
-    """The end of a converged run: its files, its resolution (1/Angstrom), and how far to believe it."""
+def final_lines(
+    root: str, resolution: float, accuracy_rotation: float, *, tau2_fudge: float = 1.0, solvent_fsc: bool = False, other_images: bool = False
+) -> list[str]:
+    """The end of a converged run: its files, its resolution (1/Angstrom), and how far to believe it; `other_images`: the last maps are of others."""
     start = " Auto-refine: + "
     lines = [
         " Auto-refine: Refinement has converged, stopping now... ",
@@ -147,6 +149,11 @@ def final_lines(root: str, resolution: float, accuracy_rotation: float, *, tau2_
             f"{warning}You most probably do NOT want to publish these results!",
             f"{warning}{_SPURIOUS_ADVICE}",
         ]
+    if other_images:
+        lines.append(
+            f"{start}Used rlnReconstructImageName images for final reconstruction. "
+            "Ignore filtered map, and only assess the unfiltered half-reconstructions!"
+        )
     return lines
 
 

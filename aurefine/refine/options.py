@@ -180,6 +180,8 @@ def validate_values(options: RefineOptions) -> None:
         point_group(options.relax_symmetry)
     if options.join_random_halves and not options.continue_from:
         raise InputError("--join_random_halves goes with --continue: a new run starts with two independent half-sets.")
+    if options.lowpass_mask and options.lowpass_mask_resolution <= 0:
+        raise InputError("--lowpass_mask needs the resolution (Angstrom) up to which density inside it is kept: give it with --lowpass.")
     if options.solvent_correct_fsc and not options.solvent_mask:
         raise InputError("--solvent_correct_fsc needs a mask: give one with --solvent_mask, or leave the option out.")
 

@@ -37,6 +37,20 @@ class Geometry:
         """Model shell of each image shell; `shells` for those beyond the model."""
         return np.minimum((image_shell / self.scale + 0.5).astype(np.int64), shells)
 
+    def pixels_per_model_shell(self, shells: int) -> np.ndarray:
+        """float64 [shells]: image pixels that fall into each model shell, as many as there would be in an image as wide as the model.
+
+        A wider image has more pixels, but tells no more: what lies around the particle is masked. Sums over its pixels, divided by these numbers,
+        count as much as those over an image of the model's width.
+        """
+        per_image_shell = pixels_per_shell(self.box)
+        found = np.bincount(self.model_shell(np.arange(len(per_image_shell)), shells), per_image_shell, shells + 1)[:shells]
+        return found / self.scale**2
+
+    def image_power(self, sigma2: np.ndarray) -> np.ndarray:
+        """float64 [box/2+1]: power of a single pixel in each image shell where the model's noise spectrum is sigma2 [shells]."""
+        return sigma2[self.model_shell(np.arange(self.box // 2 + 1), len(sigma2) - 1)] / self.scale**2
+
     def stretch(self, volume: Volume) -> np.ndarray:
         """float64 [2, 2]: image frequency to padded voxels before the rotation (ALGORITHM.md 1.6, 3.2)."""
         return self.magnification * (volume.padding / self.scale)
@@ -53,6 +67,7 @@ class Plan:
     geometry: tuple[Geometry, ...]
     correlation: bool = False  # first iteration by cross-correlation
     use_ctf: bool = True
+    reference_has_ctf: bool = False  # first iteration with a reference that is not CTF-corrected: compared as it is, maps are made with the CTF
     final: bool = False
     reduced_precision: bool = True  # screening in bfloat16 on a CPU, products in TF32 on a GPU
     relion_offset_prior: bool = False  # only to compare with RELION's own iterations
@@ -224,6 +239,11 @@ def image_sizes(
     current = min(geometry.box, even(0.5 * geometry.scale * current_size))
     if options.max_expectation_resolution > 0:
         limited = min(current, 2 * int(round_half_away(geometry.scale * box * pixel_size / options.max_expectation_resolution)))
+        if limited < 2:
+            raise InputError(
+                f"--strict_highres_exp {options.max_expectation_resolution:g}: images of {geometry.box * geometry.pixel_size:.0f} A hold nothing "
+                "as coarse, so that nothing is left to align to. Give a higher resolution (a smaller number)."
+            )
         return current, limited, limited
     if options.oversampling == 0:
         return current, current, current

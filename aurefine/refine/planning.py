@@ -99,10 +99,13 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
     current = box if options.use_all_data else current_image_size(progress, model.average_pmax, box, pixel_size)
     geometry = tuple(geometry_of(optics, box, pixel_size) for optics in particles.optics)
     sizes = tuple(image_sizes(options, g, current, sampling.coarse_step, box, pixel_size) for g in geometry)
-    use_ctf = options.ctf_correction and (options.reference_ctf_corrected or iteration > 1)
+    with_ctf = options.ctf_correction and not options.reference_ctf_corrected and iteration == 1
     # Correlations of a sharp map's first guesses lie closer together than a bfloat16 product tells apart.
     reduced = not (correlation or options.full_precision)
-    return Plan(iteration, sampling, current, sizes, geometry, correlation, use_ctf, progress.has_converged, reduced_precision=reduced)
+    return Plan(
+        iteration, sampling, current, sizes, geometry, correlation, options.ctf_correction, with_ctf, progress.has_converged,
+        reduced_precision=reduced,
+    )  # fmt: skip
 
 
 def projectors(halves: tuple[Model, ...], plan: Plan, options: RefineOptions, device: torch.device = _CPU) -> tuple[Volume, ...]:

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import torch
 
-from aurefine import large_arrays
+from aurefine import large_arrays, mtf
 from aurefine.particles import ParticleSet
 from aurefine.refine import devices, initial, inputs, memory, memory_fit, messages, rejection, schedule, writer
 from aurefine.refine.checks import warnings_at_start
@@ -61,7 +61,7 @@ def start(
 ) -> tuple[State, Data]:
     """Check all that is cheap to check, read all images; a new run also estimates its noise and writes its iteration 0."""
     monitor = monitor or RunMonitor()
-    for warning in particles.warnings:
+    for warning in (*particles.warnings, *mtf.warnings(particles.optics), *_corrected(particles, options)):
         console.warn(warning)
     begin = inputs.read_inputs(particles, options, console.warn) if earlier is None else earlier
     grid = begin.halves[0] if isinstance(begin, State) else begin
@@ -91,6 +91,12 @@ def start(
     first, second = (inputs.processing_order(particles, subset, half, seed + half) for half in (1, 2))
     order = first[cache.holds[first]], second[cache.holds[second]]
     return state, Data(particles, cache, order, masks, crew, monitor, keeper, rejected, batches)
+
+
+def _corrected(particles: ParticleSet, options: RefineOptions) -> list[str]:
+    """A warning where CTF correction is asked for, but images of some optics groups have no CTF any more."""
+    numbers = [str(group.number) for group in particles.optics if group.ctf_corrected] if options.ctf_correction else []
+    return [f"rlnCtfDataAreCtfCorrected is set in optics group {', '.join(numbers)}: no CTF is applied to its images"] if numbers else []
 
 
 def _first_state(

@@ -59,7 +59,7 @@ def signal_power(
     spectrum = fourier.power_spectrum(masked) * box**2
     weight = np.where(x[band] > 0, 2.0, 1.0)  # half of the transform stands for all of it
     contrast = np.ones((1, band.sum()))
-    if use_ctf:
+    if use_ctf and not optics.ctf_corrected:
         width = box * optics.pixel_size
         contrast = ctf.evaluate(particles.defocus, rows, optics, x[band] / width, y[band] / width).astype(np.float64)
         contrast = contrast**2 if optics.premultiplied else contrast

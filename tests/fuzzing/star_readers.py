@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from aurefine import particles, selection, star, star_combine, star_document, star_operations, star_read
+from aurefine import mtf, particles, selection, star, star_combine, star_document, star_operations, star_read
 from aurefine.errors import InputError
 from aurefine.extraction import coordinates, micrographs
 from aurefine.image_files import open_input
 from aurefine.jobs import star_tools
-from aurefine.postprocessing.inputs import read_mtf
 from fuzzing.place import Workplace
 from fuzzing.star_seeds import LIST_SEED, MTF_SEED, OLD_SEED, STAR_SEED
 
@@ -112,7 +111,7 @@ def micrographs_target(place: Workplace, data: bytes) -> None:
 
 def mtf_target(place: Workplace, data: bytes) -> None:
     """A detector's MTF, and a STAR list of images as image_handler's operand."""
-    for read in (read_mtf, open_input):
+    for read in (mtf.read, open_input):
         with contextlib.suppress(InputError):
             read(place.put("a.star", data))
 
