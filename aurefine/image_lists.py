@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +23,12 @@ def file_outputs(images: ImageInput, output: str) -> list[tuple[Path, str]]:
     """Where the new file of each listed file goes, and its name in the new list.
 
     `output` is put before each file's ending: `lp` makes `mic_lp.mrcs` of `mic.mrcs`, beside it. With a folder, as in `External/job004/lp`,
-    the new files go into that folder, each under the folders that the list names.
+    the new files go into that folder, each under the folders that the list names (without `..`).
     """
     suffix, folder = Path(output).name, Path(output).parent
     if folder == Path():
         return [(_suffixed(file.path, suffix), _suffixed(file.name, suffix).as_posix()) for file in images.files]
-    inside = [folder / _suffixed(file.name.lstrip("/"), suffix) for file in images.files]
+    inside = [folder / _suffixed(_relative(file.name), suffix) for file in images.files]
     return [(path, path.as_posix()) for path in inside]
 
 
@@ -38,6 +38,11 @@ def list_output(images: ImageInput, output: str) -> Path:
         return Path(output).with_suffix(".star")
     folder, suffix = Path(output).parent, Path(output).name
     return _suffixed(images.path if folder == Path() else str(folder / Path(images.path).name), suffix)
+
+
+def _relative(name: str) -> str:
+    """A listed name without what would lead out of the folder that it is put into."""
+    return str(PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("..", "/", "//"))))
 
 
 def _suffixed(path: str, suffix: str) -> Path:

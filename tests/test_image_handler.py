@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,15 @@ def test_a_list_with_a_folder_puts_everything_there(folder):
     assert run("--i particles.star --o External/job004/lp --lowpass 8") == 0
     names = star.read_table("External/job004/particles_lp.star", "particles")["rlnImageName"].tolist()
     assert names[1] == "000001@External/job004/Extract/two_lp.mrcs" and mrc.Stack("External/job004/Extract/one_lp.mrcs").count == 2
+
+
+def test_names_of_a_list_do_not_lead_out_of_the_folder(folder, monkeypatch):
+    (folder / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(folder / "deep" / "er")
+    _list("p.star", ["000003@../../Extract/one.mrcs", f"000002@{folder}/Extract/two.mrcs"])
+    assert run("--i p.star --o job/lp --lowpass 8") == 0
+    assert {path.parent.resolve() for path in folder.rglob("*_lp.mrcs")} == {folder / "deep/er/job/Extract", folder / f"deep/er/job{folder}/Extract"}
+    assert all(Path(name.partition("@")[2]).is_file() for name in star.read_table("job/p_lp.star", "particles")["rlnImageName"])
 
 
 def test_a_list_of_one_file_keeps_its_names_in_one_stack(folder):
