@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aurefine.errors import InputError
+from aurefine.jobs import submit
 from aurefine.jobs.form import JobType
-from aurefine.jobs.options import FormField
+from aurefine.jobs.options import FormField, Option
 from aurefine.project import job_star, job_types
 from aurefine.project.job_star import JobStar
 
@@ -196,6 +197,8 @@ REEXTRACT = {"star_mics": "m.star", "do_reextract": "Yes", "fndata_reextract": "
         ("MaskCreate", {"fn_in": "m.mrc", "other_args": "--o=../../x.mrc"}, "writes into its own directory"),
         ("PostProcess", {"fn_in": "half1.mrc", "fn_mask": "m.mrc", "other_args": "--pipeline_control /elsewhere"}, "writes into its own directory"),
         ("Select", {"fn_data": "p.star", "other_args": "--classes 1 --fn_imgs ../../x.star"}, "writes into its own directory"),
+        ("Select", {"fn_data": "p.star", "other_args": "--classes 1 --fn_imgs=full/x.star"}, "name of the file alone"),
+        ("External", {"fn_exe": "aurefine select", "other_args": "--i p.star --fn_imgs /elsewhere/x.star --overwrite"}, "name of the file alone"),
         ("Extract", {"star_mics": "m.star"}, "coords_suffix .* is empty"),
         ("Extract", {"star_mics": "m.star", "do_reextract": "Yes"}, "fndata_reextract .* is empty"),
         ("Extract", REEXTRACT | {"do_reset_offsets": "Yes", "do_recenter": "Yes"}, "both Yes"),
@@ -213,6 +216,24 @@ def test_wrong_forms_are_one_clear_message(name: str, values: dict[str, str], me
     job_type = job_types.by_name(name)
     with pytest.raises(InputError, match=message):
         job_type.arguments({**job_type.defaults(), **values}, "D/", "job.star")
+
+
+@pytest.mark.parametrize("option", submit.FLAGS, ids=lambda option: option.name)
+def test_no_form_hands_a_job_to_a_program_of_its_own_choice(option: Option) -> None:
+    """--submit runs what --qsub names: a job.star from elsewhere would run any program."""
+    inputs = {"fn_img": "p.star", "fn_ref": "r.mrc", "fn_exe": "aurefine refine", "fn_cont": "o.star"}
+    for name, make in (("Refine3D", "to_arguments"), ("Refine3D", "continued"), ("External", "to_arguments")):
+        job_type = job_types.by_name(name)
+        form = {**job_type.defaults(), **inputs, "other_args": f"--i p.star --j 2 {option.flag}='touch pwned'"}
+        with pytest.raises(InputError, match=f"{option.flag} may not be given here"):
+            getattr(job_type, make)(form, "D/")
+
+
+def test_further_outputs_go_into_the_jobs_directory() -> None:
+    select, external = job_types.by_name("Select"), job_types.by_name("External")
+    for job_type, form in ((select, {"fn_data": "p.star"}), (external, {"fn_exe": "aurefine select"})):
+        words = job_type.arguments({**form, "other_args": "--i p.star --classes 1 --fn_imgs classes.star"}, "D/", "job.star")
+        assert words[words.index("--fn_imgs") + 1] == "D/classes.star"
 
 
 @pytest.mark.parametrize("output", ["/elsewhere/x.mrc", "../../x.mrc", "a/..", "..", "/"])

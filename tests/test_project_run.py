@@ -321,6 +321,7 @@ def test_the_results_of_a_continued_refinement_are_in_the_pipeline(new_project: 
         (["--alias", "taken", *SELECT], "choose another --alias"),
         (["--new_project", "5", *SELECT], "a RELION project already"),
         (["star", "x", "--i", "y"], "does not follow a flag"),
+        (["Refine3D", "--i", "in/particles.star", "--ref", "in/particles.star", "--submit", "--dry_run"], "submit `aurefine run` itself"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_message_and_adds_no_job(new_project: Project, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from aurefine.errors import InputError
-from aurefine.jobs.form import FILE_LABELS, NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, flags
+from aurefine.jobs.form import FILE_LABELS, NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, checked_words, flags
 from aurefine.jobs.options import FormField
 from aurefine.shell_words import words_of
 
@@ -38,28 +39,27 @@ def form_of(words: list[str]) -> dict[str, str]:
 
 
 def arguments_from_form(form: Form, directory: str) -> list[str]:
-    """The words after `aurefine`, `--o` in the job's directory; InputError for a program that is not aurefine's."""
+    """The words after `aurefine`, `--o` in the job's directory; InputError for a program that is not aurefine's, and for flags that are refused."""
     program = words_of(form["fn_exe"], "fn_exe")
     if len(program) != 2 or PurePosixPath(program[0]).name != "aurefine":
         raise InputError(f"fn_exe is {form['fn_exe']!r}: aurefine only runs its own jobs (`aurefine image_handler`); run this one with RELION")
-    given = flags(words_of(form["other_args"], "other_args"))
-    given["--o"] = [directory + _result(form)]
+    given = flags(checked_words(words_of(form["other_args"], "other_args"), directory))
+    given["--o"] = [directory + _result(program[1], given)]
     given.pop("--pipeline_control", None)
     return [program[1], *(part for flag, values in given.items() for part in (flag, *values))]
 
 
-def _result(form: Form) -> str:
+def _result(job: str, given: Mapping[str, list[str]]) -> str:
     """Name of the output file: that of --o, or of the input."""
-    given = flags(words_of(form["other_args"], "other_args"))
-    named = (given.get("--o") or [_NAMES.get(form["fn_exe"].split(" ")[-1], "")])[0] or (given.get("--i") or [""])[0]
+    named = (given.get("--o") or [_NAMES.get(job, "")])[0] or (given.get("--i") or [""])[0]
     name = PurePosixPath(named).name
     return "" if named.endswith("/") or name == ".." else name
 
 
 def _outputs(form: Form, directory: str) -> list[tuple[str, str]]:
-    name = _result(form)
-    label = FILE_LABELS.get(PurePosixPath(name).suffix)
-    return [(directory + name, f"{label}.relion.external")] if label else []
+    name = PurePosixPath(flags(arguments_from_form(form, directory))["--o"][0])
+    label = FILE_LABELS.get(name.suffix)
+    return [(str(name), f"{label}.relion.external")] if label else []
 
 
 JOB_TYPE = JobType(

@@ -52,7 +52,7 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
         parts += ["--norm", "--bg_radius", str(_background_radius(form)), "--white_dust", form["white_dust"], "--black_dust", form["black_dust"]]
     parts += ["--invert_contrast"] if yes(form, "do_invert") else []
     parts += ["--helix"] if yes(form, "do_extract_helix") else []
-    return parts + other_arguments(form)
+    return parts + other_arguments(form, directory)
 
 
 def _particles(form: Form) -> list[str]:

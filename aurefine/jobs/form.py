@@ -9,9 +9,10 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from aurefine.errors import InputError
+from aurefine.jobs import submit
 from aurefine.jobs.options import FormField, nearest_names
 from aurefine.shell_words import words_of
 
@@ -112,6 +113,8 @@ class JobType:
 
 
 _OF_THE_JOB = ("--o", "--part_dir", "--part_star", "--pick_star", "--pipeline_control")  # where a job writes
+_OF_THE_QUEUE = frozenset(option.flag for option in submit.FLAGS)  # --qsub names a program
+_FURTHER_OUTPUTS = ("--fn_imgs", "--json", "--write_truth")  # files that a job writes beside its --o
 
 
 def yes(form: Form, key: str) -> bool:
@@ -119,14 +122,31 @@ def yes(form: Form, key: str) -> bool:
     return form[key].strip().lower() in YES
 
 
-def other_arguments(form: Form) -> list[str]:
-    """The words of "Additional arguments"; InputError for an open quote, and for flags that would lead the output out of the job's directory."""
-    words = words_of(form["other_args"], "other_args")
-    for flag, values in flags(words).items():
-        leads_out = flag == "--fn_imgs" and any(PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts for value in values)
-        if flag in _OF_THE_JOB or leads_out:
+def other_arguments(form: Form, directory: str) -> list[str]:
+    """The words of "Additional arguments", further outputs in the job's `directory`; InputError for an open quote, and from `checked_words`."""
+    return checked_words(words_of(form["other_args"], "other_args"), directory, _OF_THE_JOB)
+
+
+def checked_words(words: Sequence[str], directory: str, refused: Sequence[str] = ()) -> list[str]:
+    """The words of a form's flags, which may be somebody else's, with further outputs in the job's `directory` (with a slash).
+
+    Raises InputError for `refused` flags, for those that hand the job to a queue, and for an output that is not the plain name of a file.
+    """
+    checked, flag = [], ""
+    for word in words:
+        value = "" if word.startswith("--") else word
+        if word.startswith("--"):
+            flag, _, value = word.partition("=")
+        if flag in refused:
             raise InputError(f"other_args: {flag} may not be given here: a job of a project writes into its own directory; leave it out")
-    return words
+        if flag in _OF_THE_QUEUE:
+            raise InputError(f"other_args: {flag} may not be given here: it starts another program; leave it out, and submit `aurefine run` itself")
+        if flag in _FURTHER_OUTPUTS and value:
+            if "/" in value or value in (".", ".."):
+                raise InputError(f"other_args: {flag} {value}: a job of a project writes into its own directory; give the name of the file alone")
+            word = f"{word.removesuffix(value)}{directory}{value}"
+        checked.append(word)
+    return checked
 
 
 def flags(arguments: Sequence[str]) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     parts += ["--ini_threshold", form["inimask_threshold"], "--extend_inimask", form["extend_inimask"]]
     parts += ["--width_soft_edge", form["width_mask_edge"]]
     parts += ["--helix", "--z_percentage", f"{float(form['helical_z_percentage']) / 100:g}"] if yes(form, "do_helix") else []
-    return [*parts, "--j", form["nr_threads"], *other_arguments(form)]
+    return [*parts, "--j", form["nr_threads"], *other_arguments(form, directory)]
 
 
 JOB_TYPE = JobType(

@@ -30,7 +30,7 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     parts += ["--auto_bfac", "--autob_lowres", form["autob_lowres"]] if yes(form, "do_auto_bfac") else []
     parts += ["--adhoc_bfac", form["adhoc_bfac"]] if yes(form, "do_adhoc_bfac") else []
     parts += ["--skip_fsc_weighting", "--low_pass", form["low_pass"]] if yes(form, "do_skip_fsc_weighting") else []
-    return parts + other_arguments(form)
+    return parts + other_arguments(form, directory)
 
 
 def _outputs(form: Form, directory: str) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +92,7 @@ def arguments_from_form(values: Mapping[str, str], output: str) -> list[str]:
     parts += _sampling_arguments(form)
     parts += ["--helix"] if yes(form, "do_helix") else []
     parts += ["--relax_sym", form["relax_sym"]] if form["relax_sym"] else []
-    return [*parts, *_machine_arguments(form), *other_arguments(form)]
+    return [*parts, *_machine_arguments(form), *other_arguments(form, os.path.dirname(output) + "/")]
 
 
 def continued_arguments(values: Mapping[str, str], output: str) -> list[str]:
@@ -101,7 +102,7 @@ def continued_arguments(values: Mapping[str, str], output: str) -> list[str]:
     parts += ["--auto_ignore_angles", "--auto_resol_angles"] if yes(form, "auto_faster") else []
     parts += ["--particle_diameter", form["particle_diameter"], *_mask_arguments(form)]
     parts += ["--relax_sym", form["relax_sym"]] if form["relax_sym"] else []
-    return [*parts, *_machine_arguments(form), *other_arguments(form)]
+    return [*parts, *_machine_arguments(form), *other_arguments(form, os.path.dirname(output) + "/")]
 
 
 def _compute_arguments(form: Form) -> list[str]:

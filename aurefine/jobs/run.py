@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aurefine.errors import InputError
-from aurefine.jobs import external_form
+from aurefine.jobs import external_form, submit
 from aurefine.jobs.form import YES, JobType, flags
 from aurefine.jobs.options import Option, help_text, parse
 from aurefine.project import job_directory, job_star, job_types, labels, runner, watch
@@ -107,6 +107,8 @@ def _from_words(what: str, rest: Sequence[str], jobs: Jobs, generation: int) -> 
     """A type of job and either its own flags, or KEY=VALUE of its form (flags that follow go to the form's additional arguments)."""
     settings = list(takewhile(lambda word: not word.startswith("--"), rest))
     own_flags = list(rest[len(settings) :])
+    if submit.submits(own_flags):
+        raise InputError("--submit: the job would be shown as finished as soon as it is submitted; submit `aurefine run` itself, or leave `run` out")
     if what.lower() == "external" and settings and "=" not in settings[0]:
         what, settings = settings[0], settings[1:]
     if _is_other_job(what, jobs):

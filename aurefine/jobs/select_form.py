@@ -71,7 +71,7 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     elif way == "do_remove_duplicates":
         parts += ["--remove_duplicates", form["duplicate_threshold"]]
         parts += ["--image_angpix", form["image_angpix"]] if float(form["image_angpix"]) > 0 else []
-    return parts + other_arguments(form)
+    return parts + other_arguments(form, directory)
 
 
 def _split_arguments(form: Form) -> list[str]:

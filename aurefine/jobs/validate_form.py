@@ -41,7 +41,7 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     if yes(form, "do_substitution"):
         parts += ["--noise_substitution", "--substitute_from", form["substitute_from"]]
         parts += ["--substitute_from_start"] if yes(form, "do_from_start") else []
-    return [*parts, "--j", form["nr_threads"], *other_arguments(form)]
+    return [*parts, "--j", form["nr_threads"], *other_arguments(form, directory)]
 
 
 _HALF = "_half1_class001_unfil.mrc"
