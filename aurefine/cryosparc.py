@@ -20,6 +20,7 @@ import numpy as np
 
 from aurefine import euler, star
 from aurefine.errors import InputError
+from aurefine.regular_files import regular
 from aurefine.star import Table
 
 SIGN = "cryosparcBlobSign"  # the column that says which images are dark on bright
@@ -68,7 +69,7 @@ def _tables(path: str | Path, fields: dict[str, np.ndarray]) -> tuple[dict[str, 
 def read_fields(path: str | Path) -> dict[str, np.ndarray]:
     """The fields of a `.cs` file by name; InputError where it is missing, damaged or of another format."""
     try:
-        with open(path, "rb") as handle:
+        with open(path, "rb", opener=regular) as handle:
             return _fields(handle, str(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the name") from error

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from aurefine import nufft, symmetry
 from aurefine.errors import InputError
+from aurefine.regular_files import refuse_others
 
 RESIDUE_VOLUME = 133.0  # Angstrom^3 of protein per residue (1.21 Angstrom^3/Da, 110 Da)
 BACKBONE_WEIGHT, SIDE_CHAIN_WEIGHT = 30.0, 24.0  # atomic numbers summed over a residue's backbone and over its side chain
@@ -99,11 +100,12 @@ def from_model(path: str | Path, centred: bool = True) -> Molecule:
 
 def _structure(path: str | Path) -> Any:
     try:
+        refuse_others(path)
         import gemmi
+
+        return gemmi.read_structure(str(path))
     except ImportError:
         raise InputError(f"{path}: reading atomic models needs the package gemmi; install it with `pip install aurefine[model]`.") from None
-    try:
-        return gemmi.read_structure(str(path))
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(f"{path}: not a readable mmCIF or PDB file ({error}).") from None
 

@@ -15,6 +15,7 @@ import numpy as np
 from aurefine import __version__
 from aurefine.atomic import atomic_file
 from aurefine.errors import InputError
+from aurefine.regular_files import regular
 
 __all__ = [
     "Header", "Stack", "StackWriter", "all_finite", "map_bytes", "read_header", "read_map", "stack_writer", "statistics", "write_map", "write_stack",
@@ -51,7 +52,7 @@ class Header:
 def read_header(path: str | Path) -> Header:
     """Header of an MRC file of either byte order; InputError when missing, not MRC, of an unknown mode, or shorter than it claims."""
     try:
-        with open(path, "rb") as handle:
+        with open(path, "rb", opener=regular) as handle:
             raw = handle.read(_HEADER_BYTES)
             size = os.fstat(handle.fileno()).st_size
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
@@ -264,7 +265,7 @@ def _origin(whole: np.ndarray, real: np.ndarray, axes: tuple[int, ...]) -> tuple
 def _read_sections(header: Header, first: int, count: int) -> np.ndarray:
     """Sections as float32 [count, rows, columns]."""
     try:
-        with open(header.path, "rb") as handle:
+        with open(header.path, "rb", opener=regular) as handle:
             handle.seek(header.data_offset + first * header.section_bytes)
             values = np.fromfile(handle, dtype=header.dtype, count=count * header.rows * header.columns)
     except OSError as error:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aurefine.atomic import write_bytes
+from aurefine.regular_files import text_of
 
 FILE = ".aurefine_process"
 
@@ -45,7 +46,7 @@ class ProcessRecord:
     def load(directory: str | Path) -> ProcessRecord | None:
         """The record that `save` left in a job's directory."""
         try:
-            return ProcessRecord.parse((Path(directory) / FILE).read_text())
+            return ProcessRecord.parse(text_of(Path(directory) / FILE, "replace"))
         except OSError:
             return None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from aurefine.atomic import atomic_file
 from aurefine.errors import InputError
+from aurefine.regular_files import regular
 from aurefine.star_labels import LABEL_TYPES
 from aurefine.star_read import read_blocks
 from aurefine.star_write import table_text
@@ -108,7 +109,7 @@ def single_values(path: str | Path) -> Table:
 def leading_comments(path: str | Path) -> list[str]:
     """The comment lines before the first table, without their `# `: an optimiser's file begins with its program and command line."""
     comments = []
-    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+    with open(path, encoding="utf-8", errors="surrogateescape", opener=regular) as lines:
         for line in lines:
             if not line.startswith("# "):
                 break

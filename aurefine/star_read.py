@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from aurefine.errors import InputError
+from aurefine.regular_files import regular
 from aurefine.star_labels import LABEL_TYPES
 
 _HEAD = re.compile(rb"\s*data_(\S*)[ \t]*(?:#.*)?")
@@ -55,7 +56,7 @@ def _heads(data: bytes) -> Iterator[tuple[int, int, str]]:
 
 def _load(path: str | Path) -> bytes:
     try:
-        with open(path, "rb") as handle:
+        with open(path, "rb", opener=regular) as handle:
             head = handle.read(_HEAD_BYTES)
             if b"\0" in head:  # a stack of many gigabytes is not read to find that it is none
                 raise _not_star(path)

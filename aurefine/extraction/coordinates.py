@@ -13,6 +13,7 @@ from aurefine.errors import InputError
 from aurefine.extraction.micrographs import Micrograph, MicrographSet
 from aurefine.extraction.options import ExtractOptions
 from aurefine.particles import without_job_prefix
+from aurefine.regular_files import text_of
 
 _LARGEST = 1 << 28  # bytes of a list of coordinates: millions of them
 X, Y, FOM = "rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit"
@@ -106,7 +107,7 @@ def _read_list(path: str, eman: bool) -> star.Table:
     try:
         if os.path.getsize(path) > _LARGEST:
             raise InputError(f"{path}: too large for a list of coordinates; is it an image?")
-        lines = Path(path).read_text(errors="replace").splitlines()
+        lines = text_of(path, "replace").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     rows: list[tuple[float, float]] = []

@@ -12,6 +12,7 @@ from aurefine.project import job_directory, labels
 from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
+from aurefine.regular_files import text_of
 
 SUMMARY = "List the jobs of the RELION project in this folder, after looking which have ended."
 OPTIONS = (Option("unfinished", "--unfinished", "Only jobs that have not succeeded", "List", False, "switch"),)
@@ -46,7 +47,7 @@ def table(processes: Sequence[Process], root: Path) -> str:
 def started(folder: Path) -> str:
     """The time of the last command in `note.txt`; "" where there is none."""
     try:
-        notes = (folder / job_directory.NOTE).read_text(errors="replace")
+        notes = text_of(folder / job_directory.NOTE, "replace")
     except OSError:
         return ""
     lines = [line for line in notes.splitlines() if "Executing new job on" in line]

@@ -12,6 +12,7 @@ from aurefine.errors import InputError
 from aurefine.jobs import external_form
 from aurefine.jobs.form import QUEUE, JobType
 from aurefine.project import job_types
+from aurefine.regular_files import regular, text_of
 from aurefine.star import Table
 
 _BEGINNING = 1 << 16  # characters in which the first line lies
@@ -85,7 +86,7 @@ def _type(job: Table, path: str | Path) -> JobType:
 
 def _first_line(path: str | Path) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=regular) as file:
             return next((line.strip() for line in file.read(_BEGINNING).splitlines() if line.strip()), "")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a job.star, a job's directory or a type such as Refine3D") from error
@@ -94,7 +95,7 @@ def _first_line(path: str | Path) -> str:
 def _read_run_job(path: str | Path) -> JobStar:
     """Lines `label == value`, with the labels of the GUI; labels that the form no longer has are left out."""
     rows: dict[str, str] = {}
-    for number, line in enumerate(Path(path).read_text(errors="surrogateescape").splitlines(), start=1):
+    for number, line in enumerate(text_of(path, "surrogateescape").splitlines(), start=1):
         name, equals, value = line.partition("==")
         if not equals and line.strip():
             raise InputError(f"{path}, line {number}: 'label == value' was expected but {line[:40]!r} was found; give the run.job that RELION wrote")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aurefine.errors import InputError
 from aurefine.process_record import ProcessRecord
+from aurefine.regular_files import text_of
 
 DIRECTORY = ".relion_lock"
 FILE = "lock_default_pipeline.star"
@@ -60,7 +61,7 @@ def _make(folder: Path) -> bool:
 def _holder_died(folder: Path) -> bool:
     """Whether an aurefine of this machine, which is no more, left the lock behind."""
     try:
-        record = ProcessRecord.parse((folder / FILE).read_text(errors="replace"))
+        record = ProcessRecord.parse(text_of(folder / FILE, "replace"))
     except OSError:
         return False
     return record is not None and record.alive() is False
@@ -91,7 +92,7 @@ def _release(folder: Path) -> None:
 
 def _message(folder: Path, waited: float) -> str:
     try:
-        held = (folder / FILE).read_text(errors="replace").strip().splitlines()
+        held = text_of(folder / FILE, "replace").strip().splitlines()
         age = f"{(time.time() - (folder / FILE).stat().st_mtime) / 60:.0f} minutes old"
         holder = f" It is {age} and says: {held[0]!r}." if held else f" It is {age}."
     except OSError:

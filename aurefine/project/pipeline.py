@@ -14,6 +14,7 @@ import numpy as np
 from aurefine import star
 from aurefine.errors import InputError
 from aurefine.project.labels import STATUSES, node_code
+from aurefine.regular_files import regular
 from aurefine.star import Table
 
 FILE = "default_pipeline.star"
@@ -235,7 +236,7 @@ def read(path: str | Path) -> Pipeline:
 def _comments(path: str | Path) -> tuple[list[str], int]:
     """Comments before the first block, and the number of the `# version` line (30001 where there is none)."""
     comments, version = [], 30001
-    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+    with open(path, encoding="utf-8", errors="surrogateescape", opener=regular) as lines:
         for line in lines:
             match = re.match(r"#\s*version\s+(\d+)", line)
             if line.startswith("data_"):

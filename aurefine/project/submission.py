@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aurefine.errors import InputError
+from aurefine.regular_files import text_of
 from aurefine.shell_words import words_of
 
 SCRIPT = "run_submit.script"
@@ -82,7 +83,7 @@ def filled(text: str, fillings: Mapping[str, str]) -> str:
 def read_template(path: str | Path) -> str:
     """The text of a template; InputError where it cannot be read."""
     try:
-        return Path(path).read_text()
+        return text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the submission script {path} cannot be read ({error}); give one that can") from error
 

@@ -86,7 +86,7 @@ class Keeper:
     def exact(self, state: State) -> State:
         """The state that was read from STAR files, with all digits where they were kept (and the options are the same)."""
         path = self._name(state.progress.iteration, "state")
-        if not self.root or not path.exists():
+        if not self.root or not path.is_file():
             return state
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -109,7 +109,7 @@ class Keeper:
         """(token, state, plan); all other checkpoints but those of `state` are removed."""
         done = state.progress.iteration
         path = self._name(done + 1, "plan")
-        found = self._read_begun(path, state) if path.exists() else None
+        found = self._read_begun(path, state) if path.is_file() else None
         self._remove(lambda iteration, part: not ((iteration, part) == (done, "state") or (found and iteration == done + 1 and part != "state")))
         return found
 
@@ -147,7 +147,7 @@ class Keeper:
         """All that was summed of a half-set, whoever did it, added up. A process that goes on from others' sums writes them once more: of two files
         that share particles, the one with more has all of them."""
         name = f"{glob.escape(Path(self.root).name)}_it{self.plan.iteration:03d}_half{number + 1}*_checkpoint.npz"
-        found = [part for path in sorted(Path(self.root).parent.glob(name)) if (part := self._read_part(path))]
+        found = [part for path in sorted(Path(self.root).parent.glob(name)) if path.is_file() and (part := self._read_part(path))]
         whole: Part | None = None
         for part in sorted(found, key=lambda part: -len(part.rows)):
             whole = part if whole is None else whole if np.isin(part.rows, whole.rows).any() else _together(whole, part)

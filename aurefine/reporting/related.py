@@ -11,6 +11,7 @@ from aurefine import star
 from aurefine.errors import InputError
 from aurefine.project.pipeline import FILE
 from aurefine.project.project import Project
+from aurefine.regular_files import text_of
 
 VALIDATION = "validation.json"
 _MOST_BYTES = 50_000_000  # of a validation.json, which takes less than two million
@@ -59,7 +60,7 @@ def _measured(path: Path) -> Path | None:
     try:
         if path.stat().st_size > _MOST_BYTES:
             return None
-        named = json.loads(path.read_text()).get("measured")
+        named = json.loads(text_of(path)).get("measured")
     except (OSError, ValueError, AttributeError, RecursionError):  # no validation, whatever it is
         return None
     return (path.parent / named).resolve() if isinstance(named, str) and named and "\0" not in named else None

@@ -14,6 +14,7 @@ import numpy as np
 from aurefine import mrc
 from aurefine.colours import BLUE, GREEN, GREY, ORANGE, PINK
 from aurefine.errors import InputError
+from aurefine.regular_files import text_of
 from aurefine.reporting.globes import Globe, globes
 from aurefine.reporting.history import Number
 from aurefine.reporting.plots import Plot, Series
@@ -66,7 +67,7 @@ def read_validation(path: Path) -> ValidationFound:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"{path.stat().st_size} bytes")
-        data = json.loads(path.read_text())
+        data = json.loads(text_of(path))
         rows = [_row(each) for each in data["measures"]]
         plots = _plots(data["curves"])
         over_sphere = globes(data["curves"], {row.key: row.value for row in rows})

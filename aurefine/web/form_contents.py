@@ -11,6 +11,7 @@ from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.jobs.form import YES
 from aurefine.postprocessing.options import PostprocessOptions
+from aurefine.regular_files import regular
 from aurefine.symmetry import point_group
 
 _HEAD_BYTES = 1 << 18  # of a STAR file: all labels and the optics groups lie there
@@ -108,7 +109,7 @@ def _size(header: mrc.Header) -> str:
 def star_head(path: Path) -> StarHead:
     """Labels of all blocks, and pixel size and box of the first optics group, from the beginning of the file. InputError for no STAR file."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             text = file.read(_HEAD_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

@@ -16,6 +16,7 @@ from aurefine.project import job_directory, job_star, labels, runner
 from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
+from aurefine.regular_files import regular
 from aurefine.reporting.postprocess_plots import FILE as POSTPROCESS
 from aurefine.reporting.validation_plots import FILE as VALIDATION
 from aurefine.web.folder import Folder, Missing, Outside
@@ -191,7 +192,7 @@ def _start_log(directory: Path, status: str) -> str:
 def tail(path: Path, position: int) -> dict[str, Any]:
     """What a text file holds from byte `position` on, at most its last 64 kB; progress bars only as they last stood."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             end = file.seek(0, 2)
             start = position if 0 <= position <= end else 0
             start = max(start, end - MAX_TAIL_BYTES)

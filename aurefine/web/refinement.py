@@ -11,6 +11,7 @@ from aurefine.errors import InputError
 from aurefine.file_cache import stamp
 from aurefine.refine.console import duration
 from aurefine.refine.run_status import RUNNING, SILENT, read_status
+from aurefine.regular_files import regular
 from aurefine.reporting.history import Iteration, crossing, find_root, iterations, maps_of
 
 
@@ -111,7 +112,7 @@ def _told(directory: Path) -> tuple[str, str] | None:
 
 def _end_of(path: Path, count: int = 32 << 10) -> str:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             file.seek(max(0, file.seek(0, 2) - count))
             return file.read().decode("utf-8", "replace")
     except OSError:

@@ -16,6 +16,7 @@ from aurefine.project.job_star import JobStar
 from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
 from aurefine.project.runner import Planned
+from aurefine.regular_files import text_of
 
 START_LOG = "aurefine_start.txt"
 LONGEST_START = 30.0  # seconds; a busy machine takes some to start Python
@@ -73,7 +74,7 @@ class Starter:
                 break
             time.sleep(0.05)
         if child.poll():
-            said = (self.project.root / process.name / START_LOG).read_text(errors="replace").strip()
+            said = text_of(self.project.root / process.name / START_LOG, "replace").strip()
             raise InputError(f"{process.name} does not go on: {said or 'its run.err says why'}")
         return ""
 
