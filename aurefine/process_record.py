@@ -23,6 +23,12 @@ class ProcessRecord:
     pid: int
     start: str
 
+    def __post_init__(self) -> None:
+        """TypeError for a record, read from a file, that holds something else."""
+        texts = (self.host, self.boot, self.start)
+        if not (isinstance(self.pid, int) and 0 < self.pid < 1 << 31 and all(isinstance(text, str) for text in texts)):
+            raise TypeError(f"no record of a process: {self.host!r}, {self.boot!r}, {self.pid!r}, {self.start!r}")
+
     @staticmethod
     def of(pid: int) -> ProcessRecord:
         """The record of a process of this machine."""
@@ -39,7 +45,7 @@ class ProcessRecord:
         lines = text.strip().splitlines()
         try:
             return ProcessRecord(**json.loads(lines[-1])) if lines else None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
     @staticmethod

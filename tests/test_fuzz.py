@@ -57,7 +57,7 @@ def test_mutated_files_are_read_or_refused(place, name):
     assert not fuzz.strays(place)
 
 
-@pytest.mark.parametrize("name", ["coordinates", "job", "micrographs", "model", "particles", "pipeline", "run", "sampling"])
+@pytest.mark.parametrize("name", ["coordinates", "job", "micrographs", "model", "particles", "pipeline", "run", "sampling", "status"])
 def test_no_value_makes_a_reader_stumble(place, name):
     """One value of a good file at a time; a part of them each time, another with each reader."""
     rng = random.Random(f"{name} values")

@@ -216,6 +216,11 @@ def test_a_running_refinement_is_shown_as_its_status_says(page: Page, root: Path
     write_status(root / running / "status.json", status)
     found = page.get(f"/api/job/{running}/refinement").json
     assert (found["phase"], found["left"]) == ("iteration 3: reconstructing", "1.5 min for this step")
+    for text in ("{:>90}", "{0.__class__.__mro__}", "{", "of another version"):  # the file may be anybody's
+        write_status(root / running / "status.json", replace(status, phase=text))
+        assert page.get(f"/api/job/{running}/refinement").json["phase"] == text
+    (root / running / "status.json").write_text((root / running / "status.json").read_text().replace('"seconds_left": 90.0', '"seconds_left": "x"'))
+    assert page.get(f"/api/job/{running}/refinement").json["phase"] == "iteration 1: aligning the particles"  # as its log says
     write_status(root / running / "status.json", replace(status, heartbeat=now - 600))
     assert page.get(f"/api/job/{running}/refinement").json["phase"].startswith("no sign of life for 60")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from aurefine import star
 from aurefine.errors import InputError
+from aurefine.process_record import FILE as RECORD
 from aurefine.process_record import ProcessRecord
-from aurefine.project import labels, pipeline
+from aurefine.project import job_directory, labels, pipeline
 from aurefine.project.lock import DIRECTORY, FILE, project_lock
 from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
@@ -277,6 +278,14 @@ def test_a_process_is_known_by_machine_number_and_start() -> None:
         assert replace(own, start="1").alive() is False  # the number is used again
         assert replace(own, boot="before").alive() is False
     assert json.loads(own.text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("change", [{"pid": "12"}, {"pid": None}, {"pid": 1.5}, {"pid": -1}, {"pid": 1 << 80}, {"start": 3}, {"more": 1}])
+def test_a_record_that_holds_something_else_is_none(tmp_path: Path, change: dict[str, object]) -> None:
+    (tmp_path / RECORD).write_text(json.dumps(asdict(ProcessRecord.own()) | change))
+    assert ProcessRecord.load(tmp_path) is None and not job_directory.has_died(tmp_path)
+    (tmp_path / RECORD).write_bytes(b"\xff" + b"[" * 100_000)
+    assert ProcessRecord.load(tmp_path) is None
 
 
 @pytest.mark.parametrize("label", ["DensityMap.mrc.relion.refine3d", MASK, "ParticleGroupMetadata.star.relion", "LogFile.pdf.relion.postprocess"])

@@ -207,3 +207,16 @@ def test_a_status_is_read_back_and_a_broken_one_is_told(tmp_path):
             read_status(tmp_path)
     with pytest.raises(InputError, match="No such file"):
         read_status(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("heartbeat", "abc"), ("heartbeat", None), ("heartbeat", 10**400), ("seconds_left", "x"), ("seconds_left", float("nan")), ("rate", True),
+     ("phase", ["a"]), ("iteration", 1.5), ("message", 3), ("process", {"host": "", "boot": "", "pid": "1", "start": ""})],
+)  # fmt: skip
+def test_a_status_whose_values_are_of_another_kind_is_one_message(tmp_path, name, value):
+    write_status(tmp_path / "status.json", monitor_in(tmp_path).status("running"))
+    values = json.loads((tmp_path / "status.json").read_text())
+    (tmp_path / "status.json").write_text(json.dumps(values | {name: value}))
+    with pytest.raises(InputError, match="no status of a run"):
+        read_status(tmp_path)

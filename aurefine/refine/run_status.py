@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import Field, asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from aurefine.atomic import without_waiting_for_the_disk, write_bytes
 from aurefine.errors import InputError
 from aurefine.process_record import ProcessRecord
+from aurefine.regular_files import text_of
 
 NAME = "status.json"
 RUNNING, FINISHED, FAILED, ABORTED, INTERRUPTED = "running", "finished", "failed", "aborted", "interrupted"
 ABORT_MESSAGE = "stopped by RELION_JOB_ABORT_NOW"
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float)}
+_MOST = 1 << 16  # characters: it is written every few seconds, and is short
 DIED, SILENT = "died", "silent"  # what `verdict` makes of "running"
 
 
@@ -108,13 +113,22 @@ def read_status(path: str | Path) -> RunStatus:
     """
     file = Path(path) / NAME if Path(path).is_dir() else Path(path)
     try:
-        values = json.loads(file.read_text())
+        values = json.loads(text_of(file, most=_MOST))
         process = ProcessRecord(**values.pop("process"))
-        return RunStatus(**{field.name: values[field.name] for field in fields(RunStatus) if field.name != "process"}, process=process)
+        checked = {field.name: _checked(field, values[field.name]) for field in fields(RunStatus) if field.name != "process"}
+        return RunStatus(**checked, process=process)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; the status of a run was expected there") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{file}: this is no status of a run ({error})") from error
+
+
+def _checked(field: Field[Any], value: object) -> Any:
+    """A value of the kind that the field has (`field.type` is its name); ValueError for another, and for a number that is not finite."""
+    kind = _KINDS[str(field.type)]
+    if not isinstance(value, kind) or isinstance(value, bool) or (kind is not str and not math.isfinite(value)):
+        raise ValueError(f"{field.name} is {str(value)[:40]!r}, where {'a text' if kind is str else 'a number'} was expected")
+    return value
 
 
 def memory_in_use() -> tuple[int, int]:

@@ -106,7 +106,8 @@ def _told(directory: Path) -> tuple[str, str] | None:
         return f"no sign of life for {time.time() - status.heartbeat:.0f} seconds", ""
     if verdict != RUNNING:
         return None
-    phase = _PHASES.get(status.phase, status.phase).format(status.iteration)
+    known = _PHASES.get(status.phase)  # only our own text is a pattern: the file may be anybody's
+    phase = known.format(status.iteration) if known else status.phase
     return phase, f"{duration(status.seconds_left)} for this step" if status.seconds_left >= 0 else ""
 
 

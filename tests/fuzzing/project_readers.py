@@ -12,9 +12,10 @@ from aurefine import mrc, run_report, star
 from aurefine.errors import InputError
 from aurefine.jobs import options, refine3d, select
 from aurefine.project import job_star, job_types, pipeline
-from aurefine.refine import checkpoint, model_reader
+from aurefine.refine import checkpoint, model_reader, run_status
 from aurefine.reporting import validation_plots
 from aurefine.reporting.plots import to_csv
+from aurefine.web import refinement
 from fuzzing.place import Workplace
 from fuzzing.star_readers import shared_stars
 from fuzzing.star_seeds import JOB_SEED, MODEL_SEED, OLD_SEED, OPTIMISER_SEED, PIPELINE_SEED, RUN_JOB_SEED, SAMPLING_SEED, STAR_SEED
@@ -24,6 +25,11 @@ VALIDATION_SEED = (
     b'{"notes": {"Run": "job001"}, "measures": [{"label": "cFAR", "verdict": "good", "text": "10 A", "source": "x", "shown": "0.8"}], "curves": '
     b'{"fsc": {"frequency": [0, 0.1], "masked": [1, null]}, "directions": {"resolution_0143": [7.5, 8]}, "reslog": {"particles": [50, 100], '
     b'"resolution": [10, 9.5], "line": [10, 9]}}}'
+)
+STATUS_SEED = (
+    b'{ "state": "running" , "phase": "expectation" , "iteration": 3 , "output": "run" , "particles_done": 5 , "particles": 9 , "rate": 1.5 , '
+    b'"seconds_left": 90.0 , "memory_mb": 1 , "peak_memory_mb": 2 , "started": 1e9 , "heartbeat": 1e9 , "interval": 5.0 , "message": "" , '
+    b'"version": "1" , "process": { "host": "elsewhere" , "boot": "" , "pid": 12 , "start": "" } }'
 )
 _PART = b"\n@@@@\n"
 _LONGEST = 3000  # bytes of each of a run's files
@@ -89,9 +95,16 @@ def validation_target(place: Workplace, data: bytes) -> None:
         json.dumps(plot.data(), allow_nan=False)
 
 
+def status_target(place: Workplace, data: bytes) -> None:
+    """A run's status.json, and what the page makes of it."""
+    status = run_status.read_status(place.put("status.json", data))
+    status.verdict()
+    refinement._told(place.root)
+
+
 TARGETS = {
     "job": job_target, "pipeline": pipeline_target, "run": run_target, "model": model_target, "sampling": sampling_target,
-    "validation": validation_target,
+    "validation": validation_target, "status": status_target,
 }  # fmt: skip
 
 
@@ -101,6 +114,8 @@ def seeds(name: str, place: Workplace, shared: Path | None) -> list[bytes]:
         return _runs(shared)
     if name == "validation":
         return [VALIDATION_SEED]
+    if name == "status":
+        return [STATUS_SEED]
     if name in ("model", "sampling"):
         return [{"model": MODEL_SEED, "sampling": SAMPLING_SEED}[name], *_shared_of(shared, name)]
     own = {"pipeline": [PIPELINE_SEED], "job": [RUN_JOB_SEED, JOB_SEED, *_jobs(place)]}[name]
