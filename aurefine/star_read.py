@@ -19,6 +19,7 @@ _HEAD_BYTES = 4096  # in which a binary file shows that it is one
 _CHUNK = 1 << 18  # bytes tokenised at a time: stays in cache, and bounds the memory that millions of rows take
 _LONG = 1 << 26  # from this many bytes on (a quarter of a million particles), compiled code (star_parse.py) pays for being loaded
 _LONG_CHUNK = 1 << 22
+_BEYOND = 2.0**63  # no int64
 _THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -202,7 +203,7 @@ class _BlockReader:
             raise self._number_error(label, kind, words, position) from None
 
     def _number_error(self, label: str, kind: type, words: list[str], position: int) -> InputError:
-        expected = "a number" if kind is float else "a whole number"
+        expected = "a number" if kind is float else "a whole number (of 64 bits at most)"
         for row, word in enumerate(words):
             try:
                 _convert(kind, [word])
@@ -262,8 +263,8 @@ def _as_flags(column: np.ndarray) -> np.ndarray:
 def _loose_integers(words: list[str]) -> np.ndarray:
     """Other programs write 1.000000 for a whole number, and True or False for a flag."""
     values = np.array([float({"true": "1", "false": "0"}.get(word.lower(), word)) for word in words])
-    if not np.array_equal(values, np.round(values)):  # also refuses nan
-        raise ValueError("not a whole number")
+    if not (np.array_equal(values, np.round(values)) and (np.abs(values) < _BEYOND).all()):  # also refuses nan and inf
+        raise ValueError("not a whole number of 64 bits")
     return values.astype(np.int64)
 
 
