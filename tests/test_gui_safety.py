@@ -62,6 +62,8 @@ def test_other_names_and_other_sites_are_refused(page: Page) -> None:
     here = f"localhost:{page.port}"
     assert page.get("/api/project", Host="evil.example").status == 421
     assert page.get("/api/project", Host=f"127.0.0.1.evil.example:{page.port}").status == 421
+    for host in ("evil@localhost", f"evil.example@{here}", "localhost/evil.example", "localhost?x", "localhost,evil.example", "localhost:x", ""):
+        assert page.get("/api/project", Host=host).status == 421, host
     assert page.get("/api/project", Host="localhost:1234").status == 200  # another port: ssh -L
     assert page.get("/api/project", Host="[::1]:1234").status == 200
     assert page.get("/api/project", Origin=f"http://{here}").status == 200

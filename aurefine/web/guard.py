@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 MAX_BODY_BYTES = 1 << 20
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([a-zA-Z0-9.-]+))(?::[0-9]+)?")
 _HEADERS = {
     # Everything comes from the package; images that the page draws itself are blobs.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -100,11 +101,9 @@ def _foreign(request: Request) -> Response | None:
 
 
 def _name(host: str) -> str:
-    """The host's name without its port, which `ssh -L` may change."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+    """The host's name without its port, which `ssh -L` may change; "" for anything but a name and a port, as `user@localhost`."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else ""
 
 
 def _refused(request: Request, status: int, message: str) -> Response:
