@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -90,11 +91,26 @@ def test_wrong_values_are_told_at_their_rows(page: Page, root: Path) -> None:
     assert "no STAR file" in check(page, "Refine3D", fn_img="in/map.mrc")["fn_img"]
     assert "no column _rlnNope" in check(page, "Select", fn_data="in/particles.star", do_select_values="Yes", select_label="rlnNope")["select_label"]
     assert "no half map" in check(page, "PostProcess", fn_in="in/map.mrc")["fn_in"]
+    os.mkfifo(root / "in" / "pipe.star")
+    assert "cannot be read (a pipe or a device" in check(page, "Refine3D", fn_img="in/pipe.star")["fn_img"]
     mrc.write_map(root / "in" / "run_half1.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
     assert "run_half2.mrc, is not beside it" in check(page, "PostProcess", fn_in="in/run_half1.mrc")["fn_in"]
     mrc.write_map(root / "in" / "run_half2.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
     assert "fn_in" not in check(page, "PostProcess", fn_in="in/run_half1.mrc")
     assert check(page, "Refine3D", fn_img="../../etc/passwd", fn_ref="in/map.mrc")["fn_img"].startswith("warning: This file is outside")
+
+
+@pytest.mark.parametrize("size", ["inf", "1e400", "nan", "-3"])
+def test_sizes_that_are_none_are_no_error_of_the_page(page: Page, root: Path, size: str) -> None:
+    (root / "in" / "odd.star").write_text((root / "in" / "particles.star").read_text().replace("2.0 16 ", f"{size} {size} "))
+    assert "fn_img" not in check(page, "Refine3D", fn_img="in/odd.star", fn_ref="in/map.mrc")  # nothing is said of its box
+
+
+def test_an_image_beyond_its_stack_is_one_message(page: Page, root: Path) -> None:
+    mrc.write_stack(root / "in" / "m.mrcs", np.zeros((3, 16, 16), np.float32), 1.0)
+    for number in (0, 4, 10**20):
+        answer = page.get(f"/api/thumbnail?image={number}@in/m.mrcs")
+        assert answer.status == 400 and "it has images 1 to 3" in answer.json["error"]
 
 
 def test_browsing_shows_the_projects_nodes_of_the_right_kind_first(page: Page, root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def star_head(path: Path) -> StarHead:
     labels = frozenset(re.findall(r"^_(\w+)", text, re.MULTILINE))
     optics = re.search(r"^data_optics\s+(.*?)(?=^data_|\Z)", text, re.MULTILINE | re.DOTALL)
     first = _first_row(optics.group(1)) if optics else {}
-    return StarHead(labels, _number(first.get("rlnImagePixelSize")), int(_number(first.get("rlnImageSize")) or 0) or None)
+    size, box = (_length(first.get(label)) for label in ("rlnImagePixelSize", "rlnImageSize"))
+    return StarHead(labels, size, int(box) if box else None)
 
 
 def _first_row(block: str) -> dict[str, str]:
@@ -132,3 +134,9 @@ def _number(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
+
+
+def _length(text: str | None) -> float | None:
+    """A positive number; None for another, as inf, which the job itself refuses by its row."""
+    number = _number(text)
+    return number if number is not None and 0 < number < math.inf else None

@@ -84,10 +84,16 @@ def volume(path: Path, side: int) -> bytes:
 
 
 def thumbnail(path: Path, number: int, side: int = 72) -> bytes:
-    """Image `number` (from 1) of a stack as PNG, Fourier-cropped to about `side` pixels, which also takes noise away."""
+    """Image `number` (from 1) of a stack as PNG, Fourier-cropped to about `side` pixels, which also takes noise away.
+
+    Raises InputError for an image that the stack does not have.
+    """
     from aurefine.maps import fourier_rescale
 
-    image = mrc.Stack(path).read(number - 1)
+    stack = mrc.Stack(path)
+    if not 1 <= number <= stack.count:  # it may be beyond any array's numbers
+        raise InputError(f"{path.name}: it has images 1 to {stack.count}, but another was asked for")
+    image = stack.read(number - 1)
     if image.shape[1] == image.shape[2] and image.shape[1] % 2 == 0 and image.shape[1] > side:
         image = fourier_rescale(image, side, images=True, single=True)
     values = np.nan_to_num(image[0])
