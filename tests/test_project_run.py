@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from aurefine import job_control, star
 from aurefine.cli.main import main
 from aurefine.process_record import FILE as RECORD
 from aurefine.process_record import ProcessRecord
-from aurefine.project import job_star, labels, watch
+from aurefine.project import job_directory, job_star, labels, watch
 from aurefine.project.pipeline import Pipeline
 from aurefine.project.project import Project
 
@@ -233,6 +234,45 @@ def test_nodes_that_a_job_reports_itself_are_added(new_project: Project, monkeyp
     program(Path(), monkeypatch, "cp reported.star Select/job001/RELION_OUTPUT_NODES.star; touch Select/job001/RELION_JOB_EXIT_SUCCESS")
     assert run(*SELECT) == 0
     assert "Select/job001/more.star" in new_project.read().outputs("Select/job001/")
+
+
+@pytest.mark.parametrize(
+    ("node", "label"),
+    [("Select/job001/" + "x" * 300, "DensityMap.mrc"), ("Select/job001/" + "x/" * 2500, "DensityMap.mrc"), ("Select/job001/a", "y" * 300)],
+    ids=["name", "path", "label"],
+)
+def test_a_broken_job_does_not_take_its_project_down(
+    new_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], node: str, label: str
+) -> None:
+    labelled = ("rlnPipeLineNodeName", "rlnPipeLineNodeTypeLabel")
+    star.write("reported.star", [star.Table.from_rows("output_nodes", labelled, [(node, label), ("Select/job001/more.star", "Mask3D.mrc")])])
+    program(Path(), monkeypatch, "cp reported.star Select/job001/RELION_OUTPUT_NODES.star; touch Select/job001/RELION_JOB_EXIT_SUCCESS")
+    assert run(*SELECT) == 0
+    assert "Warning: Select/job001/: RELION_OUTPUT_NODES.star names a file that no file system takes" in capsys.readouterr().out
+    assert statuses(new_project) == {"Select/job001/": labels.SUCCEEDED}
+    assert node not in new_project.read().nodes() and "Select/job001/more.star" in new_project.read().outputs("Select/job001/")
+    assert main(["jobs"]) == 0 and "Warning" not in capsys.readouterr().out
+
+
+def test_a_directory_that_cannot_be_looked_into_is_told_of_its_job(
+    new_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert run("--schedule", *SELECT) == 0
+    with new_project.edit("test") as graph:
+        for name in ("Select/job001/", "Select/job002/"):
+            graph.set_status(name, labels.RUNNING)
+    Path("Select/job002/RELION_JOB_EXIT_FAILURE").touch()
+    outcome = job_directory.outcome
+
+    def locked(folder: Path) -> str | None:
+        if folder.name == "job001":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return outcome(folder)
+
+    monkeypatch.setattr(job_directory, "outcome", locked)
+    assert main(["jobs"]) == 0 and "Warning: Select/job001/: Permission denied" in capsys.readouterr().out
+    assert statuses(new_project) == {"Select/job001/": labels.RUNNING, "Select/job002/": labels.FAILED}
 
 
 def test_subsets_are_in_the_pipeline_though_only_the_job_knew_their_number(project: Project) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 from aurefine.project import job_directory, labels
-from aurefine.project.pipeline import Process
+from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
+
+_LONGEST_PART, _LONGEST_NAME = 255, 4000  # bytes: what file systems take of a name between slashes, and in all below the project's folder
+_told: set[str] = set()  # by this process: the page looks every few seconds
 
 
 def refresh(project: Project) -> list[Process]:
-    """All jobs of the project, after those that have ended, or died, since the last look are written down as such."""
+    """All jobs of the project, after those that have ended, or died, since the last look are written down as such.
+
+    What is wrong with one job's directory is told once, and the others are gone on with. Raises InputError where the pipeline cannot be
+    read, locked or written.
+    """
     ended = _ended(project)
     if not ended:
         return project.read().processes
@@ -17,25 +26,64 @@ def refresh(project: Project) -> list[Process]:
             status = ended.get(process.name)
             if status is None or process.status != labels.RUNNING:
                 continue
-            folder = project.root / process.name
-            if job_directory.outcome(folder) is None:
-                job_directory.mark(folder, status)
-            for node, label in job_directory.extra_nodes(folder):
-                pipeline.add_output(process.name, node, label)
             pipeline.set_status(process.name, status)
-            project.show_nodes(pipeline, process)
+            try:
+                _write_down(project, pipeline, process, status)
+            except OSError as error:
+                _tell(process, _reason(error))
         return pipeline.processes
+
+
+def _write_down(project: Project, pipeline: Pipeline, process: Process, status: str) -> None:
+    """The exit file, where the job could not leave one, and the files that the job itself reports."""
+    folder = project.root / process.name
+    if job_directory.outcome(folder) is None:
+        job_directory.mark(folder, status)
+    for node, label in job_directory.extra_nodes(folder):
+        if not _fits(f"{label}/{node}"):
+            _tell(process, f"{job_directory.OUTPUT_NODES} names a file that no file system takes, {node[:60]!r} ({label[:60]!r}), which is left out")
+            continue
+        pipeline.add_output(process.name, node, label)
+    project.show_nodes(pipeline, process)
 
 
 def _ended(project: Project) -> dict[str, str]:
     """Job -> how it ended, of the jobs that the pipeline believes to run."""
     found: dict[str, str] = {}
     for process in project.read().processes:
-        folder = project.root / process.name
-        if process.status == labels.RUNNING and folder.is_dir():
-            status = job_directory.outcome(folder)
-            if status is None and job_directory.has_died(folder):
-                status = job_directory.outcome(folder) or labels.FAILED  # it may have ended properly between the two looks
-            if status is not None:
-                found[process.name] = status
+        if process.status != labels.RUNNING:
+            continue
+        try:
+            status = _status(project, process)
+        except OSError as error:
+            _tell(process, f"{_reason(error)}, so that it is not known whether it has ended")
+            continue
+        if status is not None:
+            found[process.name] = status
     return found
+
+
+def _status(project: Project, process: Process) -> str | None:
+    folder = project.root / process.name
+    if not folder.is_dir():
+        return None
+    status = job_directory.outcome(folder)
+    if status is None and job_directory.has_died(folder):
+        status = job_directory.outcome(folder) or labels.FAILED  # it may have ended properly between the two looks
+    return status
+
+
+def _fits(name: str) -> bool:
+    parts = [len(os.fsencode(part)) for part in name.split("/")]
+    return max(parts) <= _LONGEST_PART and sum(parts) + len(parts) <= _LONGEST_NAME
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror} ({str(error.filename)[:100]})"
+
+
+def _tell(process: Process, problem: str) -> None:
+    text = f" Warning: {process.name[:100]}: {problem}."
+    if text not in _told:
+        _told.add(text)
+        print(text, flush=True)
