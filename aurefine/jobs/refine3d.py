@@ -103,6 +103,9 @@ def _launch(values: Mapping[str, Any], arguments: Sequence[str], count: int, con
     except JobAborted:
         run_status.correct_last_status(folder, run_status.ABORTED, run_status.ABORT_MESSAGE)
         raise
+    except KeyboardInterrupt:
+        run_status.correct_last_status(folder, run_status.INTERRUPTED, run_status.SIGNAL_MESSAGE)
+        raise
     except AlreadyTold:
         run_status.correct_last_status(folder, run_status.FAILED, "a process of this run has failed: standard error (run.err) says which")
         raise

@@ -79,7 +79,7 @@ class RunMonitor:
         elif isinstance(error, JobAborted):
             self._write(run_status.ABORTED, run_status.ABORT_MESSAGE)
         elif isinstance(error, KeyboardInterrupt):
-            self._write(run_status.INTERRUPTED, "stopped by a signal")
+            self._write(run_status.INTERRUPTED, run_status.SIGNAL_MESSAGE)
         else:
             self._write(run_status.FAILED, str(error) or type(error).__name__)
 

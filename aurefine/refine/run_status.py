@@ -22,6 +22,7 @@ RUNNING, FINISHED, FAILED, ABORTED, INTERRUPTED = "running", "finished", "failed
 ABORT_MESSAGE = "stopped by RELION_JOB_ABORT_NOW"
 _KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float)}
 _MOST = 1 << 16  # characters: it is written every few seconds, and is short
+SIGNAL_MESSAGE = "stopped by a signal"
 DIED, SILENT = "died", "silent"  # what `verdict` makes of "running"
 
 
