@@ -85,9 +85,18 @@ class Keeper:
 
     def exact(self, state: State) -> State:
         """The state that was read from STAR files, with all digits where they were kept (and the options are the same)."""
-        path = self._name(state.progress.iteration, "state")
-        if not self.root or not path.is_file():
+        if not self.root or self.crew is None:
             return state
+        found = self.crew.once(lambda: self._read_exact(state))  # all go on from the same numbers
+        if found is None:
+            return state
+        return dataclasses.replace(found, halves=tuple(map(lambda half, own: dataclasses.replace(half, map=own.map), found.halves, state.halves)))
+
+    def _read_exact(self, state: State) -> State | None:
+        """Without maps; None where there is nothing of this state."""
+        path = self._name(state.progress.iteration, "state")
+        if not path.is_file():
+            return None
         try:
             with np.load(path, allow_pickle=False) as stored:
                 head = json.loads(str(stored["head"]))
