@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ _REASONS = {
     errno.ENOENT: "the folder does not exist: create it first",
 }
 
+TEMPORARY = re.compile(r"\.(.+)\.(\d{1,9})\.tmp")  # (name of the file, number of the process that writes it)
 
 _waits_for_disk: ContextVar[bool] = ContextVar("waits_for_disk", default=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
+from aurefine.process_record import remove_abandoned
 
 SUCCESS, FAILURE, ABORTED = "RELION_JOB_EXIT_SUCCESS", "RELION_JOB_EXIT_FAILURE", "RELION_JOB_EXIT_ABORTED"
 ABORT_NOW = "RELION_JOB_ABORT_NOW"
@@ -165,6 +167,7 @@ def job_control(directory: str = "", advice: str = "") -> Iterator[JobControl]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (SUCCESS, FAILURE, ABORTED, ABORT_NOW):
         (folder / name).unlink(missing_ok=True)
+    remove_abandoned(folder, re.compile(f"{SUCCESS}|{FAILURE}|{ABORTED}"))
     try:
         yield JobControl(directory, advice)
     except BaseException as error:

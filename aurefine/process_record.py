@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aurefine.atomic import write_bytes
+from aurefine.atomic import TEMPORARY, write_bytes
 from aurefine.regular_files import text_of
 
 FILE = ".aurefine_process"
@@ -77,6 +78,14 @@ class ProcessRecord:
         except PermissionError:
             return True  # somebody else's process of that number
         return _start(self.pid) == self.start and not _is_zombie(self.pid)
+
+
+def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove what processes of this machine that are gone had begun to write (atomic.py) of files of these names."""
+    for path in folder.glob(".*.tmp"):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and names.fullmatch(match[1]) and ProcessRecord.of(int(match[2])).alive() is False:
+            path.unlink(missing_ok=True)
 
 
 def _boot() -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from aurefine.cli.main import main
 from aurefine.fsc import of_maps
 from aurefine.imaging import Camera, Imaging
 from aurefine.job_control import stopped_by_signals
+from aurefine.process_record import ProcessRecord
 from aurefine.refine import expectation, loop, partial, resume, shortage
 
 BOX, PIXEL_SIZE, COUNT = 32, 8.0, 300
@@ -68,6 +70,13 @@ def stop_after(calls: int, real):
     return wrapped
 
 
+def gone() -> ProcessRecord:
+    """A process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        record = ProcessRecord.of(process.pid)
+    return record
+
+
 def assert_same_map(root: str | Path, other: Path, half: int = 1) -> None:
     one, two = (mrc.read_map(f"{name}_it003_half{half}_class001.mrc")[0] for name in (root, other))
     assert of_maps(one, two)[: BOX // 4].min() > 0.999
@@ -79,7 +88,7 @@ def test_a_run_goes_on_from_its_newest_complete_iteration(project, undisturbed, 
         main(arguments())
     monkeypatch.undo()
     monkeypatch.chdir(project)
-    (project / "out" / ".run_it003_half1_class001.mrc.4711.tmp").write_bytes(b"half a map")
+    (project / "out" / f".run_it003_half1_class001.mrc.{gone().pid}.tmp").write_bytes(b"half a map")
     assert "Iteration 2 is kept (out/run_it002_optimiser.star)" in resume.advice("out/run")
     before = (project / "out" / "run_it002_data.star").stat().st_mtime_ns
     assert main(arguments("out/run", "--resume")) == 0
@@ -87,7 +96,8 @@ def test_a_run_goes_on_from_its_newest_complete_iteration(project, undisturbed, 
     assert before == (project / "out" / "run_it002_data.star").stat().st_mtime_ns and not list(Path("out").glob(".*"))
     assert_same_map("out/run", undisturbed)
     assert_same_map("out/run", undisturbed, half=2)
-    assert main(arguments("out/run", "--resume", "--auto_iter_max", "3")) == 2  # there is nothing left to do
+    assert main(arguments("out/run", "--resume", "--pipeline_control", "out/")) == 0
+    assert "--auto_iter_max 3: so many iterations are done" in capsys.readouterr().out and Path("out/RELION_JOB_EXIT_SUCCESS").exists()
 
 
 def test_a_run_goes_on_within_an_iteration(project, undisturbed, monkeypatch):
@@ -158,12 +168,29 @@ def test_without_anything_to_resume_the_run_starts_and_a_finished_one_is_left_al
     shutil.copyfile("out/run_it001_optimiser.star", "out/run_optimiser.star")
     assert main(line) == 0
     assert "This run is finished (out/run_optimiser.star)" in capsys.readouterr().out
+    assert main([*line, "--sym", "C1"]) == 2
+    assert "out/run_optimiser.star is of a run with other settings: symmetry was D2 and is C1 now" in capsys.readouterr().err
 
 
-def test_another_command_line_is_refused(project, capsys):
-    assert main(arguments("out/run", "--auto_iter_max", "1")) == 0
-    assert main(arguments("out/run", "--resume", "--sym", "C1")) == 2
-    assert "symmetry was D2 and is C1 now" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        ([], ["--sym", "C1"], "symmetry was D2 and is C1 now"),
+        ([], ["--ctf_phase_flipped", "--auto_iter_max", "2"], "ctf_phase_flipped was False and is True now"),
+        (["--ctf_phase_flipped"], [], "ctf_phase_flipped was True and is False now"),
+        ([], ["--tau", "particles.star"], "initial_tau2_spectrum was not set and is particles.star now"),
+    ],
+)
+def test_another_command_line_is_refused(project, capsys, first, then, said):
+    assert main(arguments("out/run", "--auto_iter_max", "1", *first)) == 0
+    assert main(arguments("out/run", "--resume", *then)) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_off_because_it_was_not_given_again_is_told(project, capsys):
+    assert main(arguments("out/run", "--auto_iter_max", "1", "--auto_ignore_angles")) == 0
+    assert main(arguments("out/run", "--resume", "--auto_iter_max", "1")) == 0
+    assert "Note: the run that is continued had --auto_ignore_angles; as in RELION it is off now" in capsys.readouterr().out
 
 
 def test_iterations_of_an_earlier_run_are_told_from_those_of_the_newest(tmp_path):

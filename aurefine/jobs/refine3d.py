@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,14 +52,15 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
     from aurefine.distributed import place
     from aurefine.job_control import ABORT_NOW, JobAborted, job_control, stopped_by_signals
 
+    began = 0.0 if values.get("resume") else time.time()
     directory = values.get("pipeline_control", "") if place.keeps_exit_files() else ""
     with job_control(directory) as control, stopped_by_signals():
         try:
             _by_all(values, arguments, control, directory)
         except JobAborted as stop:
-            raise JobAborted(f"the job was stopped by {ABORT_NOW}. {_kept(values)}") from stop
+            raise JobAborted(f"the job was stopped by {ABORT_NOW}. {_kept(values, began)}") from stop
         except KeyboardInterrupt as stop:
-            raise type(stop)(f"interrupted. {_kept(values)}") from stop
+            raise type(stop)(f"interrupted. {_kept(values, began)}") from stop
     return 0
 
 
@@ -127,10 +129,10 @@ def _refine(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
         _start(build(values, arguments), control, member)
 
 
-def _kept(values: Mapping[str, Any]) -> str:
+def _kept(values: Mapping[str, Any], began: float) -> str:
     from aurefine.refine import resume
 
-    return resume.advice(_root(cleaned(values)))
+    return resume.advice(_root(cleaned(values)), began)
 
 
 def _root(given: Mapping[str, Any]) -> str:
@@ -154,16 +156,12 @@ def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
     if not root:
         return False  # the command line is wrong, and is told so there
 
-    def look() -> tuple[str, resume.Resumed | None]:
-        found = resume.kept(root)
-        if found.final:
-            return found.final, None
-        resume.remove_unfinished(root)
-        return "", resume.resume(root, given, stored_values, lambda text: print(f" Note: {text}."))
+    def look() -> resume.Resumed | str | None:
+        return resume.resume(root, given, stored_values, lambda text: print(f" Note: {text}.", flush=True))
 
-    final, going_on = member.crew.once(look) if member else look()  # one process looks: soon there are new files
-    if final:
-        print(f" This run is finished ({final}): nothing is left to do.")
+    going_on = member.crew.once(look) if member else look()  # one process looks: soon there are new files
+    if isinstance(going_on, str):
+        print(f" {going_on}: nothing is left to do.")
         return True
     if going_on is None:
         print(f" Nothing is there to resume under {root}: the run starts.")

@@ -198,7 +198,12 @@ def _stored_options(table: Table, general: Table, state: State, path: str) -> di
 
 
 def stored_command_line(path: str, read: CommandLineReader | None) -> dict[str, Any]:
-    """What the run was told, files and the process apart, from the second comment line; nothing where it cannot be read."""
+    """What the run was told, files and the process apart."""
+    return {name: value for name, value in told(path, read).items() if name not in _NEVER_STORED}
+
+
+def told(path: str, read: CommandLineReader | None) -> dict[str, Any]:
+    """What the run was told, from the second comment line of its optimiser file; nothing where it cannot be read."""
     comments = star.leading_comments(path)
     if read is None or len(comments) < 2:
         return {}
@@ -206,7 +211,7 @@ def stored_command_line(path: str, read: CommandLineReader | None) -> dict[str, 
         values = read(shlex.split(comments[1]))
     except (InputError, ValueError):  # options of another version: the tables hold all that matters
         return {}
-    names = {field.name for field in fields(RefineOptions)} - _NEVER_STORED
+    names = {field.name for field in fields(RefineOptions)}
     return {name: value for name, value in values.items() if name in names}
 
 
@@ -224,7 +229,7 @@ def continued_options(checkpoint: Checkpoint, given: Mapping[str, Any]) -> tuple
 
 def continued_root(checkpoint: Checkpoint, output: str) -> str:
     """The output root: the one that was given, or `<old root>_ct<iteration>` where that is the old one or none was given."""
-    if output and Path(output) != Path(checkpoint.root):
+    if output and Path(output).resolve() != Path(checkpoint.root).resolve():
         return output
     return f"{checkpoint.root}_ct{checkpoint.state.progress.iteration}"
 

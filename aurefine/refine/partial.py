@@ -67,8 +67,6 @@ class Keeper:
         self.turn = threading.Lock()
         self.token = self.resumed = ""
         self.parts: list[Part | None] = [None, None]  # what is still to be put into the sums
-        if not options.resume and crew and crew.writes:
-            self._remove(lambda iteration, part: True)
 
     def _name(self, iteration: int, part: str) -> Path:
         return Path(f"{self.root}_it{iteration:03d}_{part}_checkpoint.npz")
@@ -100,11 +98,11 @@ class Keeper:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 head = json.loads(str(stored["head"]))
-                found = read_state(stored, head, [half.map for half in state.halves])
+                found = read_state(stored, head, [np.empty(0, np.float32)] * len(state.halves))
         except _UNREADABLE as error:
             self.warn(f"{path}: this checkpoint cannot be read ({error}); the run goes on from STAR files, whose numbers are rounded")
-            return state
-        return found if head["options"] == self.options and nearly_same(found, state) else state
+            return None
+        return found if head["options"] == self.options and nearly_same(found, state) else None
 
     def begun(self, state: State) -> tuple[State, Plan] | None:
         """State and plan of an iteration that was begun after `state`, the one whose particles are partly done; None where there is none."""
@@ -183,7 +181,7 @@ class Keeper:
         self._remove(lambda number, part: number < iteration or (number == iteration and part != "state"))
 
     def end(self) -> None:
-        """The run is finished."""
+        """The run is finished, or another one starts under its root."""
         self._remove(lambda iteration, part: True)
 
     def _remove(self, chosen: Callable[[int, str], bool]) -> None:

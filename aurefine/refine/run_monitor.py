@@ -36,7 +36,7 @@ class RunMonitor:
         self.options, self.control = options or RefineOptions(), control or JobControl()
         options = self.options
         self.path = Path(options.output).parent / run_status.NAME if options.output and writes else None
-        self._opened = self._lost = False
+        self._opened = self._lost = self._nothing_written = False
         self._process, self._started = ProcessRecord.own(), time.time()
         self._phase, self._iteration = "starting", 0
         self._done = self._skipped = self._total = 0
@@ -46,9 +46,14 @@ class RunMonitor:
         self._thread = threading.Thread(target=self._watch, name="monitor", daemon=True)
 
     # ------------------------------------------------------------------ what the run tells
-    def open(self) -> None:
-        """The output folder is there: the status is written from now on."""
-        self._opened = True
+    def open(self, anew: bool = True) -> None:
+        """The output folder is there: the status is written from now on. `anew`: until `takes_over` what lies there is of an earlier run."""
+        self._opened, self._nothing_written = True, anew
+        self._write(run_status.RUNNING)
+
+    def takes_over(self) -> None:
+        """What is under the output root is this run's from now on."""
+        self._nothing_written = False
         self._write(run_status.RUNNING)
 
     def phase(self, name: str, iteration: int | None = None, particles: int = 0) -> None:
@@ -162,7 +167,7 @@ class RunMonitor:
         memory, peak = run_status.memory_in_use()
         return RunStatus(
             state, self._phase, self._iteration, self.options.output, self._done, self._total, round(rate, 3), round(left, 1), memory >> 20,
-            peak >> 20, self._started, time.time(), INTERVAL, message, aurefine.__version__, self._process,
+            peak >> 20, self._started, time.time(), INTERVAL, message, aurefine.__version__, self._process, self._nothing_written,
         )  # fmt: skip
 
     def _write(self, state: str, message: str = "") -> None:

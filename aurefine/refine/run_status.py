@@ -20,7 +20,9 @@ from aurefine.regular_files import text_of
 NAME = "status.json"
 RUNNING, FINISHED, FAILED, ABORTED, INTERRUPTED = "running", "finished", "failed", "aborted", "interrupted"
 ABORT_MESSAGE = "stopped by RELION_JOB_ABORT_NOW"
-_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float)}
+_KINDS: dict[str, tuple[Any, str]] = {
+    "str": (str, "a text"), "int": (int, "a number"), "float": ((int, float), "a number"), "bool": (bool, "true or false"),
+}  # fmt: skip
 _MOST = 1 << 16  # characters: it is written every few seconds, and is short
 SIGNAL_MESSAGE = "stopped by a signal"
 DIED, SILENT = "died", "silent"  # what `verdict` makes of "running"
@@ -34,7 +36,8 @@ class RunStatus:
     iteration: the one it works on; output: root of its files; particles_done, particles: of the phase, 0 where it does not count any; rate:
     particles a second, 0 where it is not known; seconds_left: until the phase ends, -1 where it is not known; memory_mb, peak_memory_mb: of
     the process; started, heartbeat: seconds since 1970; interval: seconds between two heartbeats; message: why it ended; process: which
-    process of which machine it is.
+    process of which machine it is; nothing_written: what is under its root, if anything, is of an earlier run, which this one has not begun to
+    replace.
     """
 
     state: str
@@ -53,6 +56,7 @@ class RunStatus:
     message: str
     version: str
     process: ProcessRecord
+    nothing_written: bool = False
 
     def verdict(self, now: float | None = None) -> str:
         """The state as a reader may believe it.
@@ -116,7 +120,7 @@ def read_status(path: str | Path) -> RunStatus:
     try:
         values = json.loads(text_of(file, most=_MOST))
         process = ProcessRecord(**values.pop("process"))
-        checked = {field.name: _checked(field, values[field.name]) for field in fields(RunStatus) if field.name != "process"}
+        checked = {field.name: _checked(field, values[field.name]) for field in fields(RunStatus) if field.name in values}
         return RunStatus(**checked, process=process)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; the status of a run was expected there") from error
@@ -126,9 +130,10 @@ def read_status(path: str | Path) -> RunStatus:
 
 def _checked(field: Field[Any], value: object) -> Any:
     """A value of the kind that the field has (`field.type` is its name); ValueError for another, and for a number that is not finite."""
-    kind = _KINDS[str(field.type)]
-    if not isinstance(value, kind) or isinstance(value, bool) or (kind is not str and not math.isfinite(value)):
-        raise ValueError(f"{field.name} is {str(value)[:40]!r}, where {'a text' if kind is str else 'a number'} was expected")
+    kind, words = _KINDS[str(field.type)]
+    fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{field.name} is {str(value)[:40]!r}, where {words} was expected")
     return value
 
 

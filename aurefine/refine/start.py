@@ -11,7 +11,7 @@ import torch
 
 from aurefine import large_arrays, mtf
 from aurefine.particles import ParticleSet
-from aurefine.refine import devices, initial, inputs, memory, memory_fit, messages, rejection, schedule, writer
+from aurefine.refine import devices, initial, inputs, memory, memory_fit, messages, rejection, resume, schedule, writer
 from aurefine.refine.checks import warnings_at_start
 from aurefine.refine.console import Console
 from aurefine.refine.crew import Crew
@@ -60,7 +60,7 @@ def start(
     particles: ParticleSet, options: RefineOptions, earlier: State | None, console: Console, crew: Crew, monitor: RunMonitor | None = None
 ) -> tuple[State, Data]:
     """Check all that is cheap to check, read all images; a new run also estimates its noise and writes its iteration 0."""
-    monitor = monitor or RunMonitor()
+    monitor, anew = monitor or RunMonitor(), earlier is None or not options.resume
     for warning in (*particles.warnings, *mtf.warnings(particles.optics), *_corrected(particles, options)):
         console.warn(warning)
     begin = inputs.read_inputs(particles, options, console.warn) if earlier is None else earlier
@@ -68,7 +68,8 @@ def start(
     masks = inputs.read_masks(options, grid.box, grid.pixel_size)
     if options.output and crew.leads:
         writer.make_output_folder(options.output)
-        monitor.open()
+        resume.remove_unfinished(options.output)
+        monitor.open(anew)
         inputs.check_room(options.output, grid.box, particles.count)
     devices.of_halves(options)  # a GPU that is not there is told before images are read
     if missing := devices.missing(options):
@@ -82,6 +83,14 @@ def start(
     if options.output and crew.leads:
         rejection.write(options.output, particles.optics_table, rejected)
     keeper = Keeper(options, console.warn, crew)
+    if options.output and anew:  # all input has proved to be good
+
+        def take_over() -> None:
+            resume.remove_earlier(options.output)
+            keeper.end()
+            monitor.takes_over()
+
+        crew.once(take_over)
     state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, masks, options, console, crew, monitor)
     if options.output and crew.writes and not isinstance(begin, State):
         keeper.keep_state(state)
