@@ -95,6 +95,28 @@ def test_a_new_run_whose_images_are_bad_leaves_the_one_before_it(project, capsys
     assert "images cannot be used" in capsys.readouterr().err and len(optimisers()) == 5
 
 
+def test_the_warnings_of_the_first_start_are_there_after_going_on(project, monkeypatch, capsys):
+    stack = next(Path("Particles").glob("*.mrcs"))
+    pixels = np.fromfile(stack, np.uint8)
+    pixels[1024 : 1024 + 4 * 32 * 32] = 0  # its first image
+    pixels.tofile(stack)
+
+    def stopping(*given):
+        raise Stopped
+
+    monkeypatch.setattr(loop, "maximise", stopping)
+    with pytest.raises(Stopped):
+        main(arguments())
+    first = Path("out/run_warnings.txt").read_text().splitlines()
+    (reason,) = [line for line in first if line.startswith("1 of 60 particles set aside: ")]
+    assert f"WARNING: {reason}" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    assert main(arguments("out/run", "--resume")) == 0
+    told = capsys.readouterr()
+    assert reason in Path("out/run_warnings.txt").read_text().splitlines() and reason in told.out and reason in told.err
+
+
 def test_iterations_that_were_written_after_the_status_are_the_runs_own(project):
     """The status is not flushed to the disk: after a power cut it may be older than the files of iterations."""
     write_status("out/status.json", a_status(gone(), nothing_written=True))

@@ -148,6 +148,10 @@ def test_warnings_are_kept_beside_the_results(folder):
     assert names(folder) == set()
     writer.write_warnings("run", ["the mask is tight"])
     assert Path("run_warnings.txt").read_text() == "the mask is tight\n"
+    writer.write_warnings("run", ["the mask is tight", "two\nlines"])
+    assert writer.read_warnings("run") == ["the mask is tight", "two lines"]
+    writer.write_warnings("run", [])
+    assert names(folder) == set() and writer.read_warnings("run") == []
 
 
 def test_every_field_of_the_model_is_written():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,7 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
             sums, poses = _expectation(state, plan, data, options, console, control, volumes)
             maximised = _maximisation(state, plan, sums, data, options, console)
             state = _judge(state, plan, maximised, poses, options)
-            known = _hear(data.crew, console, known)
+            known = _hear(data.crew, console, known, options.output)
             result.history.append(record(state, time.perf_counter() - started))
             if plan.final:
                 state, data = _without_outliers(state, data, options, console)
@@ -103,7 +104,7 @@ def _iterate(state: State, data: Data, options: RefineOptions, console: Console,
                 data.crew.everywhere((None, None))  # all files are there
                 _conclude(state, data, options, console)
                 break
-    _hear(data.crew, console, known)
+    _hear(data.crew, console, known, options.output)
     _tell_warnings(options, console, data.crew)
     result.warnings = list(console.warnings)
     return result
@@ -125,10 +126,13 @@ def _conclude(state: State, data: Data, options: RefineOptions, console: Console
         console.warn(reason)
 
 
-def _hear(crew: Crew, console: Console, known: int) -> int:
-    """What another process has warned of since there were so many warnings is told here, too; returns how many there are now."""
+def _hear(crew: Crew, console: Console, known: int, root: str) -> int:
+    """What another process has warned of since there were so many warnings is told here, too, and all are kept; returns how many there are now."""
     for reason in crew.heard(console.warnings[known:]):
         console.warn(reason)
+    if root and crew.leads and len(console.warnings) > known:
+        with suppress(InputError):  # a disk that is full has been warned of, and may have room again at the end
+            writer.write_warnings(root, console.warnings)
     return len(console.warnings)
 
 

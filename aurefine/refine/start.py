@@ -60,8 +60,9 @@ def start(
     particles: ParticleSet, options: RefineOptions, earlier: State | None, console: Console, crew: Crew, monitor: RunMonitor | None = None
 ) -> tuple[State, Data]:
     """Check all that is cheap to check, read all images; a new run also estimates its noise and writes its iteration 0."""
-    monitor, anew = monitor or RunMonitor(), earlier is None or not options.resume
-    for warning in (*particles.warnings, *mtf.warnings(particles.optics), *_corrected(particles, options)):
+    monitor, anew = monitor or RunMonitor(), earlier is None or not (options.resume and options.output)
+    told = [] if anew else crew.once(lambda: writer.read_warnings(options.output))
+    for warning in (*told, *particles.warnings, *mtf.warnings(particles.optics), *_corrected(particles, options)):
         console.warn(warning)
     begin = inputs.read_inputs(particles, options, console.warn) if earlier is None else earlier
     grid = begin.halves[0] if isinstance(begin, State) else begin
@@ -92,6 +93,8 @@ def start(
 
         crew.once(take_over)
     state = begin if isinstance(begin, State) else _first_state(particles, cache, begin, masks, options, console, crew, monitor)
+    if options.output and crew.leads:
+        writer.write_warnings(options.output, console.warnings)
     if options.output and crew.writes and not isinstance(begin, State):
         keeper.keep_state(state)
         writer.write_iteration(options.output, 0, state, particles, options)

@@ -114,9 +114,21 @@ def _counts(particles: Particles, rows: slice | np.ndarray, optics_groups: int) 
 
 
 def write_warnings(root: str, warnings: Sequence[str]) -> None:
-    """Keep the run's warnings beside its results, in `<root>_warnings.txt`; none, no file."""
+    """Keep the run's warnings beside its results, in `<root>_warnings.txt`, one a line; none, no file."""
     if warnings:
-        write_bytes(f"{root}_warnings.txt", "".join(f"{warning}\n" for warning in warnings).encode())
+        write_bytes(f"{root}_warnings.txt", "".join(f"{_in_one_line(warning)}\n" for warning in warnings).encode())
+    else:
+        Path(f"{root}_warnings.txt").unlink(missing_ok=True)  # of an earlier run
+
+
+def read_warnings(root: str) -> list[str]:
+    """What `write_warnings` has kept."""
+    path = Path(f"{root}_warnings.txt")
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def _write_unfiltered(base: str, state: State) -> None:
