@@ -140,7 +140,7 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
         optics, table = optics_room.from_old_columns(table, str(path), header.pixel_size if header.states_pixel_size else None)
     reader = Columns(str(path), table, source_row)
     optics_index = _optics_index(optics, reader)
-    optics = _with_box_sizes(optics, optics_index, images)
+    optics = _as_written(_with_box_sizes(optics, optics_index, images))
     groups = optics_room.read_groups(optics, str(path), need_ctf)
     check_boxes(groups, optics_index, images, reader)
     group_names, group_index = _groups(table)
@@ -241,6 +241,11 @@ def _with_box_sizes(optics: star.Table, optics_index: np.ndarray, images: ImageS
     return optics.with_columns({"rlnImageSize": boxes, "rlnImageDimensionality": np.full(optics.count, 2)})
 
 
+def _as_written(optics: star.Table) -> star.Table:
+    """A resumed run reads what the first one has written: numbers with more digits than that are rounded now, so that both see the same."""
+    return optics.with_columns({label: star.as_written(column) for label, column in optics.columns.items() if column.dtype.kind == "f"})
+
+
 def _offsets(reader: Columns, pixel_size: np.ndarray) -> np.ndarray:
     """Origins in Angstrom [n, 2]; converters for other programs sometimes leave only those in pixels."""
     in_pixels = "rlnOriginXAngst" not in reader.table and "rlnOriginX" in reader.table
@@ -251,16 +256,20 @@ def _offsets(reader: Columns, pixel_size: np.ndarray) -> np.ndarray:
 def _ctf_table(reader: Columns, need_ctf: bool) -> CtfTable:
     if need_ctf and "rlnDefocusU" not in reader.table:
         raise InputError(f"{reader.path}: data_particles lacks rlnDefocusU, which CTF correction needs; estimate the CTF first")
-    defocus_u = reader.floats("rlnDefocusU")
+
+    def column(label: str, default: float = 0.0) -> np.ndarray:
+        return star.as_written(reader.floats(label, default))  # as for data_optics
+
+    defocus_u = column("rlnDefocusU")
     if need_ctf and not defocus_u.any():
         raise InputError(f"{reader.path}: rlnDefocusU is 0 in every row, which is no CTF; estimate the CTF first, or refine without --ctf")
     return CtfTable(
         defocus_u=defocus_u,
-        defocus_v=reader.floats("rlnDefocusV") if "rlnDefocusV" in reader.table else defocus_u.copy(),
-        defocus_angle=reader.floats("rlnDefocusAngle"),
-        bfactor=reader.floats("rlnCtfBfactor"),
-        scale=reader.floats("rlnCtfScalefactor", 1.0),
-        phase_shift=reader.floats("rlnPhaseShift"),
+        defocus_v=column("rlnDefocusV") if "rlnDefocusV" in reader.table else defocus_u.copy(),
+        defocus_angle=column("rlnDefocusAngle"),
+        bfactor=column("rlnCtfBfactor"),
+        scale=column("rlnCtfScalefactor", 1.0),
+        phase_shift=column("rlnPhaseShift"),
     )
 
 

@@ -13,9 +13,9 @@ from aurefine.errors import InputError
 from aurefine.regular_files import regular
 from aurefine.star_labels import LABEL_TYPES
 from aurefine.star_read import read_blocks
-from aurefine.star_write import table_text
+from aurefine.star_write import as_written, table_text
 
-__all__ = ["LABEL_TYPES", "Table", "leading_comments", "read", "read_table", "single_values", "write"]
+__all__ = ["LABEL_TYPES", "Table", "as_written", "leading_comments", "read", "read_table", "single_values", "write"]
 
 @dataclass(frozen=True)
 class Table:

@@ -46,6 +46,23 @@ def format_floats(values: np.ndarray) -> list[str]:
     return ("\n".join(formats.tolist()) % tuple(numbers.tolist())).split("\n") if len(numbers) else []
 
 
+def as_written(values: np.ndarray) -> np.ndarray:
+    """Floats as they are read again once they were written (float64); what RELION or `format_floats` has written stays as it is."""
+    numbers = np.asarray(values, dtype=np.float64)
+    scale = np.where(numbers < 0, 1e5, 1e6)
+    size = np.abs(numbers)
+    with np.errstate(over="ignore", invalid="ignore"):
+        wide = numbers * scale
+        whole = np.rint(wide)
+        away = np.abs(wide - whole)
+    written = whole / scale  # the nearest double, as a reader finds it
+    plain = (size >= 0.001) & (size <= 1e5) & (away < 0.4999)  # nearer to a rounding tie only exact arithmetic decides
+    hard = ~(plain | ((written == numbers) & (size <= 1e5)))
+    if hard.any():
+        written[hard] = [float(text) for text in format_floats(numbers[hard])]
+    return written
+
+
 def _own_kind(values: np.ndarray) -> type:
     return {"f": float, "i": int, "u": int, "b": bool}.get(values.dtype.kind, str)
 

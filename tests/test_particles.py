@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,6 +143,25 @@ def test_before_the_first_iteration_no_scores_are_written(project, tmp_path):
     particles.load(project()).write(tmp_path / "run_it000_data.star", _poses(5), np.ones(5, dtype=int), scored=False)
     table = star.read(tmp_path / "run_it000_data.star")["particles"]
     assert "rlnRandomSubset" in table and "rlnMaxValueProbDistribution" not in table
+
+
+def test_what_is_refined_with_is_what_is_written(project, tmp_path):
+    """A run that is resumed reads it again, and is to go on as if it had not been stopped."""
+    path = project({"rlnDefocusAngle": [-81.5, 10.0, 20.0, 30.0, 40.0]}, {"rlnBeamTiltX": [0.125, 0.25]})
+    text = path.read_text()
+    longer = {"13000.000000": "13000.123456789", "-81.50000": "-81.123456789", "0.125000": "0.123456789", "2.000000": "2.0000012345"}
+    for short, long in longer.items():
+        assert short in text
+        text = text.replace(short, long)
+    path.write_text(text)
+    first = particles.load(path)
+    assert 13000.123457 in first.defocus.defocus_u and -81.12346 in first.defocus.defocus_angle and first.optics[0].beam_tilt[0] == 0.123457
+    first.write(tmp_path / "run_data.star", _poses(5), np.array([1, 2, 1, 2, 1]))
+    again = particles.load(tmp_path / "run_data.star")
+    for field in fields(particles.CtfTable):
+        np.testing.assert_array_equal(getattr(first.defocus, field.name), getattr(again.defocus, field.name))
+    assert [group.pixel_size for group in first.optics] == [group.pixel_size for group in again.optics] == [2.000001, 2.000001]
+    assert [group.beam_tilt for group in first.optics] == [group.beam_tilt for group in again.optics]
 
 
 def test_a_subset_keeps_images_groups_and_rows_together(project, stacks, tmp_path):

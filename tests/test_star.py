@@ -115,6 +115,13 @@ def test_rows_beyond_one_chunk_keep_their_order_and_name_late_errors(tmp_path):
         star.read(_file(tmp_path, head + "\n".join(rows)))
 
 
+@given(st.lists(st.one_of(st.floats(), st.integers(-(10**11), 10**11).map(lambda ticks: (ticks + 0.5) / 1e6)), min_size=1, max_size=50))
+def test_floats_as_written_are_those_that_a_reader_finds(values):
+    written = star.as_written(np.array(values))
+    np.testing.assert_array_equal(written, [float(text) for text in format_floats(np.array(values))])
+    np.testing.assert_array_equal(star.as_written(written), written)
+
+
 def test_number_formats_are_relions():
     values = np.array([0.0, 1.0, -1.0, 0.001, 0.000999, -0.0005, 1e5, 100001.0, -123456.0, np.inf, np.nan])
     expected = "0.000000 1.000000 -1.00000 0.001000 9.990000e-04 -5.00000e-04 100000.000000 1.000010e+05 -1.23456e+05 inf nan"
