@@ -158,7 +158,7 @@ def resume(root: str, given: Mapping[str, Any], read: CommandLineReader, note: C
         return _finished(root, f"This run is finished ({found.final})")
     if found.foreign:
         other_way = "" if found.optimisers else f"; --continue {found.foreign[-1]} would go on from them"
-        note(f"{found.foreign[0]} and later ones are older than what this run has written: of an earlier run, they are not used{other_way}")
+        note(f"{found.foreign[0]} and later ones are of an earlier run with this output root: they are not used{other_way}")
     for optimiser in reversed(found.optimisers):
         try:
             earlier = checkpoint.load(optimiser, read)
