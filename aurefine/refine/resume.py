@@ -57,11 +57,12 @@ def kept(root: str) -> Kept:
     return Kept(tuple(map(str, chain)), str(final) if finished else "", tuple(map(str, found[len(chain) :])))
 
 
-def _optimisers(root: str) -> list[Path]:
-    """Of all iterations under that root, by number."""
+def _optimisers(root: str, least: int = 0) -> list[Path]:
+    """Of all iterations under that root from the number `least` on, by number."""
     folder, pattern = Path(root).parent, re.compile(re.escape(Path(root).name) + r"_it(\d{3,})_optimiser\.star")
     matches = [pattern.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
-    return [folder / match[0] for match in sorted(filter(None, matches), key=lambda match: int(match[1]))]
+    found = sorted((int(match[1]), match[0]) for match in matches if match)
+    return [folder / name for number, name in found if number >= least]
 
 
 def _last_status(root: str) -> RunStatus | None:
@@ -79,9 +80,9 @@ def _begun_anew(root: str) -> int:
     return (Path(root).parent / run_status.NAME).stat().st_mtime_ns if status and status.nothing_written else 0
 
 
-def remove_earlier(root: str) -> None:
-    """A run starts anew under that root: iterations and end of an earlier one are not taken for its own."""
-    for path in (Path(f"{root}_optimiser.star"), *reversed(_optimisers(root))):
+def remove_earlier(root: str, from_iteration: int = 0) -> None:
+    """A run starts anew under that root, at `from_iteration`: later iterations and the end of an earlier run are not taken for its own."""
+    for path in (Path(f"{root}_optimiser.star"), *reversed(_optimisers(root, from_iteration))):
         path.unlink(missing_ok=True)
 
 

@@ -132,7 +132,7 @@ def _checked(field: Field[Any], value: object) -> Any:
     """A value of the kind that the field has (`field.type` is its name); ValueError for another, and for a number that is not finite."""
     kind, words = _KINDS[str(field.type)]
     fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+    if not fits or (isinstance(value, int | float) and not math.isfinite(value)):  # OverflowError for whole numbers beyond float64
         raise ValueError(f"{field.name} is {str(value)[:40]!r}, where {words} was expected")
     return value
 

@@ -87,7 +87,7 @@ def start(
     if options.output and anew:  # all input has proved to be good
 
         def take_over() -> None:
-            resume.remove_earlier(options.output)
+            resume.remove_earlier(options.output, begin.progress.iteration + 1 if isinstance(begin, State) else 0)
             keeper.end()
             monitor.takes_over()
 
