@@ -50,7 +50,7 @@ def from_poses(
         step = max(1, BATCH_PIXELS // len(pixels))
         for batch in (members[i : i + step] for i in range(0, len(members), step)):
             slices = slice_matrices(euler.to_matrix(particles.angles[batch]), empty, geometry)
-            _insert(empty, accumulator, particles, batch, slices, pixels, use_ctf, intact_first_peak)
+            _insert(empty, accumulator, particles, batch, slices, pixels, geometry.scale, use_ctf, intact_first_peak)
             done += len(batch)
             tell(done)
     half = collect(accumulator, symmetry.point_group(point_group).operators, box)
@@ -60,11 +60,11 @@ def from_poses(
 
 def _insert(
     empty: kernels.Volume, accumulator: kernels.Accumulator, particles: ParticleSet, rows: np.ndarray, slices: np.ndarray,
-    pixels: fourier.PixelList, use_ctf: bool, intact_first_peak: bool,
+    pixels: fourier.PixelList, scale: float, use_ctf: bool, intact_first_peak: bool,
 ) -> None:  # fmt: skip
-    """Back-project the images of one optics group, each once."""
+    """Back-project the images of one optics group, each once; `scale`: how much wider they are than the map."""
     optics = particles.optics[particles.optics_index[rows[0]]]
-    transform = _transforms(particles.read_images(rows, for_reconstruction=True), optics, pixels)
+    transform = _transforms(particles.read_images(rows, for_reconstruction=True), optics, pixels) * scale**2  # they are averages over the image
     model = np.ones((len(rows), len(pixels)), np.float32)
     if use_ctf and not optics.ctf_corrected:
         model = ctf.evaluate(particles.defocus, rows, optics, pixels.frequency_x, pixels.frequency_y, intact_first_peak=intact_first_peak)

@@ -46,3 +46,15 @@ def test_the_command_takes_half_sets_and_refuses_what_it_cannot_do(made, tmp_pat
     assert main(["reconstruct", "--i", "truth.star", "--o", str(tmp_path / "half1.mrc")]) == 2  # there already
     assert main(["reconstruct", "--i", "particles.star", "--o", str(tmp_path / "x.mrc")]) == 2
     assert "rlnAngleRot" in capsys.readouterr().err
+
+
+def test_images_of_wider_boxes_give_the_same_map(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = "--n 600 --box 28,44 --angpix 9,9 --snr 50 --sym D2 --grey_scale_spread 0".split()
+    assert main(["simulate", "--o", ".", *flags]) == 0
+    found = particles.load("truth.star")
+    truth = mrc.read_map("truth.mrc")[0]
+    for group in (0, 1):
+        rows = np.flatnonzero(found.optics_index == group)
+        volume = from_poses(found, rows, "D2", use_ctf=True)
+        assert 0.85 < np.vdot(volume, truth) / np.vdot(truth, truth) < 1.15
