@@ -134,14 +134,20 @@ def test_a_finished_run_that_was_killed_after_its_last_file_is_told_to_be_finish
     assert read_status("out").verdict() == "finished"
 
 
-def test_beside_a_run_at_work_none_is_resumed(project, living, capsys):
+@pytest.mark.parametrize("flags", [["--resume"], [], ["--processes", "2"]])
+def test_beside_a_run_at_work_none_is_started(project, living, capfd, flags):
     write_status("out/status.json", a_status(living))
     mine = Path(f"out/.run_it004_data.star.{living.pid}.tmp")
     mine.touch()
-    assert main(arguments("out/run", "--resume", "--auto_iter_max", "4")) == 2
-    assert f"a run with this output root is at work (out/status.json: process {living.pid}" in capsys.readouterr().err
+    assert main(arguments("out/run", *flags, "--auto_iter_max", "4")) == 2
+    assert f"A run with this output root is at work (out/status.json: process {living.pid}" in capfd.readouterr().err
+    assert read_status("out").verdict() == "running"  # the other one's
     assert mine.exists() and not Path("out/run_it004_optimiser.star").exists()
-    assert main(arguments("out/other", "--resume", "--auto_iter_max", "1")) == 0  # of another root
+
+
+def test_beside_a_run_at_work_one_of_another_root_is_started(project, living):
+    write_status("out/status.json", a_status(living))
+    assert main(arguments("out/other", "--auto_iter_max", "1")) == 0
 
 
 @pytest.mark.parametrize("beats", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -67,7 +68,7 @@ OPTIONS = (
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> PostprocessOptions:
     """PostprocessOptions from parsed values (names of its fields). A job with a directory of its own may replace its own files."""
-    return replace(_DEFAULT, **with_own_directory(values), command_line=" ".join(arguments))
+    return replace(_DEFAULT, **with_own_directory(values), command_line=shlex.join(arguments))
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +34,7 @@ submits = submit.submits
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> RefineOptions:
     """RefineOptions of a new run from parsed values (names of its fields), checked; raises InputError."""
     given = {name: value for name, value in cleaned(values).items() if name not in submit.NAMES}
-    return validate(replace(RefineOptions(), **given, command_line=" ".join(arguments)))
+    return validate(replace(RefineOptions(), **given, command_line=shlex.join(arguments)))
 
 
 def stored_values(arguments: list[str]) -> Mapping[str, Any]:
@@ -151,7 +152,7 @@ def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
     """Go on where an earlier run of this command line ended; False where it has left nothing to go on from."""
     from aurefine.refine import resume
 
-    given = cleaned(values) | {"command_line": " ".join(arguments)}
+    given = cleaned(values) | {"command_line": shlex.join(arguments)}
     root = _root(given)
     if not root:
         return False  # the command line is wrong, and is told so there
@@ -183,7 +184,7 @@ def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobC
     given = cleaned(values)
     print(f" Reading in {Path(given['continue_from']).name} ...")
     earlier = checkpoint.load(given["continue_from"], stored_values)
-    options, kept = checkpoint.continued_options(earlier, {**given, "command_line": " ".join(arguments)})
+    options, kept = checkpoint.continued_options(earlier, {**given, "command_line": shlex.join(arguments)})
     for note in kept + notes(options):
         print(f" Note: {note}.")
     _go(options, checkpoint.continued_state(earlier, options, given), control, member)
@@ -191,8 +192,14 @@ def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobC
 
 def _go(options: RefineOptions, state: State | None, control: JobControl, member: Member | None) -> None:
     from aurefine import particles
+    from aurefine.refine import resume
     from aurefine.refine.loop import refine
 
+    def look() -> None:
+        resume.refuse_living(options.output, lambda text: print(f" Note: {text}.", flush=True))
+
+    if options.output:
+        member.crew.once(look) if member else look()
     options = member.options(options) if member else options.seeded()
     crew, console = (member.crew, member.console(options)) if member else (None, None)
     loaded = particles.load(options.particles, need_ctf=options.ctf_correction)

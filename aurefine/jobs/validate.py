@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -53,7 +54,7 @@ OPTIONS = (
 
 def build(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> ValidateOptions:
     """ValidateOptions from parsed values. A job with a directory of its own may replace its own files."""
-    return replace(_DEFAULT, **with_own_directory(values), command_line=" ".join(arguments), read_command_line=stored_values)
+    return replace(_DEFAULT, **with_own_directory(values), command_line=shlex.join(arguments), read_command_line=stored_values)
 
 
 def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:

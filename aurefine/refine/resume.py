@@ -106,7 +106,7 @@ def refuse_living(root: str, note: Callable[[str], None]) -> None:
         alive = status.heartbeat != heard or None
     if alive and status.state == run_status.RUNNING:
         said = f"{Path(root).parent / run_status.NAME}: {where}"
-        raise InputError(f"--resume: a run with this output root is at work ({said}). Wait for its end, or stop it.")
+        raise InputError(f"A run with this output root is at work ({said}). Wait for its end, stop it, or give another root with --o.")
 
 
 def advice(root: str, began: float = 0.0) -> str:
