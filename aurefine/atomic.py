@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
@@ -44,7 +44,7 @@ def without_waiting_for_the_disk(wanted: bool = True) -> Iterator[None]:
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open `path` for binary writing so that readers see the old file or the complete new one, never a part.
 
-    Raises InputError, naming the file and the reason, when the disk is full, the folder is missing or may not be written.
+    Raises InputError, naming the file and the reason, when the disk is full, the folder is missing or may not be written; never OSError.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -60,7 +60,8 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise InputError(f"cannot write {target}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no folder any more, or none that may be written to; what went wrong first is told
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

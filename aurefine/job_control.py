@@ -139,12 +139,14 @@ class JobControl:
 
 def _taken(path: Path) -> bool:
     """Whether the file was there; it is removed, so that one of several threads that look finds it."""
-    if not path.exists():
+    if not os.path.exists(path):  # also where the folder cannot be looked at just now
         return False
     try:
         path.unlink()
     except FileNotFoundError:
         return False
+    except OSError:  # a folder that cannot be written to any more: the request stands
+        return True
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from aurefine import mrc
 from aurefine.atomic import atomic_file, without_waiting_for_the_disk, write_bytes
 from aurefine.cli.main import main
+from aurefine.errors import InputError
+from aurefine.job_control import ABORT_NOW, FAILURE, JobAborted, JobControl, job_control
 from aurefine.threads import at_once
 
 
@@ -38,6 +41,26 @@ def test_an_error_leaves_the_old_file_although_nothing_is_flushed(tmp_path):
         handle.write(b"new")
         raise ValueError("half way")
     assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("file/a", "Not a directory"), ("none/a", "the folder does not exist"), (250 * "n", "name too long")])
+def test_a_file_that_cannot_be_written_is_one_message(tmp_path, name, said):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"cannot write .*{said}"):
+        write_bytes(tmp_path / name, b"1")
+
+
+def test_a_folder_that_becomes_read_only_does_not_hide_what_went_wrong_first(tmp_path, monkeypatch):
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    with pytest.raises(InputError, match="first cause"), job_control(f"{tmp_path}/"):
+        monkeypatch.setattr(Path, "unlink", refused)
+        raise InputError("first cause")
+    (tmp_path / ABORT_NOW).touch()
+    with pytest.raises(JobAborted):
+        JobControl(f"{tmp_path}/").check()
+    assert (tmp_path / FAILURE).exists()
 
 
 @pytest.mark.parametrize("command", ["image_handler --i half1.mrc --flipX --o out/post.mrc",
