@@ -164,7 +164,7 @@ memory_fit.settle = cut
 """
 NO_ROOM_ON_SCRATCH = """
 from aurefine.refine import scratch
-scratch.Scratch.create = lambda self, size: ""
+scratch.Scratch.create = lambda self: ""
 """
 
 

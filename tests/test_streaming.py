@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import namedtuple
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ import torch
 
 from aurefine import molecule, simulate, star
 from aurefine.cli.main import main
+from aurefine.distributed import shared_images
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
+from aurefine.job_control import JobTerminated
 from aurefine.particles import load
 from aurefine.refine import image_cache, image_stacks, initial, loop, memory_fit, memory_plan, scratch
 from aurefine.refine.console import Console
@@ -142,11 +145,17 @@ def test_a_file_system_in_memory_is_told_from_a_disk(tmp_path):
     assert not scratch.in_memory(str(tmp_path), tmp_path / "none")
 
 
+def opened(folder: Path, size: int) -> int:
+    file = Scratch(str(folder), print).opened(size)
+    assert file is not None
+    return file
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_a_file_holds_what_memory_holds(tmp_path, dtype):
     values = np.random.default_rng(1).normal(size=(20, 6, 6)).astype(np.float32)
-    held, path = InMemory(torch.empty((20, 6, 6), dtype=dtype)), Scratch(str(tmp_path), print).create(20 * 36 * dtype.itemsize)
-    filed = OnScratch(path, (20, 6, 6), dtype)
+    held = InMemory(torch.empty((20, 6, 6), dtype=dtype))
+    filed = OnScratch(opened(tmp_path, 20 * 36 * dtype.itemsize), str(tmp_path), (20, 6, 6), dtype)
     for stack in (held, filed):
         for part in (slice(8, 20), slice(0, 8)):
             stack.write(part, values[part])
@@ -156,9 +165,9 @@ def test_a_file_holds_what_memory_holds(tmp_path, dtype):
 
 
 def test_a_disk_that_fails_is_one_message(tmp_path, monkeypatch):
-    path = Scratch(str(tmp_path), print).create(4 * 36 * 2)
-    stack = OnScratch(path, (4, 6, 6), torch.float16)
-    os.truncate(path, 100)
+    file = opened(tmp_path, 4 * 36 * 2)
+    stack = OnScratch(file, str(tmp_path), (4, 6, 6), torch.float16)
+    os.ftruncate(file, 100)
     with pytest.raises(InputError, match=re.escape(f"cannot read the images that are on scratch in {tmp_path}: the file is too short")):
         stack.read(np.arange(4))
 
@@ -172,10 +181,49 @@ def test_a_disk_that_fails_is_one_message(tmp_path, monkeypatch):
 
 def test_files_are_closed_with_what_reads_them(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
-    stack = OnScratch(Scratch(str(tmp_path), print).create(72), (1, 6, 6), torch.float16)
+    stack = OnScratch(opened(tmp_path, 72), str(tmp_path), (1, 6, 6), torch.float16)
     assert len(os.listdir("/proc/self/fd")) == before + 1
     del stack
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class OneOfTwo:
+    """Stands for torch.distributed in the first of two processes; `barrier` is where both have the file open."""
+
+    def __init__(self, barrier) -> None:
+        self.barrier = barrier
+
+    def get_rank(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("where", ["opening", "reserving", "nowhere"])
+@pytest.mark.parametrize("kept", ["scratch", "memory", "alone"])
+def test_a_process_that_is_stopped_while_room_for_images_is_made_leaves_no_room_taken(tmp_path, monkeypatch, where, kept):
+    """A signal comes out of whatever is being done just then."""
+
+    def barrier(*given):
+        assert [path.stat().st_size for path in tmp_path.iterdir()] == [0]
+        if where == "opening":
+            raise JobTerminated
+
+    def reserved(file, start, size):
+        os.ftruncate(file, size)
+        if where == "reserving":
+            raise JobTerminated
+
+    place = Scratch(str(tmp_path), print)
+    monkeypatch.setattr(shared_images, "_MEMORY", (place,))
+    monkeypatch.setattr(shared_images, "dist", OneOfTwo(barrier))
+    monkeypatch.setattr(shared_images.messages, "broadcast", lambda value, source, group: value)
+    monkeypatch.setattr(os, "posix_fallocate", reserved)
+    storage = image_cache.Private() if kept == "alone" else shared_images.SharedImages(shared_images.Machine(0, 1, [0, 1]), None)
+    with pytest.raises(JobTerminated) if where == "reserving" or (where == "opening" and kept != "alone") else nullcontext():
+        stack = storage.empty((3, 4, 4), torch.float16, None if kept == "memory" else place)
+        images = np.arange(48, dtype=np.float32).reshape(3, 4, 4)
+        stack.write(slice(0, 3), images)
+        np.testing.assert_array_equal(stack.read(np.arange(3)).numpy(), images)
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_that_float16_cannot_hold_are_kept_whole_on_scratch(project, tmp_path):

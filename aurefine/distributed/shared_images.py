@@ -6,12 +6,12 @@ Of several machines each keeps every so-manieth image.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from aurefine.refine.examination import Examination
 from aurefine.refine.image_stacks import ImageStack, InMemory, OnScratch
 from aurefine.refine.scratch import Scratch
 
-_PLACES = ("/dev/shm", tempfile.gettempdir())
+_MEMORY = tuple(Scratch(folder, lambda warning: None) for folder in ("/dev/shm", tempfile.gettempdir()))  # the one without room is no news
 _SPARE = 1.1  # so many times the size must be free
 
 
@@ -54,21 +54,32 @@ class SharedImages:
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, scratch: Scratch | None) -> ImageStack | None:
         """A stack that is the same in all processes; called by all of them alike."""
-        size, create = math.prod(shape) * dtype.itemsize, _create if scratch is None else scratch.create
-        wanted = size and self._number == 0 and (len(self._ranks) > 1 or scratch is not None)
-        path = self._from_first(create(size) if wanted else "")
-        self._shared = bool(path) or scratch is not None  # what is at its source needs to be looked at by one of all, too
-        if not path:
-            return InMemory(torch.empty(shape, dtype=dtype)) if scratch is None else None
-        stack: ImageStack
-        if scratch is None:
-            stack = InMemory(torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype).view(shape))
-        else:
-            stack = OnScratch(path, shape, dtype)
-        guarded(dist.barrier, self._group)
-        if self._number == 0:
-            os.unlink(path)  # its contents are there as long as somebody has it open, however that process ends
-        return stack
+        size = math.prod(shape) * dtype.itemsize
+        file = self._common_file(size, scratch) if size and (len(self._ranks) > 1 or scratch is not None) else None
+        self._shared = file is not None or scratch is not None  # what is at its source needs to be looked at by one of all, too
+        if scratch is not None:
+            return None if file is None else OnScratch(file, scratch.folder, shape, dtype)
+        return InMemory(torch.empty(shape, dtype=dtype) if file is None else _mapped(file, shape, dtype))
+
+    def _common_file(self, size: int, scratch: Scratch | None) -> int | None:
+        """A file without a name that all processes of the machine have open, on scratch or in memory; None where there is no room for it.
+
+        It has a name only while it is empty: whatever ends the processes then, no room is lost.
+        """
+        for place in [scratch] if scratch is not None else _MEMORY:
+            path = place.create() if self._number == 0 and (scratch is not None or _has_room(place.folder, size)) else ""
+            try:
+                name = self._from_first(path)
+                file = os.open(name, os.O_RDWR | os.O_CLOEXEC) if name else -1
+                guarded(dist.barrier, self._group)
+            finally:
+                if path:
+                    os.unlink(path)
+            if file >= 0:
+                if self._from_first("there" if self._number == 0 and place.reserve(file, size) else ""):
+                    return file
+                os.close(file)
+        return None
 
     def chunks(self, count: int, size: int) -> Iterable[slice]:
         """This process's part of `count` images."""
@@ -93,20 +104,15 @@ class SharedImages:
         return messages.broadcast(text, self._ranks[0], self._group)
 
 
-def _create(size: int) -> str:
-    """A file of that size in memory, or else on disk; "" where there is no room."""
-    for place in _PLACES:
-        if not os.path.isdir(place) or shutil.disk_usage(place).free < _SPARE * size:
-            continue
-        handle, path = tempfile.mkstemp(prefix="aurefine_", dir=place)
-        try:
-            os.posix_fallocate(handle, 0, max(size, 1))  # asked for now: later, a page that is missing would end the process
-            return path
-        except OSError:
-            Path(path).unlink()
-        finally:
-            os.close(handle)
-    return ""
+def _has_room(folder: str, size: int) -> bool:
+    return os.path.isdir(folder) and shutil.disk_usage(folder).free >= _SPARE * size
+
+
+def _mapped(file: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """The numbers in a file, which is closed here; they are there as long as somebody has them."""
+    with open(file, "r+b") as handle:
+        block = mmap.mmap(handle.fileno(), math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(block, dtype=dtype).view(shape)
 
 
 def of_this_machine(names: list[str], rank: int) -> SharedImages:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -54,12 +53,8 @@ class Private:
         """Memory of this process, or a file of its own."""
         if scratch is None:
             return InMemory(torch.empty(shape, dtype=dtype))
-        path = scratch.create(math.prod(shape) * dtype.itemsize)
-        if not path:
-            return None
-        stack = OnScratch(path, shape, dtype)
-        os.unlink(path)
-        return stack
+        file = scratch.opened(math.prod(shape) * dtype.itemsize)
+        return None if file is None else OnScratch(file, scratch.folder, shape, dtype)
 
     def chunks(self, count: int, size: int) -> Iterable[slice]:
         """All of them."""

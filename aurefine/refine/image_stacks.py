@@ -59,16 +59,15 @@ class InMemory:
 
 
 class OnScratch:
-    """Images in the file `path`, which is open as long as this is.
+    """Images in an open file in `folder`, which is closed with this.
 
     They are read, not mapped: what the system keeps of the file is not this process's memory, does not count for `ulimit -v`, and goes first
     where memory is wanted; and a disk that fails is an error that can be told, not a signal that kills.
     """
 
-    def __init__(self, path: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        self.shape, self.dtype, self._folder = shape, dtype, os.path.dirname(path)
+    def __init__(self, file: int, folder: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.shape, self.dtype, self._folder, self._file = shape, dtype, folder, file
         self._bytes = shape[1] * shape[2] * dtype.itemsize
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
 
     def write(self, part: slice, images: np.ndarray) -> None:
@@ -105,7 +104,7 @@ class OnScratch:
                 os.posix_fadvise(self._file, int(row) * self._bytes + start, size, os.POSIX_FADV_WILLNEED)
 
     def _failed(self, what: str, why: str | None) -> InputError:
-        return InputError(f"cannot {what} the images that are on scratch in {self._folder or '.'}: {why}. Choose another folder with --scratch_dir.")
+        return InputError(f"cannot {what} the images that are on scratch in {self._folder}: {why}. Choose another folder with --scratch_dir.")
 
 
 class AtSource:

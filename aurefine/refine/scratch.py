@@ -27,26 +27,44 @@ class Scratch:
         """For the user: where the images are."""
         return f"a copy in {self.folder}" if self.folder else "their own stacks"
 
-    def create(self, size: int) -> str:
-        """The name of a file of `size` bytes, all of them its own already; "" where there is no room for it after all, with a warning.
+    def create(self) -> str:
+        """The name of an empty file for images; "" where none can be made, with a warning.
 
-        The caller removes the file as soon as it is open: its contents are there until it is closed, however the process ends.
+        Whoever opens it removes it before `reserve` makes it large: its contents are there until it is closed, however the process ends.
         """
-        if not self.folder or not size:
+        if not self.folder:
             return ""
-        path = ""
         try:
             handle, path = tempfile.mkstemp(prefix="aurefine_", suffix=".images", dir=self.folder)
-            try:
-                os.posix_fallocate(handle, 0, size)
-            finally:
-                os.close(handle)
-            return path
         except OSError as error:
-            if path:
-                Path(path).unlink(missing_ok=True)
-            self.warn(f"{self.folder} has no room for the images after all ({error.strerror}): {_AT_SOURCE}")
+            self._refused(error)
             return ""
+        os.close(handle)
+        return path
+
+    def reserve(self, file: int, size: int) -> bool:
+        """Make the open `file` as large as that, all of it its own now; False where there is no room for it after all, with a warning."""
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError as error:
+            self._refused(error)
+            return False
+        return True
+
+    def opened(self, size: int) -> int | None:
+        """The descriptor of a file of `size` bytes that has no name; None where there is no room for it."""
+        path = self.create() if size else ""
+        if not path:
+            return None
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        os.unlink(path)
+        if self.reserve(file, size):
+            return file
+        os.close(file)
+        return None
+
+    def _refused(self, error: OSError) -> None:
+        self.warn(f"{self.folder} has no room for the images after all ({error.strerror}): {_AT_SOURCE}")
 
 
 _AT_SOURCE = "they are read from their own stacks in every iteration, which must stay where they are"
