@@ -17,12 +17,16 @@ FILE = ".aurefine_process"
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A process by machine, number and start: numbers are used again, starts are not (`start` is "" where the system does not tell)."""
+    """A process by machine, number and start: numbers are used again, starts are not (`start` is "" where the system does not tell).
+
+    `namespace` is the one in which that is its number (Linux): a container has its own; "" where it is not known.
+    """
 
     host: str
     boot: str
     pid: int
     start: str
+    namespace: str = ""
 
     def __post_init__(self) -> None:
         """TypeError for a record, read from a file, that holds something else."""
@@ -33,7 +37,7 @@ class ProcessRecord:
     @staticmethod
     def of(pid: int) -> ProcessRecord:
         """The record of a process of this machine."""
-        return ProcessRecord(platform.node(), _boot(), pid, _start(pid))
+        return ProcessRecord(platform.node(), _boot(), pid, _start(pid), _namespace())
 
     @staticmethod
     def own() -> ProcessRecord:
@@ -66,11 +70,13 @@ class ProcessRecord:
         write_bytes(Path(directory) / FILE, self.text().encode())
 
     def alive(self) -> bool | None:
-        """Whether the process runs; None where that cannot be told from here (another machine)."""
+        """Whether the process runs; None where that cannot be told from here (another machine, or another container of this one)."""
         if self.host != platform.node():
             return None
         if self.boot != _boot():
             return False
+        if self.namespace and self.namespace != _namespace():
+            return None
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -91,6 +97,13 @@ def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
 

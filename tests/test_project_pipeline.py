@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aurefine import star
+from aurefine import process_record, star
 from aurefine.errors import InputError
 from aurefine.process_record import FILE as RECORD
 from aurefine.process_record import ProcessRecord
@@ -286,6 +286,24 @@ def test_a_record_that_holds_something_else_is_none(tmp_path: Path, change: dict
     assert ProcessRecord.load(tmp_path) is None and not job_directory.has_died(tmp_path)
     (tmp_path / RECORD).write_bytes(b"\xff" + b"[" * 100_000)
     assert ProcessRecord.load(tmp_path) is None
+
+
+def test_a_process_of_another_container_is_not_declared_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has this machine's name and boot, but its number means nothing here."""
+    inside = replace(ProcessRecord.own(), pid=1, start="1", namespace="pid:[1]")
+    assert inside.alive() is None
+    assert replace(inside, namespace="").alive() is False  # a record of an earlier version
+    (tmp_path / DIRECTORY).mkdir()
+    (tmp_path / DIRECTORY / FILE).write_text("aurefine: adding\n" + inside.text())
+    with pytest.raises(InputError, match="another program has held this project"), project_lock(tmp_path, "test", wait_seconds=0):
+        pass
+    monkeypatch.setattr(process_record, "_namespace", lambda: "")
+    assert inside.alive() is None
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    record = ProcessRecord.parse('{"host": "a", "boot": "b", "pid": 3, "start": "4"}')
+    assert record == ProcessRecord("a", "b", 3, "4")
 
 
 @pytest.mark.parametrize("label", ["DensityMap.mrc.relion.refine3d", MASK, "ParticleGroupMetadata.star.relion", "LogFile.pdf.relion.postprocess"])
