@@ -30,7 +30,7 @@ class ProcessRecord:
 
     def __post_init__(self) -> None:
         """TypeError for a record, read from a file, that holds something else."""
-        texts = (self.host, self.boot, self.start)
+        texts = (self.host, self.boot, self.start, self.namespace)
         if not (isinstance(self.pid, int) and 0 < self.pid < 1 << 31 and all(isinstance(text, str) for text in texts)):
             raise TypeError(f"no record of a process: {self.host!r}, {self.boot!r}, {self.pid!r}, {self.start!r}")
 

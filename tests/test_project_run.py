@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from aurefine import job_control, star
 from aurefine.cli.main import main
 from aurefine.process_record import FILE as RECORD
 from aurefine.process_record import ProcessRecord
-from aurefine.project import job_directory, job_star, labels, watch
+from aurefine.project import job_directory, job_star, labels, runner, status, watch
 from aurefine.project.pipeline import Pipeline
 from aurefine.project.project import Project
+from aurefine.project.runner import Planned
 
 SELECT = ["Select", "--i", "in/particles.star", "--select", "rlnDefocusU", "--minval", "15000", "--maxval", "25000"]
 PARTICLES = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnDefocusU #2\n" + "".join(f"{i:06d}@a.mrcs {i * 10000}\n" for i in range(1, 5))
@@ -132,6 +135,35 @@ def test_a_job_that_was_killed_together_with_its_watcher_is_later_shown_as_faile
     assert "Failed" in capsys.readouterr().out
     assert statuses(new_project) == {"Select/job001/": labels.FAILED}
     assert Path("Select/job001/RELION_JOB_EXIT_FAILURE").exists()
+
+
+@pytest.mark.parametrize("ended", ["exit file", "died"])
+def test_a_job_that_is_started_again_while_a_look_waits_for_the_lock_is_left_running(
+    new_project: Project, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    assert run("--schedule", *SELECT) == 0
+    with new_project.edit("test") as graph:
+        graph.set_status("Select/job001/", labels.RUNNING)
+    if ended == "died":
+        Path("Select/job001", RECORD).write_text(replace(ProcessRecord.own(), start="1").text())
+    else:
+        Path("Select/job001", job_control.FAILURE).touch()
+    real = Project.edit
+
+    def overtaken(project: Project, purpose: str) -> contextlib.AbstractContextManager[Pipeline]:
+        with real(project, "another look, then a start") as graph:
+            process = graph.process("Select/job001/")
+            assert process is not None
+            graph.set_status(process.name, labels.FAILED)
+        monkeypatch.setattr(Project, "edit", real)
+        planned = Planned(job_star.read("Select/job001/job.star"), None, "test")
+        runner.restart(project, process, planned, planned.command(process.name))
+        return real(project, purpose)
+
+    monkeypatch.setattr(Project, "edit", overtaken)
+    status.refresh(new_project)
+    assert statuses(new_project) == {"Select/job001/": labels.RUNNING}
+    assert not list(Path("Select/job001").glob("RELION_JOB_EXIT_*"))
 
 
 def test_a_job_of_relion_or_of_another_machine_is_left_running(new_project: Project) -> None:

@@ -18,13 +18,13 @@ def refresh(project: Project) -> list[Process]:
     What is wrong with one job's directory is told once, and the others are gone on with. Raises InputError where the pipeline cannot be
     read, locked or written.
     """
-    ended = _ended(project)
-    if not ended:
-        return project.read().processes
+    processes = project.read().processes
+    if not any(_ended(project, process) for process in processes):
+        return processes
     with project.edit("looking which jobs have ended") as pipeline:
         for process in pipeline.processes:
-            status = ended.get(process.name)
-            if status is None or process.status != labels.RUNNING:
+            status = _ended(project, process)  # asked again: while we waited for the lock it may have been started anew
+            if status is None:
                 continue
             pipeline.set_status(process.name, status)
             try:
@@ -47,30 +47,19 @@ def _write_down(project: Project, pipeline: Pipeline, process: Process, status: 
     project.show_nodes(pipeline, process)
 
 
-def _ended(project: Project) -> dict[str, str]:
-    """Job -> how it ended, of the jobs that the pipeline believes to run."""
-    found: dict[str, str] = {}
-    for process in project.read().processes:
-        if process.status != labels.RUNNING:
-            continue
-        try:
-            status = _status(project, process)
-        except OSError as error:
-            _tell(process, f"{_reason(error)}, so that it is not known whether it has ended")
-            continue
-        if status is not None:
-            found[process.name] = status
-    return found
-
-
-def _status(project: Project, process: Process) -> str | None:
-    folder = project.root / process.name
-    if not folder.is_dir():
+def _ended(project: Project, process: Process) -> str | None:
+    """How a job has ended that the pipeline believes to run; None for one that runs, for all others, and where it cannot be told."""
+    if process.status != labels.RUNNING:
         return None
-    status = job_directory.outcome(folder)
-    if status is None and job_directory.has_died(folder):
-        status = job_directory.outcome(folder) or labels.FAILED  # it may have ended properly between the two looks
-    return status
+    folder = project.root / process.name
+    try:
+        status = job_directory.outcome(folder) if folder.is_dir() else None
+        if status is None and folder.is_dir() and job_directory.has_died(folder):
+            status = job_directory.outcome(folder) or labels.FAILED  # it may have ended properly between the two looks
+        return status
+    except OSError as error:
+        _tell(process, f"{_reason(error)}, so that it is not known whether it has ended")
+        return None
 
 
 def _fits(name: str) -> bool:
