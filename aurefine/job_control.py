@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
-from aurefine.process_record import remove_abandoned
+from aurefine.process_record import ProcessRecord, began, remove_abandoned
 
 SUCCESS, FAILURE, ABORTED = "RELION_JOB_EXIT_SUCCESS", "RELION_JOB_EXIT_FAILURE", "RELION_JOB_EXIT_ABORTED"
 ABORT_NOW = "RELION_JOB_ABORT_NOW"
@@ -160,19 +160,38 @@ def leave_failure(directory: str | Path, aborted: bool = False) -> None:
 def job_control(directory: str = "", advice: str = "") -> Iterator[JobControl]:
     """Remove what an earlier run left in the job's directory, and leave RELION_JOB_EXIT_... there when the block ends.
 
-    An empty `directory` (no --pipeline_control) writes nothing. `advice` says how a stopped job goes on. Errors pass through.
+    A request to stop that this run has been given already, as it was being started, stands. An empty `directory` (no --pipeline_control) writes
+    nothing. `advice` says how a stopped job goes on. Errors pass through. Raises InputError for a directory that is none or may not be written.
     """
     if not directory:
         yield JobControl()
         return
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (SUCCESS, FAILURE, ABORTED, ABORT_NOW):
-        (folder / name).unlink(missing_ok=True)
-    remove_abandoned(folder, re.compile(f"{SUCCESS}|{FAILURE}|{ABORTED}"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (SUCCESS, FAILURE, ABORTED, *([ABORT_NOW] if _is_of_an_earlier_run(folder) else [])):
+            (folder / name).unlink(missing_ok=True)
+        remove_abandoned(folder, re.compile(f"{SUCCESS}|{FAILURE}|{ABORTED}"))
+    except OSError as error:
+        raise InputError(
+            f"--pipeline_control {directory}: {error.strerror}; a folder that may be written to was expected, for files that say how the job ended"
+        ) from error
     try:
         yield JobControl(directory, advice)
     except BaseException as error:
         leave_failure(folder, isinstance(error, JobAborted | KeyboardInterrupt))
         raise
+    finally:
+        with suppress(OSError):  # a request that came too late
+            (folder / ABORT_NOW).unlink(missing_ok=True)
     write_bytes(folder / SUCCESS, b"")
+
+
+def _is_of_an_earlier_run(folder: Path) -> bool:
+    """Whether the request to stop in a job's directory, if there is one, was not meant for this run."""
+    if ProcessRecord.load(folder) in (ProcessRecord.own(), ProcessRecord.of(os.getppid())):
+        return False  # `aurefine run` removed what was there when it said that the job runs
+    try:
+        return (folder / ABORT_NOW).stat().st_mtime < began()
+    except FileNotFoundError:
+        return False

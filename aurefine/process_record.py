@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aurefine.atomic import TEMPORARY, write_bytes
 from aurefine.regular_files import text_of
 
 FILE = ".aurefine_process"
+_LOADED = time.time()
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,14 @@ def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
         match = TEMPORARY.fullmatch(path.name)
         if match and names.fullmatch(match[1]) and ProcessRecord.of(int(match[2])).alive() is False:
             path.unlink(missing_ok=True)
+
+
+def began() -> float:
+    """When this process began, in seconds since 1970; where the system does not tell, when it loaded this."""
+    start = _start(os.getpid())
+    if not start:
+        return _LOADED
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - int(start) / os.sysconf("SC_CLK_TCK"))
 
 
 def _boot() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from refinement_states import BOX, SmallParticles, small_options, small_state
 
 import aurefine
 from aurefine import job_control, mrc, star
+from aurefine.cli.main import main
 from aurefine.errors import InputError
+from aurefine.job_control import JobAborted
+from aurefine.process_record import ProcessRecord
 from aurefine.refine import angdist, star_tables, writer
 
 
@@ -176,6 +180,34 @@ def test_exit_files_say_how_the_job_ended(folder):
         (job / job_control.ABORT_NOW).touch()
         control.check()
     assert names(job) == {job_control.ABORTED}
+
+
+@pytest.mark.parametrize("started", ["by hand", "by a pipeline of RELION", "by aurefine run"])
+def test_a_request_to_stop_that_came_before_the_job_looked_is_heeded_but_not_that_of_an_earlier_run(folder, started):
+    request = folder / job_control.ABORT_NOW
+    request.touch()
+    if started == "by hand":
+        os.utime(request, (1e9, 1e9))  # before this process began
+    elif started == "by aurefine run":
+        os.utime(request, (1e9, 1e9))  # the clock of a file server
+        ProcessRecord.of(os.getppid()).save(folder)
+    with pytest.raises(JobAborted) if started != "by hand" else nullcontext(), job_control.job_control(f"{folder}/") as control:
+        with job_control.job_control(f"{folder}/"):  # a job's own, within that of the command line
+            control.check()
+    assert not request.exists() and (folder / job_control.SUCCESS).exists() == (started == "by hand")
+
+
+def test_a_request_to_stop_that_comes_too_late_is_not_left_for_the_next_run(folder):
+    with job_control.job_control(f"{folder}/"):
+        (folder / job_control.ABORT_NOW).touch()
+    assert names(folder) == {job_control.SUCCESS}
+
+
+@pytest.mark.parametrize("name", ["file", "file/job"])
+def test_a_directory_of_exit_files_that_is_none_is_one_message(folder, name, capsys):
+    (folder / "file").touch()
+    assert main(["select", "--i", "none.star", "--pipeline_control", str(folder / name)]) == 2
+    assert "a folder that may be written to was expected" in capsys.readouterr().err
 
 
 def test_without_a_pipeline_nothing_is_written(folder):
