@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from aurefine import euler, fsc, job_control, mask, molecule, mrc, simulate, star
 from aurefine.cli.main import main
-from aurefine.distributed import launch, messages, place, ranks, run, sphere
+from aurefine.distributed import launch, messages, place, ranks, run, sphere, watch
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging
 from aurefine.refine import devices, transforms_torch
@@ -280,6 +280,57 @@ def test_every_starter_says_who_is_who() -> None:
         place.find({**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "1"})
     with pytest.raises(InputError, match="WORLD_SIZE=many: a number was expected"):
         place.find({"RANK": "0", "WORLD_SIZE": "many"})
+    with pytest.raises(InputError, match="MASTER_PORT=abc: a number was expected"):
+        place.find({**OPEN_MPI, "MASTER_PORT": "abc"})
+    with pytest.raises(InputError, match="MASTER_PORT=70000: the number of a port"):
+        place.find({**OPEN_MPI, "MASTER_PORT": "70000"})
+    with pytest.raises(InputError, match="SLURM_NODEID=x: a number was expected"):
+        place.find({**SLURM, "SLURM_NODEID": "x"})
+
+
+class Store:
+    """Stands for the store of the processes: it keeps what it is given until it is `gone`."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.gone = False
+
+    def set(self, name: str, value: str) -> None:
+        if self.gone:
+            raise RuntimeError("Broken pipe")
+        self.values[name] = value
+
+    def set_timeout(self, timeout: object) -> None:
+        """Nothing takes time here."""
+
+
+@pytest.mark.parametrize("seconds", ["abc", "0", "-1", "nan", "inf"])
+def test_a_silence_that_is_no_time_is_one_message(monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+    monkeypatch.setenv("AUREFINE_SILENCE_SECONDS", seconds)
+    with pytest.raises(InputError, match=f"AUREFINE_SILENCE_SECONDS={seconds}: seconds, more than 0, were expected"):
+        watch.Watch(place.Place(0, 2, 0, 2, place.LOCAL, 1), Store, print)
+
+
+def test_the_first_process_leaves_when_torchrun_and_its_store_are_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AUREFINE_SILENCE_SECONDS", "0.1")
+    left: list[int] = []
+    monkeypatch.setattr(watch, "_leave", left.append)
+    store, failures = Store(), list[str]()
+    watching = watch.Watch(place.Place(0, 2, 0, 2, place.LOCAL, 1, store_elsewhere=True), lambda: store, failures.append)
+    store.gone = True
+    watching._live()
+    told = "the program that keeps the store of the processes (torchrun) is gone: it was killed, or has died. The run ends."
+    assert left == [1] and failures == [told] and capsys.readouterr().err == f"aurefine: {told}\n"
+
+
+def test_memory_that_is_short_is_not_taken_for_the_loss_of_a_process() -> None:
+    def failing(said: str) -> None:
+        raise RuntimeError(said)
+
+    with pytest.raises(messages.Lost):
+        messages.guarded(failing, "Connection reset by peer")
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        messages.guarded(failing, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
 
 @pytest.mark.parametrize(("nodes", "first"), [("gpu003", "gpu003"), ("gpu[003-005,9],x", "gpu003"), ("a,b", "a"), ("n[1,3]-ib", "n1-ib")])

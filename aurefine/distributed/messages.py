@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from aurefine.refine.shortage import is_shortage
+
 _LARGE = 1 << 16  # bytes: smaller arrays travel with the object
 _AT_ONCE = 1 << 28  # bytes of one message
 _HEADER = 64  # numbers
@@ -85,8 +87,10 @@ def _exchange(value: Any, sends: bool, transfer: Any) -> Any:
 
 
 def guarded(action: Any, *arguments: Any) -> Any:
-    """Call something of torch.distributed; raises Lost where the others cannot be reached any more."""
+    """Call something of torch.distributed; raises Lost where the others cannot be reached any more. Memory that is short stays what it is."""
     try:
         return action(*arguments)
     except RuntimeError as error:  # gloo, NCCL and the store have no error of their own for it
+        if is_shortage(error):
+            raise
         raise Lost(str(error)) from error

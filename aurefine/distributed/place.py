@@ -93,7 +93,7 @@ def _on_this_machine(environment: Mapping[str, str], name: str, size: int) -> in
     """Processes on this machine; Slurm lists those of every node as `4(x2),3`."""
     text = environment.get(name, str(size))
     counts = [int(count) for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text) for _ in range(int(times or 1))]
-    node = int(environment.get("SLURM_NODEID", 0)) if name.startswith("SLURM") else 0
+    node = _number(environment, "SLURM_NODEID") if name.startswith("SLURM") and "SLURM_NODEID" in environment else 0
     return counts[node] if node < len(counts) else size
 
 
@@ -101,7 +101,9 @@ def _meeting_point(environment: Mapping[str, str], size: int, local_size: int) -
     """Host and port of rank 0: MASTER_ADDR and MASTER_PORT, or the first node of a Slurm job, or this machine where it has all processes."""
     job = environment.get("SLURM_JOB_ID", "") + environment.get("SLURM_STEP_ID", "") or environment.get("PMIX_NAMESPACE", "")
     job = job or environment.get("OMPI_MCA_ess_base_jobid", "") or environment.get("PMI_JOBID", "") or str(os.getppid())
-    port = int(environment.get("MASTER_PORT", _FIRST_PORT + zlib.crc32(job.encode()) % _PORTS))
+    port = _number(environment, "MASTER_PORT") if "MASTER_PORT" in environment else _FIRST_PORT + zlib.crc32(job.encode()) % _PORTS
+    if not 0 < port < 1 << 16:
+        raise InputError(f"MASTER_PORT={port}: the number of a port, 1 to 65535, was expected in this variable of the environment")
     if "MASTER_ADDR" in environment:
         return environment["MASTER_ADDR"], port
     if size == local_size:

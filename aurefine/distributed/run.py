@@ -23,7 +23,7 @@ from aurefine.distributed.ranks import Ranks
 from aurefine.distributed.shared_images import of_this_machine
 from aurefine.distributed.watch import Watch
 from aurefine.errors import AlreadyTold, InputError
-from aurefine.refine import devices, run_status
+from aurefine.refine import devices, run_status, shortage
 from aurefine.refine.console import Console
 from aurefine.refine.options import RefineOptions
 from aurefine.refine.start import use_threads
@@ -90,10 +90,12 @@ def joined(place: Place, options: RefineOptions, directory: str, folder: Path) -
     watch.start()
     try:
         threads = use_threads(options.threads, sharing)
-        device = devices.of_halves(replace(options, gpu=own_gpu(options, place)))[0]
-        wire = _initialise(store, place, device)
-        names = [store.get(f"device/{rank}").decode().split()[0] for rank in range(place.size)]
-        yield Member(Ranks(store, threads, wire, of_this_machine(names, place.rank), place.local_size), place)
+        with shortage.explained(options.output):
+            device = devices.of_halves(replace(options, gpu=own_gpu(options, place)))[0]
+            wire = _initialise(store, place, device)
+            names = [store.get(f"device/{rank}").decode().split()[0] for rank in range(place.size)]
+            member = Member(Ranks(store, threads, wire, of_this_machine(names, place.rank), place.local_size), place)
+        yield member
     except Lost as lost:
         watch.wait_for_verdict()
         print(f"aurefine: rank {place.rank} has lost the others: {lost.detail}", file=sys.stderr)

@@ -6,17 +6,20 @@ left there; the others look for the end that rank 0 has declared, and for rank 0
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import torch.distributed as dist
 
 from aurefine.distributed.place import QUIET, Place, machine_name
+from aurefine.errors import InputError
 
 SILENCE = "AUREFINE_SILENCE_SECONDS"  # so long may a process say nothing
 _SILENCE_SECONDS = 30.0
@@ -34,7 +37,7 @@ class Watch:
 
     def __init__(self, place: Place, connect: Callable[[], dist.Store], on_failure: Callable[[str], None]) -> None:
         self._place, self._connect, self._on_failure = place, connect, on_failure
-        self._limit = float(os.environ.get(SILENCE, _SILENCE_SECONDS))
+        self._limit = _longest_silence()
         self._beat = min(1.0, self._limit / _BEATS)
         self._stopped, self._own_end = threading.Event(), threading.Event()
         self._answered = time.monotonic()  # when the store did last
@@ -98,18 +101,20 @@ class Watch:
     # ------------------------------------------------------------------ the thread
     def _live(self) -> None:
         """Give signs of life and look for those of others, until the run ends."""
+        try:
+            self._exchange_signs()
+        except RuntimeError:
+            self._lost_the_store()
+
+    def _exchange_signs(self) -> None:
         ranks = range(1, self._place.size) if self._place.leads else range(1)
         seen: dict[int, tuple[bytes, float]] = {}
         number, last = 0, time.monotonic()
         while not self._stopped.wait(self._beat):
             number += 1
-            try:
-                self._store.set(_sign(self._place.rank), str(number))
-                signs = self._store.multi_get([_sign(rank) for rank in ranks])
-                self._look_for_errors()
-            except RuntimeError:
-                self._lost_the_store()
-                return
+            self._store.set(_sign(self._place.rank), str(number))
+            signs = self._store.multi_get([_sign(rank) for rank in ranks])
+            self._look_for_errors()
             now = self._answered = time.monotonic()
             late, last = now - last > self._limit / 2, now
             for rank, sign in zip(ranks, signs):
@@ -147,9 +152,11 @@ class Watch:
             self._stopped.wait(self._beat)
 
     def _lost_the_store(self) -> None:
-        """The first process is gone, and the store with it."""
+        """Whoever keeps the store is gone: the first process, or torchrun."""
+        elsewhere = self._place.store_elsewhere or self._place.leads
+        who = "the program that keeps the store of the processes (torchrun)" if elsewhere else "rank 0"
         if not self._stopped.wait(_PATIENCE_SECONDS * self._place.rank):
-            self._tell("rank 0 is gone: it was killed, or has died. The run ends.")
+            self._tell(f"{who} is gone: it was killed, or has died. The run ends.")
 
     def _name(self, rank: int) -> str:
         return f"rank {rank} ({self._store.get(_who(rank)).decode()})"
@@ -160,10 +167,22 @@ class Watch:
             return
         print(f"aurefine: {message}", file=sys.stderr, flush=True)
         if self._place.leads:
-            self._store.set("end", str(code))
-            self._wait_for_others(self._store)
+            with suppress(RuntimeError):  # the store may be what is gone: the others notice that, too
+                self._store.set("end", str(code))
+                self._wait_for_others(self._store)
         self._on_failure(message)
         _leave(code)
+
+
+def _longest_silence() -> float:
+    text = os.environ.get(SILENCE, "")
+    try:
+        seconds = float(text) if text else _SILENCE_SECONDS
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise InputError(f"{SILENCE}={text}: seconds, more than 0, were expected in this variable of the environment")
+    return seconds
 
 
 def _sign(rank: int) -> str:
