@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -154,8 +156,7 @@ def test_time_for_which_the_process_was_stopped_is_no_hang(tmp_path, monkeypatch
     monkeypatch.setattr(run_monitor.time, "monotonic", lambda: next(ticks))
     waits = iter([False, False, False, False, True])
     monkeypatch.setattr(monitor._ended, "wait", lambda seconds: next(waits))
-    monkeypatch.setattr(monitor, "_write", lambda state: None)
-    monitor._watch()
+    monitor._look_until_end()
     assert ended == [] and monitor._idle == pytest.approx(6.0)
 
 
@@ -179,6 +180,83 @@ def test_a_hanging_run_is_ended_also_where_its_exit_file_cannot_be_written(tmp_p
     monitor = RunMonitor(RefineOptions(output=str(tmp_path / "run"), pipeline_control=str(tmp_path / "gone"), watchdog_minutes=1.0))
     monitor._end_hanging_run()
     assert codes == [1] and "no progress for 1 minutes" in capsys.readouterr().err
+
+
+class DeadDisk:
+    """A file system that does not answer until `answers` is set."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.answers, self.asked = threading.Event(), threading.Event()
+        for function in ("write_status", "write_last_status"):
+            monkeypatch.setattr(run_status, function, self.waiting(getattr(run_status, function)))
+        for length in ("_PATIENCE", "_ANSWER", "_LOOK"):
+            monkeypatch.setattr(run_monitor, length, 0.01)
+
+    def waiting(self, real):
+        def wait(*given):
+            self.asked.set()
+            self.answers.wait(60)
+            return real(*given)
+
+        return wait
+
+
+class DeadControl(JobControl):
+    """A folder of exit files on such a file system."""
+
+    def __init__(self, disk: DeadDisk) -> None:
+        super().__init__()
+        self.check = disk.waiting(lambda: None)
+
+
+def in_thread(work) -> None:
+    """A test whose promise is broken would never end."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(work()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert done
+
+
+def test_a_status_that_cannot_be_written_for_ever_does_not_hold_the_run_up(tmp_path, monkeypatch):
+    disk = DeadDisk(monkeypatch)
+    monitor = RunMonitor(RefineOptions(output=str(tmp_path / "run")), JobControl())
+
+    def run() -> None:
+        with monitor:
+            monitor.open()
+            disk.asked.wait(30)
+            monitor.phase("expectation", 1, 100)
+            monitor.advance(40)
+
+    in_thread(run)
+    assert not (tmp_path / "status.json").exists()
+    disk.answers.set()
+    monitor._files.join(30)
+    status = read_status(tmp_path)  # the last word is the end, however late the others come
+    assert (status.state, status.phase, status.particles_done) == ("finished", "done", 40)
+
+
+def test_a_hanging_run_is_ended_also_where_no_file_can_be_looked_at_or_written(tmp_path, monkeypatch):
+    disk = DeadDisk(monkeypatch)
+    told: SimpleQueue[str] = SimpleQueue()
+    left = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: left.set())
+    monkeypatch.setattr(run_monitor, "_tell", lambda message, stacks: told.put(message))
+    monkeypatch.setattr(run_monitor.resume, "advice", disk.waiting(lambda root: ""))
+    monkeypatch.setattr(run_monitor.job_control, "leave_failure", disk.waiting(lambda *given: None))
+    options = RefineOptions(output=str(tmp_path / "run"), pipeline_control=str(tmp_path), watchdog_minutes=0.0005)
+    monitor = RunMonitor(options, DeadControl(disk))
+
+    def run() -> None:
+        with monitor:
+            monitor.open()
+            assert left.wait(25)
+
+    in_thread(run)
+    assert told.get(timeout=30).startswith("no progress for 0.0005 minutes")
+    disk.answers.set()
+    monitor._files.join(30)
 
 
 def test_the_process_that_started_others_corrects_what_they_could_not_know(tmp_path):
