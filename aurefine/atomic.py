@@ -58,7 +58,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         if _waits_for_disk.get():
             _flush_folder(target.parent)
     except OSError as error:
-        raise InputError(f"cannot write {target}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}") from error
+        raise InputError(f"cannot write {target}: {_reason(error)}") from error
     finally:
         with suppress(OSError):  # where there is no folder any more, or none that may be written to; what went wrong first is told
             temporary.unlink(missing_ok=True)
@@ -68,6 +68,18 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a whole file atomically; errors as for `atomic_file`."""
     with atomic_file(path) as handle:
         handle.write(data)
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file, if it is there. Raises InputError, naming it and the reason, where it cannot be removed."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot remove {path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
 
 
 def _flush_folder(folder: Path) -> None:

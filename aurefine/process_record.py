@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aurefine.atomic import TEMPORARY, write_bytes
+from aurefine.atomic import TEMPORARY, remove, write_bytes
 from aurefine.regular_files import text_of
 
 FILE = ".aurefine_process"
@@ -93,7 +93,7 @@ def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
     for path in folder.glob(".*.tmp"):
         match = TEMPORARY.fullmatch(path.name)
         if match and names.fullmatch(match[1]) and ProcessRecord.of(int(match[2])).alive() is False:
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def began() -> float:

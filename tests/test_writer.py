@@ -40,6 +40,13 @@ def test_an_iteration_leaves_relions_files(folder):
     assert np.array_equal(volume, state.halves[1].map) and pixel_size == pytest.approx(2.5)
 
 
+def test_an_output_folder_that_is_none_any_more_is_one_message(folder):
+    state = small_state()
+    (folder / "v").touch()
+    with pytest.raises(InputError, match="cannot remove v/run_it004_optimiser.star: Not a directory"):
+        writer.write_iteration("v/run", 4, state, SmallParticles(state), small_options())
+
+
 def test_unfiltered_maps_are_written_with_a_solvent_corrected_fsc(folder):
     state = replace(small_state(), half_maps_unfiltered=tuple(np.full((BOX,) * 3, half, dtype=np.float32) for half in (1, 2)))
     writer.write_iteration("run", 3, state, SmallParticles(state), small_options())

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aurefine.atomic import atomic_file
+from aurefine.atomic import atomic_file, remove
 from aurefine.errors import InputError
 from aurefine.refine.checkpoint import OF_THE_PROCESS
 from aurefine.refine.options import RefineOptions
@@ -191,7 +191,7 @@ class Keeper:
         pattern = re.compile(re.escape(Path(self.root).name) + r"_it(\d{3,})_(plan|state|half\d(?:_rank\d+)?)_checkpoint\.npz")
         for path in Path(self.root).parent.glob("*_checkpoint.npz"):
             if (match := pattern.fullmatch(path.name)) and chosen(int(match[1]), match[2]):
-                path.unlink(missing_ok=True)
+                remove(path)
 
     def save_begin(self) -> None:
         """Write state and plan, once an iteration: the process that comes first does."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aurefine import star
+from aurefine.atomic import remove
 from aurefine.errors import InputError
 from aurefine.particles import ParticleSet
 from aurefine.refine import examination, outliers
@@ -84,7 +85,7 @@ def write(root: str, optics: Table, rejected: Table | None) -> None:
     """Write `<root>_rejected.star` with the optics table and all columns of the particles; without any, an old file is removed."""
     path = Path(f"{root}_rejected.star")
     if rejected is None or not rejected.count:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     star.write(path, [optics, rejected])
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from aurefine.atomic import remove
 from aurefine.errors import InputError
 from aurefine.job_control import JobAborted
 from aurefine.process_record import remove_abandoned
@@ -83,7 +84,7 @@ def _begun_anew(root: str) -> int:
 def remove_earlier(root: str, from_iteration: int = 0) -> None:
     """A run starts anew under that root, at `from_iteration`: later iterations and the end of an earlier run are not taken for its own."""
     for path in (Path(f"{root}_optimiser.star"), *reversed(_optimisers(root, from_iteration))):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def remove_unfinished(root: str) -> None:

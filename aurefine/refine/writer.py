@@ -12,7 +12,7 @@ import numpy as np
 import aurefine
 from aurefine import mrc, star
 from aurefine import sampling as grids
-from aurefine.atomic import write_bytes
+from aurefine.atomic import remove, write_bytes
 from aurefine.errors import InputError
 from aurefine.refine.angdist import write_bild
 from aurefine.refine.options import RefineOptions
@@ -61,7 +61,7 @@ def write_iteration(root: str, iteration: int, state: State, particles: Particle
     Raises InputError (from the atomic writes) when a file cannot be written.
     """
     base = iteration_root(root, iteration)
-    Path(f"{base}_optimiser.star").unlink(missing_ok=True)  # of an earlier run: its files are about to be replaced
+    remove(f"{base}_optimiser.star")  # of an earlier run: its files are about to be replaced
     names = {"root": root, "data": f"{base}_data.star", "sampling": f"{base}_sampling.star"}
     for half, model in enumerate(state.halves, 1):
         write_model(f"{base}_half{half}", model, state, particles, options, half)
@@ -83,7 +83,7 @@ def write_final(root: str, state: State, particles: Particles, options: RefineOp
     if len(state.halves) != 1 or len(state.half_maps_unfiltered) != 2:
         found = len(state.halves), len(state.half_maps_unfiltered)
         raise ValueError(f"one joined model and two unfiltered half-maps were expected, not {found}")
-    Path(f"{root}_optimiser.star").unlink(missing_ok=True)
+    remove(f"{root}_optimiser.star")
     _write_unfiltered(root, state)
     write_model(root, state.halves[0], state, particles, options, half=None)
     names = {"root": root, "model": f"{root}_model.star", "data": f"{root}_data.star", "sampling": f"{root}_sampling.star"}
