@@ -118,7 +118,7 @@ def write_warnings(root: str, warnings: Sequence[str]) -> None:
     if warnings:
         write_bytes(f"{root}_warnings.txt", "".join(f"{_in_one_line(warning)}\n" for warning in warnings).encode())
     else:
-        Path(f"{root}_warnings.txt").unlink(missing_ok=True)  # of an earlier run
+        remove(f"{root}_warnings.txt")  # of an earlier run
 
 
 def read_warnings(root: str) -> list[str]:
