@@ -97,6 +97,8 @@ def test_wrong_values_are_told_at_their_rows(page: Page, root: Path) -> None:
     assert "run_half2.mrc, is not beside it" in check(page, "PostProcess", fn_in="in/run_half1.mrc")["fn_in"]
     mrc.write_map(root / "in" / "run_half2.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
     assert "fn_in" not in check(page, "PostProcess", fn_in="in/run_half1.mrc")
+    (root / "in" / "coords_suffix_autopick.star").write_text("micrographs_ctf.star\n")  # RELION 3's, which is no STAR file
+    assert check(page, "Extract", star_mics="in/particles.star", coords_suffix="in/coords_suffix_autopick.star") == {}
     assert check(page, "Refine3D", fn_img="../../etc/passwd", fn_ref="in/map.mrc")["fn_img"].startswith("warning: This file is outside")
 
 

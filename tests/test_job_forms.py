@@ -78,6 +78,18 @@ def test_the_tutorials_command_lines_become_forms_that_say_the_same(name: str, l
     assert job_type.arguments(form, directory, "form") == shlex.split(line)
 
 
+@pytest.mark.parametrize("picks", ["AutoPick/job004/coords_suffix_autopick.star", "ManualPick/job002/coords_suffix_manualpick.star"])
+def test_relion_3_names_picks_by_the_ending_of_their_files(picks: str) -> None:
+    job_type = job_types.by_name("Extract")
+    line = job_type.arguments({**job_type.defaults(3), "star_mics": "m.star", "coords_suffix": picks}, "D/", "form")
+    folder, ending = picks.split("coords_suffix")
+    assert line[:6] == ["--i", "m.star", "--coord_dir", folder, "--coord_suffix", ending]  # as RELION 3.1.3 prints it
+    form = job_type.form_from(line, "D/")
+    assert (form["coords_suffix"], form["other_args"]) == (picks, "")
+    beside = job_type.form_from(["--i", "m.star", "--coord_suffix", ".box"], "D/")
+    assert (beside["coords_suffix"], beside["other_args"]) == ("", "--coord_suffix .box")
+
+
 def test_flags_that_no_form_says_go_to_the_additional_arguments() -> None:
     job_type = job_types.by_name("refine")
     form = job_type.form_from(shlex.split("--i p.star --ref r.mrc --random_seed 3 --tau2_fudge -1 --o elsewhere"), "D/")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extraction_project import make_project
 
 from aurefine import job_control, star
 from aurefine.cli.main import main
@@ -102,6 +103,20 @@ def test_the_rows_of_the_form_can_be_given(new_project: Project) -> None:
     rows = ["do_select_values=Yes", "select_label=rlnDefocusU", "select_minval=35000", "select_maxval=99999"]
     assert run("Select", "fn_data=in/particles.star", *rows) == 0
     assert star.read_table("Select/job001/particles.star", "particles").count == 1
+
+
+def test_picks_of_relion_3_are_extracted_and_are_a_node(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    make_project(Path())
+    picks = "AutoPick/job004/coords_suffix_pick.star"
+    Path(picks).write_text("ctf.star\n")
+    assert run("Extract", "star_mics=ctf.star", f"coords_suffix={picks}", "extract_size=64") == 0
+    assert run("Extract", "--i", "ctf.star", "--coord_dir", "AutoPick/job004/", "--coord_suffix", "_pick.star", "--extract_size", "64") == 0
+    for name in ("Extract/job001/", "Extract/job002/"):
+        assert project.read().inputs(name) == ["ctf.star", picks]
+        assert job_star.read(f"{name}job.star").values["coords_suffix"] == picks
+    assert run("Extract", "star_mics=ctf.star", "coords_suffix=AutoPick/job009/coords_suffix_pick.star", "extract_size=64") == 2
+    assert "--coord_dir AutoPick/job009/: there is no such file" in capsys.readouterr().err
+    assert len(statuses(project)) == 2
 
 
 def test_a_job_that_fails_is_shown_as_failed(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

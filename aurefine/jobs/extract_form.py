@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from aurefine.errors import InputError
 from aurefine.jobs.form import NR_MPI, OTHER_ARGS, QUEUE, Form, JobType, other_arguments, yes
@@ -59,7 +61,7 @@ def _particles(form: Form) -> list[str]:
     if not yes(form, "do_reextract"):
         if not form["coords_suffix"]:
             raise InputError("coords_suffix (Input coordinates) is empty; give the coordinates, or do_reextract=Yes and fndata_reextract=...")
-        return ["--coord_list", form["coords_suffix"]]
+        return _coordinates(form["coords_suffix"])
     if not form["fndata_reextract"]:
         raise InputError("fndata_reextract (Refined particles STAR file) is empty; give it, for do_reextract is Yes")
     if yes(form, "do_reset_offsets") and yes(form, "do_recenter"):
@@ -70,6 +72,36 @@ def _particles(form: Form) -> list[str]:
     return parts + (["--reset_offsets"] if yes(form, "do_reset_offsets") else [])
 
 
+_SUFFIX_FILE = "coords_suffix"  # RELION 3's picking jobs leave coords_suffix_autopick.star beside files whose names end with _autopick.star
+
+
+def names_an_ending(name: str) -> bool:
+    """Whether a file of picks stands, by its name, for the files that end as it does: RELION 3's, which is no STAR file in spite of its name."""
+    return PurePosixPath(name).name.startswith(_SUFFIX_FILE)
+
+
+def _coordinates(name: str) -> list[str]:
+    if not names_an_ending(name):
+        return ["--coord_list", name]
+    folder, slash, file = name.rpartition("/")
+    return ["--coord_dir", f"{folder}{slash}" or "./", "--coord_suffix", file.removeprefix(_SUFFIX_FILE)]
+
+
+def _suffix_file(given: Mapping[str, list[str]]) -> str:
+    """The file that stands for --coord_dir and --coord_suffix; "" where they are not given or the folder is the micrographs'."""
+    folder, suffix = (" ".join(given.get(flag, ())) for flag in ("--coord_dir", "--coord_suffix"))
+    return "" if folder in ("", "ASINPUT") or not suffix else str(PurePosixPath(folder) / f"{_SUFFIX_FILE}{suffix}")
+
+
+def _node_meant(project: Path, flag: str, given: Mapping[str, list[str]]) -> str:
+    """Of RELION 3's picks the file that stands for them, where it is there."""
+    value = given[flag][0]
+    if flag == "--coord_suffix":
+        name = _suffix_file(given)
+        return name if (project / name).is_file() else ""
+    return "" if flag == "--coord_dir" and value == "ASINPUT" else value
+
+
 def _background_radius(form: Form) -> int:
     """RELION's default is three quarters of the box; the radius is that of the rescaled box."""
     box, diameter = float(form["extract_size"]), float(form["bg_diameter"])
@@ -78,6 +110,12 @@ def _background_radius(form: Form) -> int:
 
 
 def _read_back(given: dict[str, list[str]], form: Form) -> Form:
+    """RELION 3's name for the picks, and the background's diameter."""
+    picks = _suffix_file(given)
+    return {**({"coords_suffix": picks} if picks else {}), **_diameter(given, form)}
+
+
+def _diameter(given: dict[str, list[str]], form: Form) -> Form:
     """The background's diameter from its radius, which is in pixels of the rescaled box."""
     radius = " ".join(given.get("--bg_radius", ()))
     if not radius.isdecimal() or int(radius) == _background_radius(form):
@@ -104,8 +142,10 @@ JOB_TYPE = JobType(
     name="Extract", label="relion.extract", code=5, command="extract", fields=FORM, to_arguments=arguments_from_form, outputs=_outputs,
     places={"--part_star": "particles.star", "--pick_star": "extractpick.star", "--part_dir": ""},
     inputs={"--i": "MicrographGroupMetadata.star", "--coord_list": "MicrographCoordsGroup.star",
+            "--coord_dir": "", "--coord_suffix": "MicrographCoordsGroup.star",
             "--reextract_data_star": "ParticleGroupMetadata.star"},
     full_label=_label,
     continued=lambda form, directory: [*arguments_from_form(form, directory), "--only_do_unfinished"],
+    node_meant=_node_meant,
     read_back=_read_back,
 )  # fmt: skip

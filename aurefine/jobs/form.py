@@ -55,7 +55,7 @@ class JobType:
     full_label: Callable[[Form], str] | None = None
     continued: Callable[[Form, str], list[str]] | None = None
     found: Callable[[Form, Path], list[tuple[str, str]]] | None = None  # files, in the job's folder, that only its end shows
-    node_meant: Callable[[Path, str, str], str] | None = None  # project, flag, and its value where that is no node itself, as a directory
+    node_meant: Callable[[Path, str, Mapping[str, list[str]]], str] | None = None  # of a flag, where its value is no node itself, as a directory
     read_back: Callable[[dict[str, list[str]], Form], Form] | None = None  # rows that take more than one flag to find
 
     def label_of(self, form: Form) -> str:

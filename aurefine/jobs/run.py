@@ -219,9 +219,10 @@ def check_flags(command: Sequence[str], jobs: Jobs) -> None:
 
 
 def _check_inputs(job_type: JobType, command: Sequence[str]) -> None:
-    given = flags(command)
+    given, meant = flags(command), job_type.node_meant
     for flag in job_type.inputs:
-        for name in given.get(flag, [])[:1]:
+        for word in given.get(flag, [])[:1]:
+            name = meant(Path(), flag, given) if meant else word
             if name and name != "None" and not Path(name).exists():
                 raise InputError(f"{flag} {name}: there is no such file; names are relative to the project's folder ({Path.cwd()})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from aurefine.jobs.form import NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, other_arguments, yes
@@ -48,8 +49,9 @@ _HALF = "_half1_class001_unfil.mrc"
 _TABLES = ("_data.star", "_optimiser.star", "_model.star", "_sampling.star")
 
 
-def half_map_meant(project: Path, flag: str, value: str) -> str:
-    """The half map that a refinement's directory, root of names or STAR file stands for; `value` itself where none is there."""
+def half_map_meant(project: Path, flag: str, given: Mapping[str, list[str]]) -> str:
+    """The half map that a refinement's directory, root of names or STAR file stands for; the flag's value itself where none is there."""
+    value = given[flag][0]
     if flag != "--i" or value.endswith(".mrc"):
         return value
     name = PurePosixPath(value)

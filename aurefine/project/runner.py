@@ -132,7 +132,7 @@ def _add_edges(root: Path, pipeline: Pipeline, process: Process, job: JobStar, c
     given, meant = flags(command), job.job_type.node_meant
     for flag, label in job.job_type.inputs.items():
         for word in given.get(flag, [])[:1]:
-            value = meant(root, flag, word) if meant else word
+            value = meant(root, flag, given) if meant else word
             kind = label or FILE_LABELS.get(Path(value).suffix, "")
             if value and value != "None" and kind:
                 pipeline.add_input(value, kind, process.name)

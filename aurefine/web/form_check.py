@@ -11,6 +11,7 @@ from typing import Any
 
 from aurefine import mrc
 from aurefine.errors import InputError
+from aurefine.jobs.extract_form import names_an_ending
 from aurefine.jobs.form import JobType
 from aurefine.jobs.run import check_flags
 from aurefine.project.job_star import JobStar
@@ -84,9 +85,9 @@ def _files(job_type: JobType, values: Mapping[str, str], pipeline: Pipeline, fol
                 yield Problem(row.key, "error", "This is a STAR file; a map (.mrc) was expected.")
             elif takes_map:
                 maps[row.key] = mrc.read_header(path)
-            elif path.suffix == ".star":
+            elif path.suffix == ".star" and not names_an_ending(name):
                 heads[row.key] = star_head(path)
-            elif ".star" in endings(kind_of(job_type, row)):
+            elif path.suffix != ".star" and ".star" in endings(kind_of(job_type, row)):
                 yield Problem(row.key, "error", "This is no STAR file (its name does not end with .star).")
         except InputError as error:
             yield Problem(row.key, "error", str(error).replace(f"{folder.root}/", ""))
