@@ -154,6 +154,33 @@ def test_the_form_of_a_job_that_goes_on_shows_the_command_line_that_will_run(pag
     assert [problem for problem in found["problems"] if problem["level"] == "error"] == []
     assert found["command"].startswith(f"aurefine refine --continue {job}/run_it003_optimiser.star") and "--j 3" in found["command"]
     assert page.post("/api/form/check", {**asked, "continue": "Refine3D/job099"}).status == 404
+    asked["changed"] = {"fn_cont": f"{job}/run_it010_optimiser.star"}
+    found = [problem for problem in page.post("/api/form/check", asked).json["problems"] if problem["level"] == "error"]
+    assert [problem["key"] for problem in found] == ["fn_cont"]
+    assert f"the last iteration is fn_cont={job}/run_it003_optimiser.star" in found[0]["text"]
+
+
+def test_a_finished_job_is_left_alone_where_it_does_not_start_or_go_on(page: Page, root: Path) -> None:
+    values = {"fn_img": "in/particles.star", "fn_ref": "in/map.mrc"}
+    job = page.post("/api/form/run", {"type": "Refine3D", "values": values, "schedule": True}).json["job"]
+    write_iteration(root / job, 3, 20.0)
+    with Project.open(root).edit("a test") as pipeline:
+        pipeline.set_status(f"{job}/", labels.SUCCEEDED)
+    before = {path.name: path.read_bytes() for path in (root / job).iterdir() if path.is_file()}
+    answer = page.post(f"/api/job/{job}/continue", {"values": {"fn_cont": f"{job}/run_it010_optimiser.star"}})
+    assert answer.status == 400 and "there is no such file" in answer.json["error"]
+    answer = page.post(f"/api/job/{job}/start", {})
+    assert answer.status == 400 and "is not scheduled but Succeeded" in answer.json["error"]
+    assert {path.name: path.read_bytes() for path in (root / job).iterdir() if path.is_file()} == before
+
+
+def test_a_scheduled_job_whose_input_is_still_missing_keeps_waiting(page: Page, root: Path) -> None:
+    values = {"fn_in": "in/map.mrc", "inimask_threshold": "0"}
+    job = page.post("/api/form/run", {"type": "MaskCreate", "values": values, "schedule": True}).json["job"]
+    (root / "in" / "map.mrc").rename(root / "in" / "later.mrc")
+    answer = page.post(f"/api/job/{job}/start", {})
+    assert answer.status == 400 and "in/map.mrc: there is no such file" in answer.json["error"]
+    assert page.get(f"/api/job/{job}").json["status"] == "Scheduled"
 
 
 def test_a_job_that_cannot_go_on_says_so(page: Page, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,6 +374,62 @@ def test_a_refinement_goes_on_from_its_last_iteration(new_project: Project, caps
     assert "--j 3 --force_converge --pipeline_control Refine3D/job001/" in line
 
 
+def kept(folder: str) -> dict[str, bytes]:
+    """What a job's directory holds, and what the pipeline says."""
+    return {path.name: path.read_bytes() for path in [*Path(folder).iterdir(), Path("default_pipeline.star")] if path.is_file()}
+
+
+def finished_refinement(project: Project) -> None:
+    """Refine3D/job001, which has succeeded after the iterations 2 and 11."""
+    run("--schedule", "refine", "--i", "in/particles.star", "--ref", "in/particles.star")
+    for name in ("run_it002_optimiser.star", "run_it011_optimiser.star", "run_optimiser.star", job_control.SUCCESS):
+        Path("Refine3D/job001", name).touch()
+    with project.edit("test") as graph:
+        graph.set_status("Refine3D/job001/", labels.SUCCEEDED)
+
+
+@pytest.mark.parametrize("words, message", [
+    ([], "name it: fn_cont=Refine3D/job001/run_it011_optimiser.star"),
+    (["fn_cont=Refine3D/job001/run_it010_optimiser.star"], "no such file; the last iteration is fn_cont=Refine3D/job001/run_it011_optimiser.star"),
+    (["fn_cont=Refine3D/job001/run_optimiser.star"], "the file of an iteration was expected"),
+    (["fn_cont=Refine3D/job001/run_it002_optimiser.star", "fn_mask=in/none.mrc"], "--solvent_mask in/none.mrc: there is no such file"),
+])  # fmt: skip
+def test_a_finished_job_is_left_alone_where_it_cannot_go_on(
+    new_project: Project, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    finished_refinement(new_project)
+    before = kept("Refine3D/job001")
+    assert run("--continue", "Refine3D/job001", *words) == 2
+    assert message in capsys.readouterr().err
+    assert kept("Refine3D/job001") == before and statuses(new_project) == {"Refine3D/job001/": labels.SUCCEEDED}
+
+
+def test_a_scheduled_job_waits_until_its_input_is_there(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--schedule", "Select", "--i", "in/later.star", *SELECT[3:]) == 0
+    before = kept("Select/job001")
+    assert run("Select/job001") == 2
+    assert "--i in/later.star: there is no such file" in capsys.readouterr().err
+    assert kept("Select/job001") == before and statuses(project) == {"Select/job001/": labels.SCHEDULED}
+    Path("in/later.star").write_text(PARTICLES)
+    assert run("Select/job001") == 0
+
+
+@pytest.mark.parametrize("status", [labels.FAILED, labels.SUCCEEDED])
+def test_a_job_that_is_not_scheduled_says_what_can_be_done_with_it(project: Project, capsys: pytest.CaptureFixture[str], status: str) -> None:
+    finished_refinement(project)
+    run("--schedule", *SELECT)
+    with project.edit("test") as graph:
+        for name in ("Refine3D/job001/", "Select/job002/"):
+            graph.set_status(name, status)
+    for path in Path("Refine3D/job001").glob("RELION_JOB_EXIT_*"):
+        path.unlink()
+    capsys.readouterr()
+    for name, goes_on in (("Refine3D/job001", status == labels.FAILED), ("Select/job002", False)):
+        assert run(name) == 2
+        said = capsys.readouterr().err
+        assert (f"aurefine run --continue {name}/" in said) == goes_on and f"`aurefine run {name}/job.star`" in said
+
+
 def test_the_results_of_a_continued_refinement_are_in_the_pipeline(new_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     run("--schedule", "refine", "--i", "in/particles.star", "--ref", "r.mrc")
     Path("Refine3D/job001/run_it003_optimiser.star").touch()

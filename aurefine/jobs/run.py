@@ -12,7 +12,7 @@ from typing import Any
 
 from aurefine.errors import InputError
 from aurefine.jobs import external_form, submit
-from aurefine.jobs.form import YES, JobType, flags
+from aurefine.jobs.form import YES, JobType
 from aurefine.jobs.options import Option, help_text, parse
 from aurefine.project import job_directory, job_star, job_types, labels, runner, watch
 from aurefine.project.job_star import JobStar
@@ -158,7 +158,7 @@ def _run_new(project: Project, planned: Planned, given: Mapping[str, Any], jobs:
         return _show(planned, f"{planned.job.job_type.name}/job{project.read().counter:03d}/")
     status = labels.SCHEDULED if given.get("schedule") else labels.RUNNING
     if status == labels.RUNNING:  # a scheduled job may wait for files that are still to be made
-        _check_inputs(planned.job.job_type, command)
+        runner.check_inputs(project.root, planned.job.job_type, command)
     _say_what_is_left_out(planned)
     process, resolved = runner.add(project, planned, status, given.get("alias", ""))
     if status == labels.SCHEDULED:
@@ -176,15 +176,13 @@ def _run_existing(project: Project, what: str, rest: Sequence[str], given: Mappi
     if given.get("go_on"):
         named = [word.removeprefix("fn_cont=") for word in rest if word.startswith("fn_cont=")]
         planned = runner.continued(planned, project, process, named[-1] if named else "")
-    elif process.status != labels.SCHEDULED:
-        raise InputError(
-            f"{process.name} is not scheduled but {process.status}; go on with it by `aurefine run --continue {process.name}`, "
-            f"or run it again as a new job by `aurefine run {path}`"
-        )
+    else:
+        runner.check_scheduled(planned, project, process)
     command = planned.command(process.name)
     check_flags(command, jobs)
     if given.get("show"):
         return _show(planned, process.name)
+    runner.check_inputs(project.root, planned.job.job_type, command)
     runner.restart(project, process, planned, command)
     return _execute(project, process, command)
 
@@ -216,15 +214,6 @@ def check_flags(command: Sequence[str], jobs: Jobs) -> None:
         raise InputError(f"there is no job {name!r} in this version of aurefine; it has {', '.join(jobs)}")
     job = import_module(jobs[name][0])
     parse(f"aurefine {name}", job.SUMMARY, job.OPTIONS, words[:-2])  # without --pipeline_control, which every job takes
-
-
-def _check_inputs(job_type: JobType, command: Sequence[str]) -> None:
-    given, meant = flags(command), job_type.node_meant
-    for flag in job_type.inputs:
-        for word in given.get(flag, [])[:1]:
-            name = meant(Path(), flag, given) if meant else word
-            if name and name != "None" and not Path(name).exists():
-                raise InputError(f"{flag} {name}: there is no such file; names are relative to the project's folder ({Path.cwd()})")
 
 
 def _say_what_is_left_out(planned: Planned) -> None:

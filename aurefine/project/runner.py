@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,20 @@ def add(project: Project, planned: Planned, status: str = labels.RUNNING, alias:
             ProcessRecord.own().save(project.root / name)  # until the job's own process is there
         project.show_nodes(pipeline, process, status == labels.SCHEDULED)
     return process, command
+
+
+def check_inputs(root: Path, job_type: JobType, command: Sequence[str]) -> None:
+    """InputError for an input of the command line that is not there: before the job is touched, for then nothing has to be set right again."""
+    for flag, name in _inputs(root, job_type, command):
+        if not (root / name).exists():
+            raise InputError(f"{flag} {name}: there is no such file; names are relative to the project's folder ({root.absolute()})")
+
+
+def _inputs(root: Path, job_type: JobType, command: Sequence[str]) -> list[tuple[str, str]]:
+    """The flags of a command line that name inputs, and what they name."""
+    given, meant = flags(command), job_type.node_meant
+    named = [(flag, meant(root, flag, given) if meant else given[flag][0]) for flag in job_type.inputs if given.get(flag)]
+    return [(flag, name) for flag, name in named if name and name != "None"]
 
 
 def restart(project: Project, process: Process, planned: Planned, command: Sequence[str]) -> None:
@@ -129,15 +144,26 @@ def _resolved(pipeline: Pipeline, command: list[str]) -> list[str]:
 
 
 def _add_edges(root: Path, pipeline: Pipeline, process: Process, job: JobStar, command: list[str]) -> None:
-    given, meant = flags(command), job.job_type.node_meant
-    for flag, label in job.job_type.inputs.items():
-        for word in given.get(flag, [])[:1]:
-            value = meant(root, flag, given) if meant else word
-            kind = label or FILE_LABELS.get(Path(value).suffix, "")
-            if value and value != "None" and kind:
-                pipeline.add_input(value, kind, process.name)
+    for flag, name in _inputs(root, job.job_type, command):
+        kind = job.job_type.inputs[flag] or FILE_LABELS.get(Path(name).suffix, "")
+        if kind:
+            pipeline.add_input(name, kind, process.name)
     for node, label in job.job_type.outputs(job.values, process.name):
         pipeline.add_output(process.name, node, label)
+
+
+def check_scheduled(planned: Planned, project: Project, process: Process) -> None:
+    """InputError where the job does not wait to be started; it says what can be done with the job instead."""
+    if process.status == labels.SCHEDULED:
+        return
+    if process.status == labels.RUNNING:
+        raise InputError(f"{process.name} is running; wait for it, or stop it first (touch {process.name}RELION_JOB_ABORT_NOW)")
+    try:
+        continued(planned, project, process)
+        going_on = f"go on with it by `aurefine run --continue {process.name}`, or "
+    except InputError:  # it cannot
+        going_on = ""
+    raise InputError(f"{process.name} is not scheduled but {process.status}; {going_on}run it again as a new job by `aurefine run {planned.source}`")
 
 
 def continued(planned: Planned, project: Project, process: Process, optimiser: str = "") -> Planned:
@@ -147,12 +173,22 @@ def continued(planned: Planned, project: Project, process: Process, optimiser: s
         raise InputError(f"{process.name}: a {job_type.name} job cannot go on; run it anew with `aurefine run {process.name}job.star`")
     values = job_type.complete(planned.job.values, planned.source)
     if "fn_cont" in values:
-        if process.status == labels.SUCCEEDED and not optimiser:
+        last = "" if optimiser else last_optimiser(project.root, process.name)
+        if process.status == labels.SUCCEEDED and last:
             raise InputError(f"{process.name} has succeeded, so there is nothing left to do; to go on from an earlier iteration all the same, "
-                             f"name it: fn_cont={process.name}run_it010_optimiser.star")  # fmt: skip
-        values["fn_cont"] = optimiser or last_optimiser(project.root, process.name)
+                             f"name it: fn_cont={last}")  # fmt: skip
+        values["fn_cont"] = last or _there(project.root, process.name, optimiser)
     job = replace(planned.job, values=values, is_continue=True)
     return Planned(job, tuple(job_type.continued(values, process.name)), planned.source)
+
+
+def _there(root: Path, name: str, optimiser: str) -> str:
+    """The file of an iteration to go on from, as it was named; InputError where it is not there, or is not of an iteration."""
+    if not re.search(r"_it\d{3}_optimiser\.star$", optimiser):
+        raise InputError(f"fn_cont={optimiser}: the file of an iteration was expected, such as {last_optimiser(root, name)}")
+    if not (root / optimiser).is_file():
+        raise InputError(f"fn_cont={optimiser}: there is no such file; the last iteration is fn_cont={last_optimiser(root, name)}")
+    return optimiser
 
 
 def last_optimiser(root: Path, name: str) -> str:

@@ -37,8 +37,12 @@ class Starter:
         return process
 
     def start(self, process: Process) -> str:
-        """Run a scheduled job, here or by its queue; what the queue answered, "" for one that runs here."""
-        job = job_star.read(self.project.root / process.name / "job.star")
+        """Run a scheduled job, here or by its queue; what the queue answered, "" for one that runs here. InputError where it does not start."""
+        source = process.name + "job.star"
+        job = job_star.read(self.project.root / source)
+        planned = Planned(job, None, source)
+        runner.check_scheduled(planned, self.project, process)
+        runner.check_inputs(self.project.root, job.job_type, planned.command(process.name))
         words = [sys.executable, "-m", "aurefine", "run", process.name]
         if _queued(job.values):
             return self._submit(process, job.values, words)
@@ -54,7 +58,9 @@ class Starter:
         job = job_star.read(self.project.root / source)
         values = job.job_type.override(job.values, [f"{key}={value}" for key, value in settings.items()], source)
         optimiser = settings.get("fn_cont", "")
-        return runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser)
+        planned = runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser)
+        runner.check_inputs(self.project.root, job.job_type, planned.command(process.name))
+        return planned
 
     def go_on(self, process: Process, settings: Mapping[str, str]) -> str:
         """Continue a job that ended early, here or by its queue; what the queue answered. InputError where it does not go on.
