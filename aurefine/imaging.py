@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,6 +82,8 @@ class Truth:
 
 def check(imaging: Imaging, diameter: float) -> None:
     """Raise InputError for settings that cannot be: the particle (`diameter` Angstrom) must fit every box."""
+    _check_numbers(imaging)
+    check_cameras(imaging.cameras)
     for camera in imaging.cameras:
         if camera.box % 2 or camera.box < 16:
             raise InputError(f"simulate: the box is {camera.box} pixels; an even number of at least 16 was expected.")
@@ -92,6 +96,41 @@ def check(imaging: Imaging, diameter: float) -> None:
         raise InputError(f"simulate: the signal-to-noise ratio is {imaging.snr:g}; a positive number was expected.")
     if imaging.pure_noise + imaging.blank + imaging.not_a_number > imaging.particles:
         raise InputError("simulate: more outliers than particles; ask for fewer outliers.")
+
+
+def check_cameras(cameras: Sequence[Camera]) -> None:
+    """Raise InputError for a pixel size that is none."""
+    for camera in cameras:
+        if not 0 < camera.pixel_size < math.inf:
+            raise InputError(f"simulate: the pixel size is {camera.pixel_size:g}; a positive number of Angstrom was expected.")
+
+
+_LIMITS = (  # field, what it is, smallest, largest
+    ("voltage", "the acceleration voltage (kV)", 1.0, math.inf),
+    ("amplitude_contrast", "the amplitude contrast", 0.0, 1.0),
+    ("astigmatism", "the largest astigmatism (Angstrom)", 0.0, math.inf),
+    ("grey_scale_spread", "the spread of the grey scale", 0.0, math.inf),
+    ("offset", "the centring error (Angstrom)", 0.0, math.inf),
+    ("preferred", "the share of particles that view along one direction", 0.0, 1.0),
+    ("reference_resolution", "the reference's resolution (Angstrom)", 1e-3, math.inf),
+    ("seed", "the random seed", 0, math.inf),
+    ("pure_noise", "the number of noise particles", 0, math.inf),
+    ("blank", "the number of blank particles", 0, math.inf),
+    ("not_a_number", "the number of NaN particles", 0, math.inf),
+)
+
+
+def _check_numbers(imaging: Imaging) -> None:
+    for name, what, smallest, largest in _LIMITS:
+        value = getattr(imaging, name)
+        if not (smallest <= value <= largest and math.isfinite(value)):
+            wanted = f"of at least {smallest:g}" if largest == math.inf else f"from {smallest:g} to {largest:g}"
+            raise InputError(f"simulate: {what} is {value:g}; a number {wanted} was expected.")
+    if imaging.particle_diameter is not None and not imaging.particle_diameter > 0:
+        raise InputError(f"simulate: the particle's diameter is {imaging.particle_diameter:g}; a positive number of Angstrom was expected.")
+    low, high = imaging.defocus
+    if not low <= high:
+        raise InputError(f"simulate: the smallest defocus, {low:g} Angstrom, is above the largest, {high:g}; give --defocus_min and --defocus_max.")
 
 
 def draw_truth(imaging: Imaging) -> Truth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -69,6 +70,7 @@ def _nearer(slab: np.ndarray, axis: int, steps: int) -> None:
 
 def extend(binary: np.ndarray, pixels: float, threads: int = 1) -> np.ndarray:
     """Grow a binary mask to all voxels nearer than `pixels` to it; with a negative number, shrink it by as much. Bool."""
+    pixels = float(np.clip(pixels, -_across(binary), _across(binary)))
     if pixels > 0:
         return squared_distances(binary, pixels, threads) < pixels**2
     if pixels < 0:
@@ -76,13 +78,18 @@ def extend(binary: np.ndarray, pixels: float, threads: int = 1) -> np.ndarray:
     return binary
 
 
+def _across(binary: np.ndarray) -> float:
+    """A distance in pixels that no two voxels have: what is farther is no different."""
+    return float(np.linalg.norm(binary.shape))
+
+
 def soften(binary: np.ndarray, width: float, threads: int = 1) -> np.ndarray:
     """Add a raised-cosine edge of `width` pixels outside a binary mask: 0.5 + 0.5 cos(pi d / width); float32."""
-    if width <= 0:
+    if width <= 0 or not binary.any():
         return binary.astype(np.float32)
-    squared = squared_distances(binary, width, threads)
+    squared = squared_distances(binary, min(width, _across(binary)), threads)
     table = np.zeros(int(squared.max()) + 1, dtype=np.float32)
-    edge = np.sqrt(np.arange(min(len(table), int(np.ceil(width**2)))))
+    edge = np.sqrt(np.arange(min(len(table), math.ceil(width**2))))
     table[: len(edge)] = 0.5 + 0.5 * np.cos(np.pi * np.minimum(edge, width) / width)
     return table[squared]
 

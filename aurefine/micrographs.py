@@ -15,7 +15,7 @@ import numpy as np
 from scipy import fft
 from scipy.spatial import cKDTree
 
-from aurefine import ctf, mrc, nufft, star
+from aurefine import ctf, folders, mrc, nufft, star
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging, Truth, check, draw_truth
 from aurefine.simulate import Source, noise_amplitude, signal_scale, signals, write_maps
@@ -69,7 +69,7 @@ def simulate_micrographs(
     truth, picked, places = _place(draw_truth(imaging), imaging, field, source.diameter)
     scale = signal_scale(source, imaging, truth, diameter)
     for name in ("Micrographs", "AutoPick/Micrographs"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        folders.make(folder / name)
     count = int(truth.micrograph[-1]) + 1
     for micrograph in range(count):
         rows = np.flatnonzero(truth.micrograph == micrograph)

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from scipy import fft
 
-from aurefine import ctf, euler, fourier, mask, mrc, nufft, star
+from aurefine import ctf, euler, folders, fourier, mask, mrc, nufft, star
 from aurefine.imaging import Camera, Imaging, Truth, check, draw_truth
 from aurefine.optics import OpticsGroup
 from aurefine.particles import CtfTable
@@ -85,7 +85,7 @@ def simulate(source: Source, folder: str | Path, imaging: Imaging) -> SimulatedS
     folder = Path(folder)
     diameter = imaging.particle_diameter or 1.1 * source.diameter
     check(imaging, diameter)
-    (folder / "Particles").mkdir(parents=True, exist_ok=True)
+    folders.make(folder / "Particles")
     truth = draw_truth(imaging)
     scale = signal_scale(source, imaging, truth, diameter)
     for micrograph, images in _micrographs(source, imaging, truth, scale, diameter):

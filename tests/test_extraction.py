@@ -195,6 +195,8 @@ def test_the_gui_can_stop_the_job(folder, monkeypatch):
     ({"coordinate_list": "ctf.star"}, "no table with rlnMicrographName and rlnMicrographCoordinates"),
     ({"coordinate_list": "", "coordinate_suffix": "_none.star"}, "no micrograph has a file of coordinates; looked for names such as MotionCorr"),
     ({"particles_star": "E/particles.txt"}, "--part_star E/particles.txt: a name that ends in .star"),
+    ({"output_folder": "ctf.star"}, "ctf.star: the output folder cannot be made (a part of this name is a file); choose another one with --part_dir"),
+    ({"output_folder": "./", "particles_star": "ctf.star/p.star"}, "choose another one with --part_star"),
 ])  # fmt: skip
 def test_mistakes_are_named_before_anything_is_written(folder, options, message):
     with pytest.raises(InputError) as raised:

@@ -152,6 +152,8 @@ def test_randomised_phases_are_repeatable(folder):
     for name in ("a", "b"):
         assert run(f"--i map.mrc --o {name}.mrc --phase_randomise 8 --random_seed 5") == 0
     assert np.array_equal(read("a.mrc"), read("b.mrc")) and not np.allclose(read("a.mrc"), read("map.mrc"))
+    assert run("--i map.mrc --o clock.mrc --phase_randomise 8 --random_seed -1") == 0  # from the clock
+    assert not np.allclose(read("clock.mrc"), read("map.mrc"))
 
 
 def test_existing_output_is_only_replaced_when_that_is_allowed(folder, capsys):
@@ -192,6 +194,9 @@ def test_a_list_whose_output_is_there_in_part_writes_nothing(folder, capsys):
     ("--i empty.star --o n --flipX", "list of images"),
     ("--i map.mrc --o n.mrc --colour_fire", "not supported"),
     ("--i map.mrc --o n.mrc --add_constant 1e6 --float16", "float16"),
+    ("--i map.mrc --o n.mrc --rescale_angpix 300", "map.mrc: pixels of 300 A leave nothing of 16 pixels"),
+    ("--i Extract/one.mrcs --o n.mrcs --rescale_angpix 300 --lowpass 9", "one.mrcs: pixels of 300 A leave nothing"),
+    ("--i map.mrc --o map.mrc/n.mrc --flipX", "a part of this name is a file"),
 ])  # fmt: skip
 def test_a_mistake_is_one_message_and_writes_nothing(folder, capsys, arguments, message):
     star.write("empty.star", [star.Table.from_rows("movies", ["rlnVoltage"], [(300.0,)])])

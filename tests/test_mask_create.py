@@ -44,6 +44,13 @@ def test_growing_and_shrinking_go_by_distance(pixels):
     assert mask_create.extend(binary, 0) is binary
 
 
+def test_a_mask_grows_and_softens_as_far_as_the_box_goes():
+    binary = ball(12, 3)
+    assert mask_create.extend(binary, 1e5).all() and not mask_create.extend(binary, -1e5).any()
+    assert not mask_create.extend(np.zeros_like(binary), 1e5).any() and mask_create.extend(np.ones_like(binary), -1e5).all()
+    assert mask_create.soften(binary, 1e5).min() > 0.999 and not mask_create.soften(np.zeros_like(binary), 1e5).any()
+
+
 @pytest.mark.parametrize("width", [1, 2.5, 5])
 def test_the_soft_edge_is_a_raised_cosine_outside_the_mask(width):
     binary = scattered()
@@ -126,10 +133,14 @@ def test_maps_are_combined_and_the_mask_inverted(folder):
     ("--i flat.mrc --o n.mrc", "constant"),
     ("--i missing.mrc --o n.mrc", "no such file"),
     ("--i map.mrc --o n.txt", "ending in .mrc"),
+    ("--i map.mrc --o n.mrc --extend_inimask -30", "--extend_inimask -30 shrinks the mask until nothing is left"),
+    ("--i map.mrc --o n.mrc --ini_threshold 0.9 --and empty.mrc", "empty.mrc (--and) leaves nothing of the mask"),
+    ("--o n.mrc --denovo --box_size 20 --outer_radius 5 --center_x 40", "the mask is empty"),
 ])  # fmt: skip
 def test_a_mistake_is_one_message_and_writes_nothing(folder, capsys, arguments, message):
     mrc.write_map("small.mrc", np.ones((8, 8, 8)), 2.0)
     mrc.write_map("flat.mrc", np.ones((8, 8, 8)), 2.0)
+    mrc.write_map("empty.mrc", np.zeros((40, 40, 40)), 2.0)
     before = (folder / "map.mrc").read_bytes()
     assert main(["mask_create", *arguments.split()]) == 2
     assert message in capsys.readouterr().err and not (folder / "n.mrc").exists() and (folder / "map.mrc").read_bytes() == before

@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from aurefine import ctf, euler, fsc, molecule, mrc, nufft, particles, star, symmetry
+from aurefine.cli.main import main
 from aurefine.errors import InputError
 from aurefine.imaging import Camera, Imaging, draw_truth
 from aurefine.simulate import MapSource, simulate
@@ -146,8 +147,23 @@ def test_an_atomic_model_is_centred_and_keeps_its_axes(tmp_path):
 
 @pytest.mark.parametrize(("change", "says"), [
     ({"cameras": (Camera(1.0, 32),)}, "does not fit"), ({"cameras": (Camera(6.0, 33),)}, "even number"),
-    ({"snr": 0.0}, "positive"), ({"blank": 99}, "more outliers"), ({"particles": 0}, "at least one"),
+    ({"snr": 0.0}, "positive"), ({"blank": 99}, "more outliers"), ({"particles": 0}, "at least one"), ({"cameras": (Camera(0.0, 32),)}, "pixel size"),
+    ({"seed": -5}, "random seed is -5"), ({"reference_resolution": 0.0}, "resolution"), ({"voltage": 0.0}, "voltage"), ({"offset": -1.0}, "centring"),
+    ({"defocus": (2e4, 1e4)}, "20000 Angstrom, is above the largest, 10000"), ({"astigmatism": -1.0}, "astigmatism"), ({"blank": -1}, "blank"),
+    ({"grey_scale_spread": -1.0}, "grey scale"), ({"preferred": 1.5}, "from 0 to 1"), ({"particle_diameter": -1.0}, "diameter is -1"),
 ])  # fmt: skip
 def test_impossible_settings_are_refused_in_words(tiny, tmp_path, change, says):
     with pytest.raises(InputError, match=says):
         simulate(tiny, tmp_path, replace(SMALL, **change))
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["--angpix", "0"], "pixel size is 0"), (["--micrographs", "--angpix", "0"], "pixel size is 0"),
+    (["--molecule_seed", "-1"], "--molecule_seed -1"),
+    (["--o", "/proc/none"], "/proc/none: the output folder cannot be made"), (["--o", "file/set"], "a part of this name is a file"),
+])  # fmt: skip
+def test_a_wrong_command_is_one_message(tmp_path, monkeypatch, capsys, words, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main(["simulate", "--o", "set", "--n", "4", "--box", "32", "--angpix", "8", *words]) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / "set" / "particles.star").exists()

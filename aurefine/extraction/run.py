@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aurefine import mrc, star
+from aurefine import folders, mrc, star
 from aurefine.errors import InputError
 from aurefine.extraction import coordinates, refined, tables
 from aurefine.extraction import micrographs as micrograph_room
@@ -58,6 +58,7 @@ def extract(options: ExtractOptions, control: JobControl | None = None, console:
     for warning in warnings + _header_warnings(micrographs):
         console.warn(warning)
     _describe(options, console)
+    _make_folders(options)
     finished = _finished(options, micrographs.micrographs)
     outcomes = _run(worker, finished, control, console)
     return _conclude(options, micrographs.micrographs, outcomes, optics, console)
@@ -69,6 +70,14 @@ def _worker(options: ExtractOptions, micrographs: MicrographSet) -> tuple[Worker
         return Worker(options, micrographs, particles, refined.source(options, particles, micrographs)), warnings
     files, warnings = coordinates.find(options, micrographs)
     return Worker(options, micrographs, None, coordinates.source(options, files)), warnings
+
+
+def _make_folders(options: ExtractOptions) -> None:
+    """Before anything is extracted: InputError for a place where nothing can be written."""
+    folders.make(options.output_folder, "--part_dir")
+    folders.make(Path(options.particles_star).parent, "--part_star")
+    if options.pick_star:
+        folders.make(Path(options.pick_star).parent, "--pick_star")
 
 
 def _header_warnings(micrographs: MicrographSet) -> list[str]:
@@ -219,10 +228,8 @@ def _write_tables(
     for number, size in zip(optics["rlnOpticsGroup"].tolist(), optics["rlnImagePixelSize"].tolist(), strict=True):
         if np.any(joint["rlnOpticsGroup"] == number):
             console.line(f" The pixel size of the extracted particles in optics group {number} is {size:g} Angstrom/pixel.")
-    Path(options.particles_star).parent.mkdir(parents=True, exist_ok=True)
     star.write(options.particles_star, [optics, joint])
     console.line(f" Written out STAR file with {joint.count} particles in {options.particles_star}")
     if options.pick_star:
         rows = [(micrograph.name, f"{micrograph.root}_extract.star") for micrograph, _ in done]
-        Path(options.pick_star).parent.mkdir(parents=True, exist_ok=True)
         star.write(options.pick_star, [star.Table.from_rows("coordinate_files", ("rlnMicrographName", "rlnMicrographCoordinates"), rows)])

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from aurefine import fft, maps, mrc, star
+from aurefine import fft, folders, maps, mrc, star
 from aurefine.errors import InputError
 from aurefine.extraction import tables, windows
 from aurefine.extraction.coordinates import X, Y
@@ -103,7 +103,7 @@ class Task:
         """
         options = self.options
         root = Path(self.micrograph.root)
-        root.parent.mkdir(parents=True, exist_ok=True)
+        folders.make(root.parent, "--part_dir")
         where = background(options.final_box, options.background_radius, options.ramp) if options.normalise else None
         flat = 0
         batch = max(1, _BATCH_PIXELS // options.ctf_box**2)

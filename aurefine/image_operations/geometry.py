@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aurefine import maps
+from aurefine.errors import InputError
 from aurefine.image_operations.filters import padded_to_square
 from aurefine.threads import threads_in_use
 
@@ -93,11 +94,15 @@ def centre_of_mass(values: np.ndarray) -> np.ndarray:
 def rescale(values: np.ndarray, pixel_size: float, new_pixel_size: float, images: bool = False) -> tuple[np.ndarray, float]:
     """Resample to the even box nearest to the new pixel size (Angstrom); returns the map or images, and their true pixel size.
 
-    Images that are not square are padded with zeros to a square and cut again to even sides. ValueError for a volume that is not a cube.
+    Images that are not square are padded with zeros to a square and cut again to even sides. ValueError for a volume that is not a cube,
+    InputError where fewer than two pixels would be left.
     """
     height, width = values.shape[1:]
     side = max(height, width)
     new = maps.even_box(side * pixel_size / new_pixel_size)
+    if maps.even_box(min(height, width) * new / side) < 2:
+        raise InputError(f"pixels of {new_pixel_size:g} A leave nothing of {min(height, width)} pixels of {pixel_size:g} A; "
+                         f"give --rescale_angpix below {min(height, width) * pixel_size / 2:g}")  # fmt: skip
     if images and height != width:
         resampled = maps.fourier_rescale(padded_to_square(values, 0.0), new, images=True, single=True, odd=True)
         new_height, new_width = (new if length == side else maps.even_box(length * new / side) for length in (height, width))

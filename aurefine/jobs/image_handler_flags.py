@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -84,7 +85,7 @@ _PER_IMAGE = (
     Option("remove_nan", "--remove_nan", "Replace values that are no finite numbers", "per-image operations", False, "switch"),
     Option("replace_nan", "--replace_nan", "What to replace them by", "per-image operations", 0.0, "float"),
     Option("phase_randomise", "--phase_randomise", "Randomise phases beyond this resolution", "per-image operations", -1.0, "float", unit="A"),
-    Option("seed", "--random_seed", "Seed of the random phases", "per-image operations", 0, "int"),
+    Option("seed", "--random_seed", "Seed of the random phases; negative: from the clock", "per-image operations", 0, "int"),
     Option("symmetry", "--sym", "Average a map over this point group", "3D operations", ""),
     Option("flip_xy", "--flipXY", "Exchange x and y (images)", "2D operations", False, "switch"),
     Option("flip_minus_xy", "--flipmXY", "Mirror on the other diagonal (images)", "2D operations", False, "switch"),
@@ -162,7 +163,8 @@ def operations(given: Mapping[str, Any], images: ImageInput) -> Operations:
         directional=given["directional"].upper(), edge_width=given["edge_width"],
         flips=tuple(name for key, name in _FLIPS.items() if given[key]), shift=(given["shift_x"], given["shift_y"], given["shift_z"]),
         shift_to_centre_of_mass=given["shift_com"], new_box=given["new_box"] if given["new_box"] > 0 else None, symmetry=given["symmetry"],
-        randomise_from=given["phase_randomise"] if given["phase_randomise"] > 0 else None, seed=given["seed"],
+        randomise_from=given["phase_randomise"] if given["phase_randomise"] > 0 else None,
+        seed=given["seed"] if given["seed"] >= 0 else time.time_ns(),
         threshold_above=given["threshold_above"], threshold_below=given["threshold_below"],
     )  # fmt: skip
 

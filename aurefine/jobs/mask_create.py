@@ -66,6 +66,9 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
             mask, pixel_size = _denovo(given) if given["denovo"] else _from_map(given, threads, control)
         if given["invert"]:
             mask = np.subtract(1, mask, out=mask)
+        if not mask.any():
+            inverted = " once inverted" if given["invert"] else ""
+            raise InputError(f"the mask is empty{inverted}, so nothing is written; change the options that shape it")
         with without_waiting_for_the_disk(not control.in_project):
             mrc.write_map(output, mask, pixel_size)
         print(f" The mask covers {100 * mask.mean(dtype=np.float64):.2f} % of the box.\n Done creating mask! Written out: {output}")
@@ -114,9 +117,13 @@ def _from_map(given: Mapping[str, Any], threads: int, control: JobControl) -> tu
     for how in _COMBINATIONS:
         if given[how]:
             binary = _combined(binary, given[how], how, threshold, lowpass, pixel_size)
+            if not binary.any():
+                raise InputError(f"{given[how]} (--{how}) leaves nothing of the mask; look at both maps, or change --ini_threshold")
     control.check()
     _describe(binary, threshold, pixel_size)
     binary = mask_create.extend(binary, given["extend"], threads)
+    if not binary.any():
+        raise InputError(f"--extend_inimask {given['extend']:g} shrinks the mask until nothing is left; give a number nearer to 0")
     control.check()
     mask = mask_create.soften(binary, given["edge"], threads)
     if not given["helix"] and any(mask.take(side, axis).any() for axis in range(3) for side in (0, -1)):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aurefine import folders
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
 
@@ -30,8 +31,5 @@ def free(path: str | Path, overwrite: bool) -> Path:
     target = Path(path)
     if target.exists() and not overwrite:
         raise InputError(f"{path}: there is such a file already; choose another --o, or allow its replacement with --overwrite")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{path}: {target.parent} is a file, so that no folder of that name can be made; choose another --o") from error
+    folders.make(target.parent)
     return target

@@ -120,6 +120,8 @@ def _source(given: Mapping[str, Any]) -> Source:
         return molecule.from_model(given["model"])
     if given["map"]:
         return MapSource(*mrc.read_map(given["map"]), given["particle_diameter"] or None)
+    if given["shape_seed"] < 0:
+        raise InputError(f"aurefine simulate: --molecule_seed {given['shape_seed']}: a number of at least 0 was expected")
     return molecule.generate(given["symmetry"], given["shape_seed"])
 
 
@@ -137,7 +139,7 @@ def _imaging(given: Mapping[str, Any]) -> Imaging:
 
 def _cameras(boxes: str, pixel_sizes: str) -> tuple[Camera, ...]:
     """Optics groups from comma-joined lists; a single value serves all groups."""
-    from aurefine.imaging import Camera
+    from aurefine.imaging import Camera, check_cameras
 
     try:
         box = [int(text) for text in str(boxes).split(",")]
@@ -147,4 +149,6 @@ def _cameras(boxes: str, pixel_sizes: str) -> tuple[Camera, ...]:
     groups = max(len(box), len(size))
     if not {len(box), len(size)} <= {1, groups}:
         raise InputError(f"aurefine simulate: --box has {len(box)} values, --angpix {len(size)}; give as many of both, or one")
-    return tuple(Camera(a, n) for a, n in zip(size * (groups // len(size)), box * (groups // len(box))))
+    cameras = tuple(Camera(a, n) for a, n in zip(size * (groups // len(size)), box * (groups // len(box))))
+    check_cameras(cameras)
+    return cameras

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aurefine import folders
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.jobs.options import Option
@@ -50,7 +51,7 @@ def submit(job: str, values: Mapping[str, Any], arguments: Sequence[str], proces
     if values.get("dry_run"):
         print(text, end="")
         return 0
-    folder.mkdir(parents=True, exist_ok=True)
+    folders.make(folder)
     script = folder / SCRIPT
     write_bytes(script, text.encode())
     print(f" Written {script}")

@@ -46,7 +46,7 @@ OPTIONS = (
             "Resolution beyond which phases are random; 0: where the masked FSC falls below 0.8", "A"),
     _option("--substitute_from_start", "substitute_from_start", "From the start", "Measures", "switch",
             "Substitution: the whole refinement again, not only its local searches from the poses found"),
-    _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of random phases and random subsets"),
+    _option("--random_seed", "random_seed", "Random seed", "Running", "int", "Seed of random phases and random subsets; negative: from the clock"),
     _option("--j", "threads", "Threads", "Running", "int", "Threads; 0: all cores"),
     Option("pipeline_control", "--pipeline_control", "Job directory", "Running", "", "text", "Directory where the job says how it ended"),
 )  # fmt: skip

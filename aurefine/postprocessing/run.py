@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +10,9 @@ from threading import Thread
 
 import numpy as np
 
-from aurefine import fourier, mrc
+from aurefine import folders, fourier, mrc
 from aurefine import mtf as mtf_room
 from aurefine.atomic import without_waiting_for_the_disk
-from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.mtf import Mtf
 from aurefine.postprocessing import curves as curve_room
@@ -101,16 +99,8 @@ def prepare(options: PostprocessOptions, say: messages.Say) -> tuple[HalfMaps, M
     if options.mtf_pixel_size <= 0:
         say(messages.assumed_mtf_pixel(halves.pixel_size))
     mask, mtf = read_mask(options, halves), mtf_room.read(options.mtf) if options.mtf else None
-    _make_folder(Path(options.output).parent)
+    folders.make(Path(options.output).parent)
     return halves, mask, mtf
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "a part of this name is a file" if error.errno in (errno.ENOTDIR, errno.EEXIST) else error.strerror
-        raise InputError(f"--o: the folder {folder} cannot be made ({reason}); choose another place") from error
 
 
 def _say_all(say: messages.Say, lines: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import aurefine
-from aurefine import mrc, star
+from aurefine import folders, mrc, star
 from aurefine import sampling as grids
 from aurefine.atomic import remove, write_bytes
 from aurefine.errors import InputError
@@ -40,11 +40,7 @@ class Particles(Protocol):
 
 def make_output_folder(root: str) -> None:
     """Make the folder of the output root; InputError where that cannot be."""
-    folder = Path(root).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: the output folder cannot be made ({error.strerror}); choose another one with --o") from error
+    folder = folders.make(Path(root).parent)
     if not os.access(folder, os.W_OK):
         raise InputError(f"{folder}: permission denied; choose a folder you may write to with --o")
 

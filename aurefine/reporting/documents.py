@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aurefine import figures, mrc
+from aurefine import figures, folders, mrc
 from aurefine.atomic import write_bytes
 from aurefine.errors import InputError
 from aurefine.reporting import chimerax, globes, methods, page, sheet, validation_sheet
@@ -119,10 +119,7 @@ def write(place: str | Path, folder: str | Path | None = None) -> list[Path]:
     root = find_root(Path(place))
     documents = Documents(root, Path(folder) if folder else root.parent / "report")
     target, _ = documents.folder, documents.facts  # no folder is made where there is no run
-    try:
-        (target / "plots").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{target}: the folder cannot be made ({error.strerror}); choose another one with --o") from error
+    folders.make(target / "plots")
     files = {name: documents.make(name) for name in KINDS if not name.endswith(".png")}
     files |= {f"plots/{drawn.name}.{kind}": data for drawn in documents.figures for kind, data in drawn.files.items()}
     for name, data in files.items():

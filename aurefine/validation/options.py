@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ class ValidateOptions:
     def path(self, name: str) -> Path:
         """A file of the output folder."""
         return Path(self.output) / name
+
+    def seeded(self) -> ValidateOptions:
+        """The same options with a seed from the clock in place of a negative one."""
+        return self if self.random_seed >= 0 else replace(self, random_seed=int(time.time()))
 
 
 def check(options: ValidateOptions) -> ValidateOptions:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from aurefine import mrc
+from aurefine import folders, mrc
 from aurefine.atomic import write_bytes
-from aurefine.errors import InputError
 from aurefine.job_control import JobControl
 from aurefine.threads import thread_count, use_threads
 from aurefine.validation import anisotropy, model, reslog, resolution, substitution, tables
@@ -18,14 +15,10 @@ from aurefine.validation.result import Validation
 def validate(options: ValidateOptions, control: JobControl | None = None) -> Validation:
     """Measure all that the input allows and write the files of `options.output`; InputError for a mistake in the input."""
     control = control or JobControl()
-    check(options)
+    options = check(options).seeded()
     model.check_files(options)
     given = read(options)
-    folder = Path(options.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--o: the folder {folder} cannot be made ({error.strerror}); choose another place") from error
+    folders.make(options.output)
     found = Validation(notes=_notes(given))
     with use_threads(thread_count(options.threads)):
         for step in (resolution.measure, substitution.measure, model.measure, anisotropy.of_maps, anisotropy.of_views, reslog.add):
