@@ -201,6 +201,8 @@ REEXTRACT = {"star_mics": "m.star", "do_reextract": "Yes", "fndata_reextract": "
     [
         ("MaskCreate", {}, r"fn_in \(Input 3D map\) is empty"),
         ("MaskCreate", {"fn_in": "r.mrc", "lowpass_filter": "much"}, "lowpass_filter .*a number was expected"),
+        ("MaskCreate", {"fn_in": "r.mrc", "lowpass_filter": "nan"}, "lowpass_filter .*a number was expected"),
+        ("Extract", {"star_mics": "m.star", "coords_suffix": "c.star", "extract_size": "inf"}, "extract_size .*a number was expected"),
         ("MaskCreate", {"fn_in": "r.mrc", "do_helix": "maybe"}, "Yes or No was expected"),
         ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "sampling": "8 degrees"}, "one of 30 degrees"),
         ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "other_args": "--x 'open"}, "a quote is not closed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from dataclasses import fields
@@ -14,7 +15,7 @@ from aurefine.errors import InputError
 from aurefine.jobs import refine3d
 from aurefine.jobs.options import parse
 from aurefine.optics import OpticsGroup
-from aurefine.refine.options import RefineOptions, validate
+from aurefine.refine.options import RefineOptions, validate, validate_values
 from aurefine.refine.planning import make_plan
 from aurefine.refine.state import Progress, SamplingState
 
@@ -93,7 +94,7 @@ def test_an_unsupported_flag_at_its_harmless_value_is_accepted():
     assert parsed("--K 1 --sigma_rot -1 --local_symmetry None --multibody_masks None") == ({}, [])
 
 
-@pytest.mark.parametrize("line", ["--j two", "--ini_high high", "--healpix_order 2.5", "--i"])
+@pytest.mark.parametrize("line", ["--j two", "--ini_high high", "--healpix_order 2.5", "--i", "--ini_high nan", "--particle_diameter inf", "--j inf"])
 def test_a_wrong_value_names_its_flag(line):
     with pytest.raises(InputError, match=line.split()[0]):
         parsed(line)
@@ -104,6 +105,13 @@ def test_defaults_are_relions():
     assert (options.healpix_order, options.local_healpix_order, options.oversampling, options.max_iterations) == (2, 4, 1, 999)
     assert (options.offset_range_pixels, options.offset_step_pixels, options.sigma_offset, options.padding) == (6.0, 2.0, 10.0, 2.0)
     assert options.tau2_fudge_used == 1.0 and options.skip_gridding and options.reference_ctf_corrected
+
+
+@pytest.mark.parametrize("name", ["particle_diameter", "sigma_offset", "initial_lowpass", "tau2_fudge", "adaptive_fraction"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_is_refused_from_python_too(name, value):
+    with pytest.raises(InputError, match=f"{name} is {value}: a finite number"):
+        validate_values(RefineOptions(**{name: value}))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ A job module `jobs/<job>_form.py` declares a `JOB_TYPE`; `aurefine/project/job_t
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -185,7 +186,9 @@ def _checked(row: FormField, text: str, source: str) -> str:
         raise InputError(f"{where} is {text!r}, but one of {', '.join(row.choices)} was expected")
     if row.kind == "float":
         try:
-            float(text)
-        except ValueError as error:
-            raise InputError(f"{where} is {text!r}, but a number was expected") from error
+            finite = math.isfinite(float(text))
+        except ValueError:
+            finite = False
+        if not finite:
+            raise InputError(f"{where} is {text!r}, but a number was expected")
     return text

@@ -126,16 +126,20 @@ def _help_text(option: Option) -> str:
 def _integer(text: str) -> int:
     """An integer; RELION also takes `3.0` where an integer is meant."""
     number = _number(text)
-    if not math.isfinite(number) or number != int(number):
+    if number != int(number):
         raise argparse.ArgumentTypeError(f"a whole number was expected, not {text!r}")
     return int(number)
 
 
 def _number(text: str) -> float:
+    """A finite number: no option means anything by nan, and one that is infinite is one that was left out."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"a number was expected, not {text!r}") from error
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"a finite number was expected, not {text!r}")
+    return number
 
 
 def _join_negative_numbers(arguments: Sequence[str]) -> list[str]:

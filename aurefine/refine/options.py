@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from aurefine.errors import InputError
@@ -133,6 +134,7 @@ _LIMITS = (  # field, flag, smallest, largest, what it is
     ("perturbation_factor", "--perturb", 0.0, 1.0, "fraction of the sampling step"),
     ("offset_range_pixels", "--offset_range", 0.0, 1000.0, "number of pixels"),
     ("offset_step_pixels", "--offset_step", 1e-3, 1000.0, "number of pixels"),
+    ("sigma_offset", "--offset", 0.0, 1e6, "number of Angstrom"),
     ("psi_step", "--psi_step", -1e9, 180.0, "number of degrees"),
     ("padding", "--pad", 1.0, 4.0, "padding factor"),
     ("threads", "--j", 1, 4096, "number of threads"),
@@ -170,6 +172,9 @@ def validate(options: RefineOptions) -> RefineOptions:
 
 def validate_values(options: RefineOptions) -> None:
     """Raise InputError for numbers out of their range, unknown point groups, GPU names and options that need others."""
+    for field in fields(options):
+        if isinstance(value := getattr(options, field.name), float) and not math.isfinite(value):
+            raise InputError(f"{field.name} is {value}: a finite number was expected.")
     for name, flag, smallest, largest, what in _LIMITS:
         value = getattr(options, name)
         if not smallest <= value <= largest:
