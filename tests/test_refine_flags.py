@@ -112,6 +112,12 @@ def test_the_offset_prior_may_differ_between_the_axes(refine):
     assert np.abs(other[:, 1]).max() < step and np.abs(other[:, 0]).max() > np.abs(other[:, 1]).max()
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_offset_prior_without_width_leaves_the_nearest_shift(refine):
+    held = refine(sigma_offset=0.0, perturbation_factor=0.0, oversampling=0).poses.offsets
+    assert np.abs(held).max() < 1e-6 and np.abs(refine().poses.offsets).max() > 1
+
+
 def spectrum(path: Path, label: str, values: np.ndarray) -> None:
     star.write(path, {"spectrum": star.Table("spectrum", {"rlnSpectralIndex": np.arange(len(values)), label: values})})
 

@@ -31,6 +31,7 @@ _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screenin
 _BANDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the frequencies: after each, what has fallen far behind is dropped
 _MARGIN, _SHARE = 26.0, 0.3  # see kernels.Screening; measured: no pose changes (at 20, 0.4 % of them; at 14, 4 %)
 _TOGETHER = 4096  # slices that are squared at a time
+_SMALLEST_SIGMA2_OFFSET = 1e-4  # Angstrom^2, for --offset 0: only the shift nearest to the prior's middle is left then (ALGORITHM.md 4.7: delta)
 _LISTED_COST = 4  # how many times dearer an orientation is in a list than in the matrix product
 
 
@@ -113,7 +114,8 @@ class CoarsePass:
         if self.plan.relion_offset_prior:  # ALGORITHM.md 4.7, QUIRK: Angstrom added to pixels
             total = (centre[:, None, :] + grid.coarse_shifts_unperturbed[None]) * a
         ranges = np.array([self.owner.options.offset_range_x, self.owner.options.offset_range_y])
-        log_prior = -(total**2 / (2 * np.where(ranges > 0, (ranges / 3) ** 2, model.sigma2_offset))).sum(-1)
+        sigma2 = np.maximum(np.where(ranges > 0, (ranges / 3) ** 2, model.sigma2_offset), _SMALLEST_SIGMA2_OFFSET)
+        log_prior = -(total**2 / (2 * sigma2)).sum(-1)
         return (log_prior - np.log(np.exp(log_prior - log_prior.max(1, keepdims=True)).mean(1, keepdims=True))
                 - log_prior.max(1, keepdims=True)).astype(np.float32)  # fmt: skip
 
