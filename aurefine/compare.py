@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from aurefine import euler, fsc, mask, mrc, nufft, star, symmetry
 from aurefine.errors import InputError
+from aurefine.image_source import located
 from aurefine.truth import at_places, has_places
 
 _MATES_AT_A_TIME = 4096
@@ -46,9 +47,10 @@ class _Pairs:
 def pose_errors(estimated: str | Path, truth: str | Path, point_group: str = "C1") -> dict[str, float]:
     """Median and 90th percentile of the angular (degrees) and shift (Angstrom) errors of a `_data.star` against a truth file.
 
-    Rows are matched by rlnImageName; rows that the truth marks as outliers (rlnClassNumber other than 1) do not count. Keys: `particles`,
-    `angle_median`, `angle_p90`, `shift_median`, `shift_p90` after the best global motion, the same with `raw_` before it, `frame_angle`
-    (degrees) and `frame_shift` (Angstrom) of that motion. The angular error is that of the full rotation, modulo symmetry.
+    Rows are matched by rlnImageName, or where no name is the same by the images' files, found as a refinement finds them; rows that the
+    truth marks as outliers (rlnClassNumber other than 1) do not count. Keys: `particles`, `angle_median`, `angle_p90`, `shift_median`,
+    `shift_p90` after the best global motion, the same with `raw_` before it, `frame_angle` (degrees) and `frame_shift` (Angstrom) of that
+    motion. The angular error is that of the full rotation, modulo symmetry.
     """
     pairs = _read_pairs(Path(estimated), Path(truth))
     operators = symmetry.point_group(point_group).operators
@@ -67,14 +69,21 @@ def _read_pairs(estimated: Path, truth: Path) -> _Pairs:
         true = at_places(found, truth, estimated)
     elif "rlnClassNumber" in true:
         true = true.select(true["rlnClassNumber"] == 1)
-    row_of = {name: i for i, name in enumerate(found["rlnImageName"])}
-    matched = [(row_of[name], i) for i, name in enumerate(true["rlnImageName"]) if name in row_of]
+    matched = _matched(found["rlnImageName"].tolist(), true["rlnImageName"].tolist())
+    if not matched:  # a refinement names images from its own folder: are they the same files?
+        matched = _matched(located(found["rlnImageName"].tolist(), estimated), located(true["rlnImageName"].tolist(), truth))
     if not matched:
         raise InputError(f"{estimated}: none of its images is in {truth} (first name here: {found['rlnImageName'][0]}); "
                          "give the truth file of the same particles.")
     rows, true_rows = np.array(matched).T
     return _Pairs(_rotations(found, rows, estimated), _rotations(true, true_rows, truth),
                   _origins(found, rows, estimated), _origins(true, true_rows, truth))
+
+
+def _matched(found: list[str], true: list[str]) -> list[tuple[int, int]]:
+    """Rows of the same names: in `found`, and in `true`."""
+    row_of = {name: row for row, name in enumerate(found)}
+    return [(row_of[name], row) for row, name in enumerate(true) if name in row_of]
 
 
 def _columns(table: star.Table, labels: tuple[str, ...], rows: np.ndarray, path: Path) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,6 +99,19 @@ def open_images(names: np.ndarray, star_path: str | Path, label: str, rows: np.n
     return ImageSource(stacks, stack_index, image_index)
 
 
+def located(names: Iterable[str], star_path: str | Path) -> list[str]:
+    """Image names with the whole path of their file, where `open_images` would find it; else with the file as it is named."""
+    finder, paths = _Finder(star_path), dict[str, str]()
+    result = []
+    for name in names:
+        number, _, file = name.rpartition("@")
+        if file not in paths:
+            found = finder.find_one(file)
+            paths[file] = str(found.resolve()) if found else file
+        result.append(f"{number.lstrip('0')}@{paths[file]}")
+    return result
+
+
 def normalisation_warning(images: np.ndarray, radius: float, names: Sequence[str] | np.ndarray = ()) -> str | None:
     """What looks un-normalised about the background outside `radius` (pixels) of images [n, y, x], or None (ALGORITHM.md 2.3).
 
@@ -132,7 +145,7 @@ class _Finder:
         self.folders = [Path(), home, *home.parents]
 
     def find(self, files: list[str], label: str, rows: np.ndarray) -> list[Path]:
-        found = [self._find_one(file) for file in files]
+        found = [self.find_one(file) for file in files]
         missing = [place for place, path in enumerate(found) if path is None]
         if missing:
             place = missing[0]
@@ -143,7 +156,7 @@ class _Finder:
             )
         return [path for path in found if path is not None]
 
-    def _find_one(self, file: str) -> Path | None:
+    def find_one(self, file: str) -> Path | None:
         for place, folder in enumerate(self.folders):
             path = folder / file
             try:

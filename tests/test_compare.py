@@ -60,6 +60,23 @@ def test_outliers_and_foreign_particles_do_not_count(tmp_path):
         compare.pose_errors(foreign, truth)
 
 
+def test_images_are_the_same_by_whatever_way_they_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("set/Particles", "other/Particles", "Refine3D/job001"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("set", "other"):
+        mrc.write_stack(f"{folder}/Particles/a.mrcs", np.zeros((5, 4, 4), np.float32), 1.0)
+    true = Rotation.random(5, random_state=3).as_matrix()
+    truth = _write(tmp_path / "set/truth.star", true, np.zeros((5, 2)), [f"{i + 1:06d}@Particles/a.mrcs" for i in range(5)])
+    for name, same in (("set", True), ("other", False)):  # as a refinement run here writes them, which found the images beside its STAR file
+        found = _write(tmp_path / "Refine3D/job001/run_data.star", true, np.zeros((5, 2)), [f"{i + 1}@{name}/Particles/a.mrcs" for i in range(5)])
+        if same:
+            assert compare.pose_errors(found, truth)["angle_median"] < 1e-3
+            continue
+        with pytest.raises(InputError, match="none of its images"):
+            compare.pose_errors(found, truth)
+
+
 def test_random_poses_are_as_wrong_as_they_are(tmp_path):
     poses = [Rotation.random(500, random_state=i).as_matrix() for i in (1, 2)]
     paths = [_write(tmp_path / f"{i}.star", rotations, np.zeros((500, 2))) for i, rotations in enumerate(poses)]
