@@ -464,6 +464,8 @@ def test_the_results_of_a_continued_refinement_are_in_the_pipeline(new_project: 
         (["--alias", "taken", *SELECT], "choose another --alias"),
         (["--new_project", "5", *SELECT], "a RELION project already"),
         (["star", "x", "--i", "y"], "does not follow a flag"),
+        (["compare", "--i", "in/particles.star", "--truth", "in/particles.star"], "compare has no --o .* run `aurefine compare` itself"),
+        (["gui"], "gui has no --o .* cannot be a job of a project"),
         (["Refine3D", "--i", "in/particles.star", "--ref", "in/particles.star", "--submit", "--dry_run"], "submit `aurefine run` itself"),
     ],
 )  # fmt: skip

@@ -213,6 +213,8 @@ def check_flags(command: Sequence[str], jobs: Jobs) -> None:
     if name not in jobs:
         raise InputError(f"there is no job {name!r} in this version of aurefine; it has {', '.join(jobs)}")
     job = import_module(jobs[name][0])
+    if name not in {each.command for each in job_types.JOB_TYPES} and all(option.flag != "--o" for option in job.OPTIONS):
+        raise InputError(f"{name} has no --o to write into a job's directory with, so it cannot be a job of a project; run `aurefine {name}` itself")
     parse(f"aurefine {name}", job.SUMMARY, job.OPTIONS, words[:-2])  # without --pipeline_control, which every job takes
 
 
