@@ -102,7 +102,7 @@ def load(path: str | Path, table: str = "", convert: bool = True) -> Document:
     Raises InputError when the main table cannot be told or is not there.
     """
     tables = cryosparc.read_either(path)[0]
-    main = _main_table(str(path), tables, plain_table(table))
+    main = main_table(str(path), tables, plain_table(table))
     document = Document(str(path), tables, main)
     return _converted(document) if convert and main != "optics" else document
 
@@ -112,7 +112,8 @@ def plain_table(name: str) -> str:
     return name.removeprefix("data_")
 
 
-def _main_table(path: str, tables: dict[str, Table], wanted: str) -> str:
+def main_table(path: str, tables: dict[str, Table], wanted: str) -> str:
+    """The table that is `wanted`, else the main one; InputError where it cannot be told or is not there."""
     if wanted:
         if wanted not in tables:
             raise InputError(f"{path}: there is no block data_{wanted}; it has {', '.join(f'data_{name}' for name in tables)}")

@@ -204,6 +204,15 @@ def test_files_without_a_main_table_are_described(shared_data, capsys):
     assert "data_model_class_1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["optics", "data_optics"])
+def test_one_table_of_a_file_is_described(project, capsys, name):
+    assert main(["star", "--i", "a.star", "--i_tablename", name]) == 0
+    printed = capsys.readouterr().out
+    assert "data_optics" in printed and "data_particles" not in printed
+    assert main(["star", "--i", "a.star", "--i_tablename", "nope"]) == 2
+    assert "there is no block data_nope; it has data_optics, data_particles" in capsys.readouterr().err
+
+
 def test_changing_the_optics_table(project):
     assert main(["star", "--i", "a.star", "--i_tablename", "optics", "--operate", "rlnVoltage", "--set_to", "200", "--o", "new.star"]) == 0
     tables = star.read("new.star")

@@ -77,7 +77,7 @@ def _work(given: Mapping[str, Any], values: Mapping[str, Any], control: JobContr
     changes = any(given[name] for name in ("combine", "select", "select_by_text", "discard_on_stats", "operate", "center", "remove_column",
                                            "add_column", "split", "compare")) or given["distance"] >= 0  # fmt: skip
     if not (shows or changes or given["output"] or given["check_duplicates"]):
-        _describe(paths[0])
+        _describe(paths[0], given["table"])
         return
     documents = [_load(path, given) for path in paths]
     output = Path(given["output"] or ("" if shows else "out.star"))
@@ -108,11 +108,15 @@ def _load(path: str, given: Mapping[str, Any]) -> Document:
     return star_document.load(path, given["table"], convert=not given["ignore_optics"])
 
 
-def _describe(path: str) -> None:
-    """What is in the file: tables, rows, columns."""
-    from aurefine import cryosparc
+def _describe(path: str, wanted: str) -> None:
+    """What is in the file, or in one table of it: tables, rows, columns."""
+    from aurefine import cryosparc, star_document
 
-    for name, table in cryosparc.read_either(path)[0].items():
+    tables = cryosparc.read_either(path)[0]
+    if wanted:
+        main = star_document.main_table(path, tables, star_document.plain_table(wanted))
+        tables = {main: tables[main]}
+    for name, table in tables.items():
         kind = f"{len(table.columns)} values" if table.is_list else f"{table.count} rows of {len(table.columns)} columns"
         print(f" data_{name}: {kind}")
         for label, column in table.columns.items():
