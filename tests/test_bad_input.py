@@ -123,6 +123,11 @@ CASES: dict[str, tuple[Callable[[], object], dict[str, str | None], str]] = {
     "symmetry with mirrors": (lambda: None, {"sym": "D2h"}, "D2[hH]"),
     "no particle": (lambda: edit("particles", lambda columns: {label: values[:0] for label, values in columns.items()}), {}, "has no particle"),
     "one half-set is empty": (lambda: edit("particles", put("rlnRandomSubset", 1)), {}, r"particles.star: no particle is in half-set 2"),
+    "a single particle": (
+        lambda: edit("particles", lambda columns: {label: values[:1] for label, values in columns.items()}), {"auto_iter_max": "1"},
+        "particles.star: 1 particle cannot be divided into two half-sets at random",
+    ),
+    "the output is a folder": (lambda: None, {"o": "R/dir/"}, "--o R/dir/: a folder; .* such as R/dir/run"),
     "a third half-set": (lambda: edit("particles", put("rlnRandomSubset", 3)), {}, "row 1: rlnRandomSubset is 3"),
     "reference is no cube": (lambda: write_reference(blob()[:16]), {}, "reference.mrc: the reference has 32 x 32 x 16 voxels"),
     "reference is NaN": (spoil_voxel, {}, r"reference.mrc: 1 of 32768 voxels are not finite"),

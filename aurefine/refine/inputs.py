@@ -53,6 +53,11 @@ def half_sets(particles: ParticleSet, seed: int) -> np.ndarray:
     subset = np.asarray(particles.random_subset)
     if not subset.any():
         subset = 1 + np.random.default_rng(seed).integers(0, 2, particles.count)
+        if len(np.unique(subset)) < 2:
+            raise InputError(
+                f"{particles.path}: {particles.count} particle{'s' * (particles.count > 1)} cannot be divided into two half-sets at random; "
+                "gold-standard refinement needs some in each: give more particles."
+            )
     for half in (1, 2):
         if not (subset == half).any():
             raise InputError(

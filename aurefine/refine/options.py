@@ -180,6 +180,8 @@ def validate_values(options: RefineOptions) -> None:
         if not smallest <= value <= largest:
             raise InputError(f"{flag} {value:g}: a {what} between {smallest:g} and {largest:g} was expected.")
     _validate_gpu(options)
+    if options.output.endswith("/"):
+        raise InputError(f"--o {options.output}: a folder; the beginning of all file names was expected as well, such as {options.output}run.")
     point_group(options.symmetry)
     if options.relax_symmetry:
         point_group(options.relax_symmetry)
