@@ -82,6 +82,7 @@ def test_wrong_values_are_told_at_their_rows(page: Page, root: Path) -> None:
     assert "no such file" in check(page, "Refine3D", fn_img="in/absent.star", fn_ref="in/map.mrc")["fn_img"]
     assert "CTF columns" in check(page, "Refine3D", fn_img="in/noctf.star", fn_ref="in/map.mrc")["fn_img"]
     assert check(page, "Refine3D", fn_img="in/particles.star", fn_ref="in/small.mrc")["fn_ref"].startswith("warning: The reference has 8 px at 3 Å")
+    assert "it will be resampled" in check(page, "Refine3D", fn_img="in/particles.star", fn_ref="in/small.mrc", trust_ref_size="No")["fn_ref"]
     assert check(page, "Refine3D", fn_img="in/particles.star", fn_ref="in/broken.mrc")["fn_ref"].startswith("error")
     assert check(page, "Refine3D", ini_high="fine")["ini_high"] == "error: It is 'fine', but a number was expected."
     assert "value is needed" in check(page, "Refine3D", fn_img="")["fn_img"]

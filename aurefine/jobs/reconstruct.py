@@ -1,4 +1,4 @@
-"""The reconstruct job: a map from particles with given poses, on relion_reconstruct's flags."""
+"""The reconstruct job: a map from particles with given poses, with flags named as relion_reconstruct's."""
 
 from __future__ import annotations
 

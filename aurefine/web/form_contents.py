@@ -60,7 +60,7 @@ def maps(values: Mapping[str, str], heads: Mapping[str, StarHead], found: Mappin
         same = abs(reference.pixel_size / head.pixel_size - 1) < 0.001
         if not same or reference.columns != head.box:
             yield Problem("fn_ref", "warning", f"The reference has {_size(reference)}, the particles {head.box} px at "
-                          f"{head.pixel_size:g} Å: it will be resized, if \"Resize reference if needed?\" is Yes.")  # fmt: skip
+                          f"{head.pixel_size:g} Å: it will be resampled to theirs.")  # fmt: skip
         else:
             yield Problem("fn_ref", "note", f"{_size(reference)}, as the particles.")
     base, mask = reference or found.get("fn_in") or found.get("fn_half"), found.get("fn_mask")
