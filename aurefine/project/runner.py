@@ -184,7 +184,7 @@ def continued(planned: Planned, project: Project, process: Process, optimiser: s
 
 def _there(root: Path, name: str, optimiser: str) -> str:
     """The file of an iteration to go on from, as it was named; InputError where it is not there, or is not of an iteration."""
-    if not re.search(r"_it\d{3}_optimiser\.star$", optimiser):
+    if not re.search(r"_it\d{3,}_optimiser\.star$", optimiser):
         raise InputError(f"fn_cont={optimiser}: the file of an iteration was expected, such as {last_optimiser(root, name)}")
     if not (root / optimiser).is_file():
         raise InputError(f"fn_cont={optimiser}: there is no such file; the last iteration is fn_cont={last_optimiser(root, name)}")
