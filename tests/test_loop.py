@@ -21,7 +21,7 @@ def conclude(accuracy: float) -> Console:
     fallen = np.where(np.arange(len(state.halves[0].fsc)) < 4, 1.0, 0.0)
     halves = tuple(replace(model, accuracy_rotation=accuracy, fsc=fallen) for model in state.halves)
     console = Console(io.StringIO(), io.StringIO())
-    data = SimpleNamespace(masks=Masks(), crew=lanes_of(1))
+    data = SimpleNamespace(masks=Masks(), crew=lanes_of(1), particles=SimpleNamespace(reconstruct_images=None))
     loop._conclude(replace(state, halves=halves), data, small_options(), console)  # type: ignore[arg-type]
     loop._tell_warnings(small_options(), console, lanes_of(1))
     return console

@@ -86,7 +86,7 @@ def chores_target(place: Workplace, data: bytes) -> None:
         lambda: selection.in_range(document.column("rlnDefocusU", numeric=True), 0.0, 1.0),
         lambda: selection.regroup(selection.numbered(document.column("rlnMicrographName").tolist()), np.ones(9999), np.ones(count, int), 2),
         duplicates,
-        lambda: star_tools._describe(document.path),
+        lambda: star_tools._describe(document.path, ""),
         lambda: star_tools._print(document, ""),
     )
     for chore in chores:
