@@ -83,6 +83,7 @@ def test_the_other_lines_of_an_iteration_are_relions(shared_data):
     [
         ({"tau2_fudge": 4.0}, "SEVERE WARNING: Because you used a tau2_fudge of 4 your resolution"),
         ({"solvent_fsc": True}, "+ Final resolution (already with masking) is: 4\n"),
+        ({"other_images": True}, "+ Used rlnReconstructImageName images for final reconstruction. Ignore filtered map"),
         ({"accuracy_rotation": 12.0}, "You most probably do NOT want to publish these results!"),
     ],
 )
