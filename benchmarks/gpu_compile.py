@@ -30,7 +30,7 @@ def variants() -> list[tuple[str, dict[str, object]]]:
     """(kernel, its constants) of every program that a refinement launches; Triton turns integers that are 1 into constants too."""
     block, score = {"BLOCK": cuda._BLOCK}, {"PRECISION": "tf32x3", "BLOCK": cuda._SCORE_BLOCK, "CORRELATION": False}
     coarse = [("score", score | {"ROWS": cuda._SCORE_ROWS, "COLUMNS": columns}) for columns in cuda._SCORE_COLUMNS]
-    children = [("score_children", score | {"ROWS": 8, "COLUMNS": columns}) for columns in cuda._CHILD_COLUMNS]
+    children = [("score_children", score | {"ROWS": rows, "COLUMNS": columns}) for rows in (8, cuda._SCORE_ROWS) for columns in cuda._CHILD_COLUMNS]
     return [
         ("project", block | {"plane_stride": 1}),
         ("project", block | {"pixel_stride": 1}),
@@ -49,7 +49,8 @@ def built(name: str, constants: dict[str, object], architecture: str):
     program = getattr(_triton, name)
     types = {argument: kind for kind, names in _TYPES.items() for argument in names.split()}
     signature = {argument: "constexpr" if argument in constants else types[argument] for argument in program.arg_names}
-    aligned = {(k,): [["tt.divisibility", 16]] for k, argument in enumerate(program.arg_names) if signature[argument].startswith("*")}
+    pointers = [k for k, argument in enumerate(program.arg_names) if signature[argument].startswith("*") and argument not in _triton._ROWS]
+    aligned = {(k,): [["tt.divisibility", 16]] for k in pointers}
     source = ASTSource(program, signature, {(program.arg_names.index(key),): value for key, value in constants.items()}, aligned)
     options = {"num_stages": cuda._STAGES} if name.startswith("score") else {}
     return triton.compile(source, target=GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32), options=options)

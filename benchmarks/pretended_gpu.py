@@ -21,6 +21,7 @@ _FACTORIES = ("empty", "zeros", "ones", "full", "arange", "tensor", "as_tensor",
 _METHODS = ("to", "cuda", "pin_memory")  # of tensors of the host
 _LIKE_SELF = ("__getitem__", "__setitem__", "index_put", "index_put_", "copy_", "index", "index_fill_")  # other arguments may be the host's
 _FORBIDDEN = ("numpy", "__array__", "pin_memory", "__dlpack__")
+_PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "einsum")
 _MEMORY = 8 << 30
 _HOST = torch.device("cpu")
 _real: dict[str, Callable[..., Any]] = {name: getattr(torch, name) for name in (*_FACTORIES, "Generator")}
@@ -51,11 +52,27 @@ class OnGpu(torch.Tensor):
         if "device" in kwargs:
             where = torch.device(kwargs["device"]) if kwargs["device"] is not None else where
             kwargs["device"] = _HOST
+        if name in _PRODUCTS and torch.backends.cuda.matmul.fp32_precision == "tf32":
+            args = _rounded(name, args, "out" in kwargs)
         with torch._C.DisableTorchFunctionSubclass():
             return _put(func(*args, **kwargs), where)
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"OnGpu({_of(self)}, {tuple(self.shape)}, {self.dtype})"
+
+
+def _rounded(name: str, args: Any, told: bool) -> Any:
+    """Operands of a product as TF32 has them, cut off; a product with a vector on the right is none of matrices.
+
+    Only `kernels.matrix_product` may be rounded, and it is known by its `out`.
+    """
+    left, right = args[:2]
+    if right.ndim == 1 or left.dtype not in (torch.float32, torch.complex64):
+        return args
+    if not told:
+        raise RuntimeError(f"{name}: this product would be rounded to TF32")
+    with torch._C.DisableTorchFunctionSubclass():
+        return tuple((each.contiguous().view(torch.int32) & -(1 << 13)).view(each.dtype).as_subclass(torch.Tensor) for each in args[:2])
 
 
 def _of(tensor: torch.Tensor) -> torch.device:

@@ -15,7 +15,7 @@ if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined, so it must stand before their import
 pytest.importorskip("triton", reason="Triton is not installed: it is only made for Linux, and only GPUs need it")
 
-from aurefine import molecule, particles, simulate  # noqa: E402
+from aurefine import kernels, molecule, particles, simulate  # noqa: E402
 from aurefine.errors import InputError  # noqa: E402
 from aurefine.imaging import Camera, Imaging  # noqa: E402
 from aurefine.refine import devices, expectation, image_cache, loop, planning, start  # noqa: E402
@@ -46,16 +46,17 @@ def _run(plan, volume, state, data, options, device):
     grid = Grid(plan.sampling)
     new = Poses(*(np.array(getattr(state.poses, name)) for name in Poses.__dataclass_fields__))
     work = expectation.Expectation(plan, grid, state.halves[0], volume.to(device), data.particles, data.cache, options, 1)
-    return work.run([data.order[0]], state.poses, new, lambda count: None), new
+    with kernels.product_precision(torch.device(device), plan.rounds_products):
+        return work.run([data.order[0]], state.poses, new, lambda count: None), new
 
 
-@pytest.mark.parametrize("kind", ["global", "local", "correlation"])
+@pytest.mark.parametrize("kind", ["global", "local", "correlation", "rounded to TF32", "local, rounded to TF32"])
 def test_the_gpu_path_finds_the_same_poses_and_sums(prepared, kind):
     state, data, options, console = prepared
     state, plan, _ = loop.plan_iteration(state, data, options, console)
     (volume,) = planning.projectors(state.halves[:1], plan, options)
-    sampling = replace(plan.sampling, local=True, sigma_angle=20.0) if kind == "local" else plan.sampling
-    plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision=False, least_share=0.0)
+    sampling = replace(plan.sampling, local=True, sigma_angle=20.0) if "local" in kind else plan.sampling
+    plan = replace(plan, sampling=sampling, correlation=kind == "correlation", reduced_precision="TF32" in kind, least_share=0.0)
     expected, poses = _run(plan, volume, state, data, options, "cpu")
     with pretended() if DEVICE == "cpu" else nullcontext():
         found, found_poses = _run(plan, volume, state, data, options, "cuda")

@@ -12,9 +12,13 @@ import pytest
 import torch
 from pretended_gpu import pretended
 
-from aurefine import compare, mrc, star
+from aurefine import compare, kernels, mrc, star
 from aurefine.cli.main import main
 from aurefine.kernels import reference
+from aurefine.refine import devices
+from aurefine.refine.grid_torch import DeviceGrid
+from aurefine.refine.plan import Grid
+from aurefine.refine.state import SamplingState
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 FLAGS = (
@@ -63,6 +67,47 @@ def test_a_pretended_gpu_refuses_what_cuda_refuses():
     assert torch.ones(3).to("cpu").device.type == "cpu" and not torch.cuda.is_available()
 
 
+def test_of_all_products_only_those_of_the_coarse_pass_are_rounded(monkeypatch):
+    monkeypatch.setattr(kernels, "_gpu_backend", lambda: kernels)  # any but the plain-torch one, which is never rounded
+    gpu, state = torch.device("cuda", 0), SamplingState(6, "C1", 4.0, 1.0, oversampling=1, local=True, sigma_angle=1.0)
+    angles = np.random.default_rng(1).uniform(0, 180, (20, 3))
+    expected = Grid(state).near(angles)
+    with pretended(), kernels.product_precision(gpu, True):
+        left, right = torch.rand((5, 40), device=gpu), torch.rand((6, 40), device=gpu)
+        with pytest.raises(RuntimeError, match="would be rounded to TF32"):
+            left @ right.T
+        product = kernels.matrix_product(left, right, torch.empty((5, 6), device=gpu)).cpu()
+        found = DeviceGrid(Grid(state), gpu).near(angles)
+        exact = left.cpu() @ right.cpu().T
+    assert 1e-5 < (product / exact - 1).abs().max() < 2e-3
+    np.testing.assert_array_equal(found[0], expected.ptr)  # TF32's cosines would lose half of the candidates of this order
+    with pretended(), kernels.product_precision(gpu, False):
+        assert (left @ right.T).is_cuda
+
+
+def test_processes_that_share_a_gpu_take_their_part_of_its_memory(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    with pretended():
+        whole = devices.free_memory(gpu)
+        monkeypatch.setattr(devices, "_SHARING", {})
+        devices.share(gpu, 3)
+        assert devices.free_memory(gpu) == whole // 3
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: whole // 4)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: whole // 8)
+        assert devices.free_memory(gpu) == whole // 3 - whole // 8
+
+
+def test_gpu_kernels_that_cannot_be_compiled_are_replaced(monkeypatch):
+    def broken():
+        raise RuntimeError("Failed to find C compiler.")
+
+    monkeypatch.setattr("aurefine.kernels.cuda.try_out", broken)
+    kernels._gpu_backend.cache_clear()
+    with pytest.warns(UserWarning, match="does not work here .*Failed to find C compiler.*install gcc"):
+        assert kernels._gpu_backend() is reference
+    kernels._gpu_backend.cache_clear()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_refinement_on_gpus_ends_as_one_on_the_cpu(project, case, monkeypatch):
     gpus, folder, flags = CASES[case]
@@ -100,7 +145,8 @@ def test_memory_that_a_gpu_lacks_halves_what_is_done_at_a_time(project, monkeypa
         return reference.score_children(*arguments, **named)
 
     backend = SimpleNamespace(**{**vars(reference), "score_children": short})
-    monkeypatch.setattr("aurefine.kernels._gpu_backend", lambda: backend)
+    for name in ("_gpu_backend", "_plain_torch"):  # it is never rounded to TF32
+        monkeypatch.setattr(kernels, name, lambda: backend)
     monkeypatch.chdir("one")
     flags = [*FLAGS, "--zero_mask", "--o", "run/run", "--auto_iter_max", "2"]
     flags[flags.index("--verb") + 1] = "1"

@@ -135,6 +135,8 @@ def _initialise(store: dist.Store, place: Place, device: torch.device) -> torch.
     gpu = torch.cuda.get_device_properties(device).uuid if device.type == "cuda" else ""
     store.set(f"device/{place.rank}", f"{machine_name()} {gpu}")
     every = [store.get(f"device/{rank}").decode() for rank in range(place.size)]
+    if gpu:
+        devices.share(device, every.count(every[place.rank]))
     if dist.is_nccl_available() and all(each.split()[1:] for each in every) and len(set(every)) == len(every):
         torch.cuda.set_device(device)
         backend, wire = "cpu:gloo,cuda:nccl", device

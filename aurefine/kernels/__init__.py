@@ -9,6 +9,7 @@ Shared vocabulary
 
 from __future__ import annotations
 
+import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,11 +159,20 @@ def _backend(device: torch.device):
 
 @lru_cache(maxsize=1)
 def _gpu_backend():
-    """The Triton kernels, or their plain-torch twins where Triton is missing, which is said once."""
+    """The Triton kernels, or their plain-torch twins where Triton is missing or cannot work, which is said once."""
     try:
         from aurefine.kernels import cuda
+
+        cuda.try_out()
     except ImportError as error:
         warnings.warn(f"GPU kernels need Triton ({error}): slower plain torch is used. Install it with: pip install triton", stacklevel=4)
+        return _plain_torch()
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        warnings.warn(
+            f"Triton, which makes the GPU kernels, does not work here ({error}): slower plain torch is used. It needs a C compiler and Python's "
+            "headers: install gcc and python3-dev.",
+            stacklevel=4,
+        )
         return _plain_torch()
     return cuda
 
@@ -189,8 +199,8 @@ def project_planes(volume: Volume, slices: np.ndarray, pixels: PixelList) -> tor
 def shift_phases(shifts: np.ndarray | torch.Tensor, pixels: PixelList) -> torch.Tensor:
     """complex64 [t, pixels]: exp(-i k.d) of every shift."""
     shifts = torch.as_tensor(shifts)
-    frequency = torch.as_tensor(np.stack([pixels.x, pixels.y], 0), dtype=torch.float32, device=shifts.device)
-    angle = -(shifts @ frequency)
+    x, y = (torch.as_tensor(frequency, dtype=torch.float32, device=shifts.device) for frequency in (pixels.x, pixels.y))
+    angle = -(shifts[:, :1] * x + shifts[:, 1:] * y)
     return torch.polar(torch.ones_like(angle), angle)
 
 
@@ -198,18 +208,22 @@ def shift_phases(shifts: np.ndarray | torch.Tensor, pixels: PixelList) -> torch.
 def product_precision(device: torch.device, reduced: bool) -> Iterator[None]:
     """Inside, `matrix_product` may round its operands to TF32 on a GPU if `reduced`; for all threads alike. A CPU rounds what is given rounded only.
 
-    The rounding is far below the noise of an image: each product errs by 2^-11 of itself at the most, at random.
+    The rounding is far below the noise of an image: each product errs by 2^-11 of itself at the most, at random. It is torch's setting for all
+    products of float32 matrices, so that nothing else may multiply any there (tests/test_pretended_gpu.py sees to that). The plain-torch
+    kernels, whose fine pass does, are never rounded.
     """
     if device.type == "cpu":
         yield
         return
+    reduced = reduced and _backend(device) is not _plain_torch()
     target: Any = torch.backends.cuda.matmul
-    before = target.fp32_precision
-    target.fp32_precision = "tf32" if reduced else "ieee"
+    name, value = ("fp32_precision", "tf32" if reduced else "ieee") if hasattr(target, "fp32_precision") else ("allow_tf32", reduced)  # torch < 2.9
+    before = getattr(target, name)
+    setattr(target, name, value)
     try:
         yield
     finally:
-        target.fp32_precision = before
+        setattr(target, name, before)
 
 
 def matrix_product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

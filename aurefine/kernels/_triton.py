@@ -9,6 +9,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# What differs from one image size, batch or volume to the next: a program compiled anew where it can be divided by 16 would gain nothing.
+_SIZES = ["pixels", "half", "target_half", "particles"]
+_ROWS = ["images", "power", "unmasked", "masked", "model", "values", "weights"]  # parts of arrays, from any row on
+
 
 @triton.jit
 def _complex(pointer, offset, mask):
@@ -28,7 +32,8 @@ def _locate(a0, a1, b0, b1, c0, c1, u, v, half, limit):
     py *= sign
     pz *= sign
     lx, ly, lz = tl.floor(px), tl.floor(py), tl.floor(pz)
-    index = ((lz.to(tl.int32) + half) * (2 * half + 1) + ly.to(tl.int32) + half) * (half + 1) + lx.to(tl.int32)
+    row = (lz.to(tl.int32) + half) * (2 * half + 1) + ly.to(tl.int32) + half
+    index = row.to(tl.int64) * (half + 1) + lx.to(tl.int32)  # beyond 2^31 voxels from boxes of 813 pixels, padded twice, on
     return index, px - lx, py - ly, pz - lz, sign
 
 
@@ -75,11 +80,11 @@ def _scatter(target, a0, a1, b0, b1, c0, c1, u, v, re, im, weight, half, limit):
     value = tl.where(channel == 0, re[:, None], tl.where(channel == 1, (im * sign)[:, None], tail))
     for corner in tl.static_range(8):
         share, offset = _corner(fx, fy, fz, half, corner)
-        place = (index + offset).to(tl.int64) * 4
+        place = (index + offset) * 4
         tl.atomic_add(target + place[:, None] + channel, value * share[:, None], mask=keep[:, None] & (channel < 4), sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_ROWS)
 def project(volume, slices, x, y, out, pixels, half, limit, plane_stride, pixel_stride, BLOCK: tl.constexpr):
     """One program: one block of pixels of one slice; neighbours in time are the same block of the next slices."""
     r = tl.program_id(0).to(tl.int64)
@@ -94,7 +99,7 @@ def project(volume, slices, x, y, out, pixels, half, limit, plane_stride, pixel_
     tl.store(place + plane_stride, im, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_ROWS)
 def score(
     volume, slices, pair_slice, shift_row, phases, images, power, x, y, tiles, out, pixels, half, limit,
     CORRELATION: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
@@ -128,7 +133,7 @@ def score(
     tl.store(out + place, result, mask=(row < pairs)[:, None] & (column < shifts)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_ROWS)
 def score_children(
     volume, slices, pair_particle, pair_shift, phases, images, power, x, y, tiles, out, pixels, rotations, shifts, half, limit,
     CORRELATION: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
@@ -165,7 +170,7 @@ def score_children(
     tl.store(out + place, result, mask=used[:, None] & (row < rotations)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_ROWS)
 def insert(target, slices, values, weights, x, y, pixels, half, limit, BLOCK: tl.constexpr):
     """One program: one block of pixels of one slice, added to the accumulator."""
     r = tl.program_id(0).to(tl.int64)
@@ -194,7 +199,7 @@ def _phase(phases, shift, weight, begin, end, p, live, pixels, BLOCK: tl.constex
     return re, im, total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_ROWS)
 def accumulate(
     volume, target, slices, bounds, slice_ptr, run_particle, run_ptr, shift, weight, phases, unmasked, masked, model, inverse, strong, x, y,
     pixel_sums, particle_sums, pixels, particles, half, limit, target_half, target_limit, PREMULTIPLIED: tl.constexpr, BLOCK: tl.constexpr,

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import triton
 
 from aurefine.fourier import PixelList
 from aurefine.kernels import Accumulator, Samples, Screening, Sums, Volume, _triton
@@ -22,6 +23,12 @@ _STAGES = 1  # no software pipeline: it would put every gathered corner into sha
 _SHARES = 4096  # programs that `accumulate` aims at: some 30 for each multiprocessor of a large GPU
 _OUTSIDE = np.float32(1e9)  # frequency given to pixels beyond the image's circle: the sphere test then drops them
 _TOLERANCE = 1.00001  # float32 rounding of points lying exactly on the sphere
+
+
+def try_out() -> None:
+    """Raise what Triton raises where it cannot start programs: its first one makes it compile a part of itself, with a C compiler."""
+    if isinstance(_triton.project, triton.runtime.JITFunction):  # the interpreter needs none
+        triton.runtime.driver.active.utils  # noqa: B018
 
 
 def _limit(volume: Volume | Accumulator) -> float:

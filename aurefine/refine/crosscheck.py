@@ -66,8 +66,9 @@ def check(
         work.run([np.sort(mine)], poses, found, lambda count: crew.check())
         return mine, found.angles[mine]
 
-    with kernels.product_precision(devices.of_halves(options)[0], search.rounds_products):
-        searched = crew.everywhere(crew.map(half, chosen, (1, 0)))
+    locations = devices.of_halves(options)
+    with kernels.product_precision(locations[0], search.rounds_products):
+        searched = crew.everywhere(crew.map(half, chosen, (1, 0), apart=devices.apart(locations)))
     rows, angles = (np.concatenate(both) for both in zip(*searched, strict=True))
     before, after = euler.to_matrix(poses.angles[rows]), euler.to_matrix(angles)
     difference = euler.angular_difference(before, after, point_group(plan.sampling.symmetry).operators)

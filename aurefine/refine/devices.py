@@ -11,6 +11,7 @@ from aurefine.kernels import Accumulator
 from aurefine.refine.options import RefineOptions
 
 _SPARE = 0.3  # share of a GPU's free memory that images may take
+_SHARING: dict[int, int] = {}  # processes on each GPU, where it is not this one alone
 _MAXIMISING = 16  # bytes beside each number of an accumulator: collected sums, and the transforms of a reconstruction and of a masked FSC
 
 
@@ -47,11 +48,19 @@ def missing(options: RefineOptions) -> str | None:
     return "--gpu: no CUDA GPU was found (or torch was installed without CUDA): the CPU does the work"
 
 
+def share(device: torch.device, processes: int) -> None:
+    """So many processes work on that GPU, this one among them: it takes no more than its part of the memory."""
+    _SHARING[device.index or 0] = processes
+
+
 def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that can be had, those included that torch keeps for later; 0 for a CPU."""
+    """Bytes of a GPU that can be had by this process, those included that torch keeps for later; 0 for a CPU."""
     if device.type != "cuda":
         return 0
-    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, whole = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device)
+    part = whole // _SHARING.get(device.index or 0, 1) - reserved  # what the others have not taken yet is theirs all the same
+    return max(0, min(free, part)) + reserved - torch.cuda.memory_allocated(device)
 
 
 def has_room(device: torch.device, size: int) -> bool:

@@ -231,7 +231,8 @@ class _GroupPass:
     def _sum_noise(self, prepared: Prepared, squared: torch.Tensor, weight: np.ndarray, sums: kernels.Sums) -> None:
         total, shells = self.owner.sums, self.owner.model.box // 2 + 1
         # the shift does not change |X|^2, so the power needs no sum over samples
-        power = (torch.from_numpy(weight.astype(np.float32)).to(self.owner.device) @ squared).cpu().numpy()
+        weights = torch.from_numpy(weight.astype(np.float32)).to(self.owner.device)
+        power = torch.mv(squared.T, weights).cpu().numpy()  # with a vector on the left it would be a product of matrices, rounded on a GPU
         residual = power - 2 * sums.pixel_cross + sums.pixel_power
         by_shell = np.bincount(self.shells, residual, shells)[:shells]
         image_shells = np.arange(len(prepared.high_shells))

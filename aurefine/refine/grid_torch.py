@@ -101,7 +101,7 @@ class DeviceGrid:
 def _near_directions(mates: torch.Tensor, base: torch.Tensor, n_mates: int, reach: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pairs (mate, direction, angle in degrees) no further apart than `reach` degrees, and the nearest one of a particle that has none."""
     views, directions = mates[:, 2], base[:, 2]
-    cosine = views.float() @ directions.float().T
+    cosine = views @ directions.T  # float64: a GPU may round float32 products to TF32, by more than what lies between directions
     mate, direction = torch.nonzero(cosine >= math.cos(math.radians(reach)) - _ROUNDING, as_tuple=True)
     chord = torch.linalg.vector_norm(views[mate] - directions[direction], dim=1)
     near = chord <= 2 * math.sin(math.radians(reach) / 2)
