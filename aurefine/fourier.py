@@ -16,6 +16,8 @@ import numpy as np
 from aurefine import fft
 from aurefine.threads import in_parts, threads_told
 
+_SHARP = 1e-6  # shells: an edge without width
+
 
 def frequencies(n: int) -> np.ndarray:
     """Integer frequencies of a full axis of length n, Nyquist positive: 0 .. n/2, -(n/2 - 1) .. -1."""
@@ -164,5 +166,15 @@ def low_pass(volume: np.ndarray, pixel_size: float, resolution: float, width: in
 def low_pass_gain(n: int, pixel_size: float, resolution: float, width: int = 2) -> np.ndarray:
     """float32 [3 (n/2)^2 + 1]: what `low_pass` multiplies voxels by, for each squared integer frequency."""
     radius = np.sqrt(np.arange(3 * (n // 2) ** 2 + 1), dtype=np.float32)
-    edge = n * pixel_size / resolution - width / 2
-    return (0.5 + 0.5 * np.cos(np.pi * np.clip((radius - edge) / width, 0, 1))).astype(np.float32)
+    return falling(radius, *edge(n * pixel_size / resolution, width)).astype(np.float32)
+
+
+def edge(shell: float, width: int) -> tuple[float, float]:
+    """Where a filter's edge of `width` shells about a shell begins and ends: `width // 2` to either side, but not below 0; sharp below a width of 2."""
+    half = width // 2
+    return max(0.0, shell - half), shell + max(half, _SHARP)
+
+
+def falling(radius: np.ndarray, begin: float, end: float) -> np.ndarray:
+    """A raised cosine: 1 up to `begin`, 0 from `end` on."""
+    return 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - begin) / (end - begin), 0, 1), dtype=radius.dtype)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aurefine import fft
+from aurefine import fft, fourier
 from aurefine.image_operations.image_filters import DOUBLE_ABOVE, filter_images
 from aurefine.threads import threads_in_use
 
@@ -23,25 +23,18 @@ def bandpass_gain(box: int, pixel_size: float, lowpass: float | None = None, hig
     """Gain of a low-pass and a high-pass filter at resolutions in Angstrom (None: not applied).
 
     Each is a raised cosine, 0.5 at the shell nearest to the resolution, over `edge_width // 2` shells to either side (RELION's integer
-    half width; with 0 the edge is sharp).
+    half width; with 0 the edge is sharp), which does not begin below 0.
     """
 
     def gain(radius: np.ndarray) -> np.ndarray:
         result = np.ones_like(radius)
         if lowpass is not None:
-            result *= _edge(radius, shell_of(box, pixel_size, lowpass), edge_width // 2)
+            result *= fourier.falling(radius, *fourier.edge(shell_of(box, pixel_size, lowpass), edge_width))
         if highpass is not None:
-            result *= 1 - _edge(radius, shell_of(box, pixel_size, highpass), edge_width // 2)
+            result *= 1 - fourier.falling(radius, *fourier.edge(shell_of(box, pixel_size, highpass), edge_width))
         return result
 
     return gain
-
-
-def _edge(radius: np.ndarray, shell: int, half_width: int) -> np.ndarray:
-    """1 below the shell, 0 above it, 0.5 on it."""
-    if half_width == 0:
-        return (radius <= shell).astype(np.float64)
-    return 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - shell + half_width) / (2 * half_width), 0, 1))
 
 
 def bfactor_gain(box: int, pixel_size: float, bfactor: float) -> Gain:

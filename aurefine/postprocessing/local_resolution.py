@@ -114,8 +114,8 @@ class Sampler:
         corrected = curve_room.correct(masked, randomised, self.start)
         resolution = min(curve_room.resolution_of(curve_room.last_shell(corrected), self._halves), self._options.local_worst)
         middle = float(fourier.round_half_away(self._halves.box * self._halves.pixel_size / resolution))
-        half = self._options.filter_edge_width / 2
-        filtered = self._rooms.filtered_window(self._spectrum, self._columns, fsc_weights(corrected), (middle - half, middle + half), window)
+        edge = fourier.edge(middle, self._options.filter_edge_width)
+        filtered = self._rooms.filtered_window(self._spectrum, self._columns, fsc_weights(corrected), edge, window)
         return Sample(point, window, mask, filtered, masked, randomised, corrected, resolution)
 
 

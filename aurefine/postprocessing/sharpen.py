@@ -93,15 +93,15 @@ class Spectrum:
 
         def gain(radius: np.ndarray) -> np.ndarray:
             factor = np.exp(scale * radius**2)
-            factor[radius > self.box // 2] = 0
+            factor[radius > self.box / 2] = 0
             return factor
 
         self._multiply(gain)
 
     def low_pass(self, resolution: float, width: int) -> None:
         """A raised cosine of `width` shells about the shell nearest to `resolution` (Angstrom)."""
-        begin = float(fourier.round_half_away(self.box * self.pixel_size / resolution)) - width / 2
-        self._multiply(lambda radius: 0.5 + 0.5 * np.cos(np.pi * np.clip((radius - begin) / width, 0, 1), dtype=np.float32))
+        edge = fourier.edge(float(fourier.round_half_away(self.box * self.pixel_size / resolution)), width)
+        self._multiply(lambda radius: fourier.falling(radius, *edge))
 
 
 def fsc_weights(curve: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ MAPS = (
     "--multiply_constant 2.5", "--divide_constant 3", "--add_constant 0.3", "--subtract_constant 0.3", "--multiply other.mrc",
     "--divide other.mrc", "--add other.mrc", "--subtract other.mrc", "--subtract other.mrc --optimise_scale_subtract",
     "--threshold_above 0.4 --threshold_below -0.1", "--adjust_power other.mrc", "--bfactor 80", "--bfactor -80", "--lowpass 8",
-    "--lowpass 9 --filter_edge_width 5", "--highpass 20", "--highpass 20 --lowpass 8", "--lowpass 8 --angpix 2.5",
+    "--lowpass 9 --filter_edge_width 5", "--highpass 300", "--lowpass 300", "--lowpass 30 --filter_edge_width 14", "--highpass 20", "--highpass 20 --lowpass 8", "--lowpass 8 --angpix 2.5",
     "--bfactor 40 --lowpass 7 --LoG 15",
     "--LoG 20", "--lowpass 8 --directional X", "--lowpass 8 --directional Y", "--lowpass 8 --directional Z", "--rescale_angpix 2.6",
     "--rescale_angpix 1.2", "--rescale_angpix 2.6 --angpix 1.4", "--rescale_angpix 2.6 --force_header_angpix 2.5", "--force_header_angpix 3",

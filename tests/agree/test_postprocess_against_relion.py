@@ -23,6 +23,7 @@ CASES = {
     "fit range, MTF, halves": "--auto_bfac --autob_lowres 12 --autob_highres 5 --mtf mtf.star --mtf_angpix 1.1 --half_maps".split(),
     "ad hoc, low-pass": "--adhoc_bfac -80 --low_pass 7 --molweight 120".split(),
     "no weighting": "--skip_fsc_weighting --low_pass -1 --randomize_at_A 9 --random_seed 3".split(),
+    "odd edge": "--filter_edge_width 5 --low_pass 40".split(),
     "calibrated": "--angpix 1.93 --filter_edge_width 4 --low_pass 6 --randomize_at_fsc 0.9".split(),
 }
 
