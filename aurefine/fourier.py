@@ -170,7 +170,7 @@ def low_pass_gain(n: int, pixel_size: float, resolution: float, width: int = 2) 
 
 
 def edge(shell: float, width: int) -> tuple[float, float]:
-    """Where a filter's edge of `width` shells about a shell begins and ends: `width // 2` to either side, but not below 0; sharp below a width of 2."""
+    """Where a filter's edge of `width` shells about a shell begins and ends: `width // 2` to either side, not below 0; sharp below a width of 2."""
     half = width // 2
     return max(0.0, shell - half), shell + max(half, _SHARP)
 

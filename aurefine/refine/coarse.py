@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _SMALLEST_SCREEN = 16  # pixels: below this, images are too small for a screening to tell anything
 _BANDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the frequencies: after each, what has fallen far behind is dropped
 _MARGIN, _SHARE = 26.0, 0.3  # see kernels.Screening; measured: no pose changes (at 20, 0.4 % of them; at 14, 4 %)
+_ALIGNED = 4  # numbers: a GPU's tensor cores are fed by 16 bytes
 _TOGETHER = 4096  # slices that are squared at a time
 _SMALLEST_SIGMA2_OFFSET = 1e-4  # Angstrom^2, for --offset 0: only the shift nearest to the prior's middle is left then (ALGORITHM.md 4.7: delta)
 _LISTED_COST = 4  # how many times dearer an orientation is in a list than in the matrix product
@@ -146,14 +147,16 @@ class CoarsePass:
         phases = kernels.shift_phases(torch.as_tensor(shifts, device=device), pixels)
         batch = max(1, self.owner.batches.dense(self.owner.room) // (2 * len(below) * len(phases)))
         kind = torch.bfloat16 if rough else torch.float32
-        planes = planes.to(kind)
+        margin = 0 if self.owner.compiled else -planes.shape[2] % _ALIGNED
+        planes = torch.nn.functional.pad(planes, (0, margin)) if margin else planes.to(kind)
         products = torch.empty((2, min(batch, len(images)) * len(phases), len(below)), device=device, dtype=kind)
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
             shifted = (images[start : start + batch, None, :] * phases).flatten(0, 1)
             some = products[:, : len(shifted)]
             for part, values in enumerate((shifted.real, shifted.imag)):
-                kernels.matrix_product(values.to(kind).contiguous(), planes[:, part], some[part])
+                values = torch.nn.functional.pad(values, (0, margin)) if margin else values.to(kind).contiguous()
+                kernels.matrix_product(values, planes[:, part], some[part])
             half_power = power.new_empty((len(rows), len(below)))
             kernels.matrix_product(power[start : start + batch], squares, half_power)
             yield rows, some, half_power.mul_(0.5)

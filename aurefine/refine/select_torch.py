@@ -35,10 +35,6 @@ def _first_of_each(owner: torch.Tensor, position: torch.Tensor, blocks: int) -> 
     return start.scatter_reduce_(0, owner, position, "amin")
 
 
-def _ragged_sum(values: torch.Tensor, owner: torch.Tensor, blocks: int) -> torch.Tensor:
-    return torch.zeros(blocks, dtype=values.dtype, device=values.device).index_add_(0, owner, values)
-
-
 def _falling(values: torch.Tensor, near: torch.Tensor, owner: torch.Tensor, top: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights exp(value - top) float64 and owners of the entries `near`, block by block and falling within each.
 
@@ -59,20 +55,21 @@ def significant(values: torch.Tensor, ptr: np.ndarray | torch.Tensor, fraction: 
     near = torch.nonzero(values > _spread(floor, lengths, len(values))).squeeze(1)
     owner = torch.searchsorted(bounds, near, right=True) - 1
     is_top = values[near] == top[owner]
-    argmax = _first_of_each(owner, torch.where(is_top, near - bounds[owner], torch.iinfo(torch.int64).max), blocks)
+    argmax = _first_of_each(owner[is_top], (near - bounds[owner])[is_top], blocks)
     weights, owner = _falling(values, near, owner, top)
     cumulative = torch.cumsum(weights, 0)
     start = torch.searchsorted(owner, torch.arange(blocks, device=owner.device))
     stop = torch.cat([start[1:], torch.tensor([len(owner)], device=owner.device)])
     before = torch.where(start > 0, cumulative[(start - 1).clamp(min=0)], 0.0)
     total = cumulative[stop - 1] - before
-    short = cumulative - before[owner] <= fraction * total[owner]
-    last = torch.minimum(start + _ragged_sum(short.long(), owner, blocks), stop - 1)
+    short = torch.cumsum(cumulative - before[owner] <= fraction * total[owner], 0)  # no atomic sums: all samples of a block would meet in one number
+    short = short[stop - 1] - torch.where(start > 0, short[(start - 1).clamp(min=0)], 0)
+    last = torch.minimum(start + short, stop - 1)
     if largest > 0:
         last = torch.minimum(last, start + largest - 1)
     threshold = top + torch.log(weights[last]).float() - 1e-6 * top.abs()
     above = torch.nonzero(values >= _spread(threshold, lengths, len(values))).squeeze(1)
-    count = torch.bincount(torch.searchsorted(bounds, above, right=True) - 1, minlength=blocks)
+    count = torch.searchsorted(above, bounds).diff()
     return _to_host(top, argmax, top.double() + torch.log(total), threshold, count)
 
 
@@ -90,7 +87,7 @@ def best_only(values: torch.Tensor, ptr: np.ndarray | torch.Tensor) -> Significa
     winner = torch.nonzero(values == _spread(top, lengths, len(values))).squeeze(1)
     owner = torch.searchsorted(bounds, winner, right=True) - 1
     argmax = _first_of_each(owner, winner - bounds[owner], blocks)
-    return _to_host(top, argmax, top, top, torch.bincount(owner, minlength=blocks))  # the log sum makes every winner weigh 1
+    return _to_host(top, argmax, top, top, torch.searchsorted(winner, bounds).diff())  # the log sum makes every winner weigh 1
 
 
 def indices(values: torch.Tensor, ptr: np.ndarray | torch.Tensor, chosen: Significant) -> tuple[torch.Tensor, np.ndarray]:
