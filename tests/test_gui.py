@@ -204,8 +204,21 @@ def test_rows_without_a_say_in_a_job_that_goes_on_are_known(page: Page) -> None:
     open_rows = {name: {row["key"] for tab in each["tabs"] for row in tab["rows"] if row["mayChange"]} for name, each in types.items()}
     assert open_rows["Refine3D"] >= {"fn_cont", "fn_mask", "do_solvent_fsc", "nr_threads", "scratch_dir", "gpu_ids", "other_args", "qsub"}
     assert not open_rows["Refine3D"] & {"fn_img", "fn_ref", "sym_name", "ini_high", "sampling", "do_ctf_correction"}
-    assert open_rows["Extract"] >= {"extract_size", "do_rescale", "do_queue"}
+    assert open_rows["Extract"] == {"nr_mpi", "do_queue", "queuename", "qsub", "qsubscript", "min_dedicated", "other_args"}
     assert open_rows["MaskCreate"] == set()
+
+
+def test_an_extraction_goes_on_as_it_began(page: Page, root: Path) -> None:
+    values = {"star_mics": "in/particles.star", "coords_suffix": "in/particles.star"}
+    job = page.post("/api/form/run", {"type": "Extract", "values": values, "schedule": True}).json["job"]
+    with Project.open(root).edit("a test") as pipeline:
+        pipeline.set_status(f"{job}/", labels.ABORTED)
+    answer = page.post(f"/api/job/{job}/continue", {"values": {"do_invert": "No"}})
+    assert answer.status == 400 and "do_invert (Invert contrast?) is 'No', but the job began with 'Yes'" in answer.json["error"]
+    asked = {"type": "Extract", "values": {**values, "extract_size": "64"}, "continue": job, "changed": {"extract_size": "64"}}
+    found = [problem for problem in page.post("/api/form/check", asked).json["problems"] if problem["level"] == "error"]
+    assert [problem["key"] for problem in found] == ["extract_size"]
+    assert page.post("/api/form/check", {**asked, "values": values, "changed": {"do_invert": "Yes"}}).json["command"].endswith(f"control {job}/")
 
 
 def test_a_job_of_the_queue_goes_on_in_the_queue(page: Page, root: Path) -> None:
@@ -217,10 +230,10 @@ def test_a_job_of_the_queue_goes_on_in_the_queue(page: Page, root: Path) -> None
     write_iteration(root / job, 3, 20.0)
     with Project.open(root).edit("a test") as pipeline:
         pipeline.set_status(f"{job}/", labels.ABORTED)
-    answer = page.post(f"/api/job/{job}/continue", {"values": {"nr_threads": "3"}})
+    answer = page.post(f"/api/job/{job}/continue", {"values": {"nr_threads": "3", "fn_mask": "", "fn_cont": ""}})
     assert answer.json["message"].startswith("Submitted"), answer.body
     script = next((root / job).glob("*.script")).read_text() if list((root / job).glob("*.script")) else ""
-    assert f"aurefine run --continue {job}/ nr_threads=3" in script
+    assert f"aurefine run --continue {job}/ nr_threads=3 fn_mask=\n" in script  # a row that was emptied stays so
 
 
 def test_a_job_is_handed_to_the_queue_with_its_script_filled_in(page: Page, root: Path) -> None:

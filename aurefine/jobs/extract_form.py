@@ -146,6 +146,7 @@ JOB_TYPE = JobType(
             "--reextract_data_star": "ParticleGroupMetadata.star"},
     full_label=_label,
     continued=lambda form, directory: [*arguments_from_form(form, directory), "--only_do_unfinished"],
+    changeable=frozenset(row.key for row in FORM if row.tab == "Running"),  # particles that are there were made as the others say
     node_meant=_node_meant,
     read_back=_read_back,
 )  # fmt: skip

@@ -42,6 +42,7 @@ class JobType:
     `directory` ends in a slash. `outputs(form, directory)` gives name and RELION 5 label of each output node. `places` are the flags by
     which the job is told where to write, and what follows the directory in their values. `inputs` maps flags to the label of the node
     that they name ("": by the file's extension). `continued(form, directory)` is the command line that goes on; None where a job cannot.
+    Only the `changeable` rows may then differ from what the job began with.
     """
 
     name: str  # the directory of its jobs
@@ -55,6 +56,7 @@ class JobType:
     inputs: Mapping[str, str] = field(default_factory=dict)
     full_label: Callable[[Form], str] | None = None
     continued: Callable[[Form, str], list[str]] | None = None
+    changeable: frozenset[str] = frozenset()  # rows that may change when a job goes on
     found: Callable[[Form, Path], list[tuple[str, str]]] | None = None  # files, in the job's folder, that only its end shows
     node_meant: Callable[[Path, str, Mapping[str, list[str]]], str] | None = None  # of a flag, where its value is no node itself, as a directory
     read_back: Callable[[dict[str, list[str]], Form], Form] | None = None  # rows that take more than one flag to find
@@ -96,6 +98,15 @@ class JobType:
                 raise InputError(f"{source}: {setting!r} is not an option of the form ({self.name}, KEY=VALUE); {hint}")
             changed[key] = value
         return changed
+
+    def check_changes(self, before: Form, after: Form, source: str) -> None:
+        """InputError for a row that may not change when a job goes on: what is there already was made with its old value."""
+        defaults = self.defaults()
+        for row in self.fields:
+            old, new = (form.get(row.key, defaults[row.key]).strip() for form in (before, after))
+            if old != new and self.continued is not None and row.key not in self.changeable:
+                raise InputError(f"{source}: {row.key} ({row.label.rstrip(':')}) is {new!r}, but the job began with {old!r} and goes on with it; "
+                                 "to change it, run a new job")  # fmt: skip
 
     def form_from(self, arguments: Sequence[str], directory: str) -> dict[str, str]:
         """The form that shows this command line in RELION's GUI; flags that the form cannot say go to `other_args`."""

@@ -142,6 +142,11 @@ def _order(step: str) -> str:
     return str(_STEPS.index(step))
 
 
+_CHANGEABLE = frozenset({  # the rows that `continued_arguments` looks at
+    "fn_cont", "fn_mask", "do_solvent_fsc", "particle_diameter", "relax_sym", "auto_faster", "do_parallel_discio", "nr_pool", "skip_gridding",
+    "do_pad1", "do_preread_images", "scratch_dir", "do_combine_thru_disc", "use_gpu", "gpu_ids", "nr_threads", "other_args",
+    *(row.key for row in QUEUE),
+})  # fmt: skip
 _RESULTS = {
     "data.star": "ParticleGroupMetadata.star.relion.refine3d",
     "optimiser.star": "OptimiserData.star.relion.refine3d",
@@ -168,5 +173,6 @@ JOB_TYPE = JobType(
     inputs={"--i": "ParticleGroupMetadata.star", "--ref": "DensityMap.mrc", "--solvent_mask": "Mask3D.mrc"},
     full_label=lambda form: "relion.refine3d.helical" if yes(form, "do_helix") else "relion.refine3d",
     found=_found,
+    changeable=_CHANGEABLE,
     continued=lambda form, directory: continued_arguments(form, directory + "run"),
 )  # fmt: skip

@@ -174,6 +174,7 @@ def _run_existing(project: Project, what: str, rest: Sequence[str], given: Mappi
     path = process.name + job_directory.JOB
     planned = _from_directory(path, rest)
     if given.get("go_on"):
+        planned.job.job_type.check_changes(job_star.read(path).values, planned.job.values, path)
         named = [word.removeprefix("fn_cont=") for word in rest if word.startswith("fn_cont=")]
         planned = runner.continued(planned, project, process, named[-1] if named else "")
     else:

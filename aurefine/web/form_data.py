@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from aurefine.errors import InputError
-from aurefine.jobs.form import QUEUE, JobType
+from aurefine.jobs.form import JobType
 from aurefine.jobs.options import FormField
 from aurefine.project import job_types
 from aurefine.project.labels import node_code
@@ -30,10 +28,9 @@ def job_type_data(job_type: JobType, generation: int) -> dict[str, Any]:
     for row in job_type.fields:
         if row.since <= generation <= row.until:
             tabs.setdefault(row.tab, []).append(_row_data(job_type, row, defaults[row.key]))
-    changeable = may_change(job_type)
     for tab in tabs.values():
         for row_data in tab:
-            row_data["mayChange"] = row_data["key"] in changeable
+            row_data["mayChange"] = row_data["key"] in job_type.changeable
     return {"name": job_type.name, "label": job_type.label, "command": job_type.command, "canContinue": job_type.continued is not None,
             "tabs": [{"name": name, "rows": rows} for name, rows in tabs.items()]}  # fmt: skip
 
@@ -43,21 +40,6 @@ def _row_data(job_type: JobType, row: FormField, default: str) -> dict[str, Any]
         "key": row.key, "label": row.label, "kind": row.kind, "default": default, "range": row.range, "choices": row.choices,
         "required": row.required, "help": help_of(job_type, row), "supported": is_supported(job_type, row),
     }  # fmt: skip
-
-
-def may_change(job_type: JobType) -> frozenset[str]:
-    """The rows that have a say in the command line with which a job of this type goes on; the others stay as they were."""
-    if job_type.continued is None:
-        return frozenset()
-    flags: set[str] = set()
-    base = {row.key: row.default or "1" for row in job_type.fields}
-    switches = [{row.key: "No" if row.default == "Yes" else "Yes"} for row in job_type.fields if row.kind == "bool"]
-    for switch in ({}, *switches):
-        with suppress(InputError):  # not every two switches go together
-            words = job_type.continued({**base, **switch}, f"{job_type.name}/job001/")
-            flags |= {word for word in words if word.startswith("--")}
-    kept = {row.key for row in job_type.fields if row.flag in flags or row in QUEUE}
-    return frozenset(kept | {"fn_cont", "other_args"})
 
 
 def all_types(generation: int) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ class Starter:
         source = process.name + "job.star"
         job = job_star.read(self.project.root / source)
         values = job.job_type.override(job.values, [f"{key}={value}" for key, value in settings.items()], source)
+        job.job_type.check_changes(job.values, values, source)
         optimiser = settings.get("fn_cont", "")
         planned = runner.continued(Planned(replace(job, values=values), None, source), self.project, process, optimiser)
         runner.check_inputs(self.project.root, job.job_type, planned.command(process.name))
@@ -68,7 +69,7 @@ class Starter:
         It is waited for until the project says that the job runs: it would be shown as stopped, to be continued once more.
         """
         values = self._continued(process, settings).job.values
-        changed = [f"{key}={value}" for key, value in settings.items() if value]
+        changed = [f"{key}={value}" for key, value in settings.items() if value or key != "fn_cont"]  # without one, from the last iteration
         words = [sys.executable, "-m", "aurefine", "run", "--continue", process.name, *changed]
         if _queued(values):
             return self._submit(process, values, words)
