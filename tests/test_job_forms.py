@@ -223,6 +223,11 @@ REEXTRACT = {"star_mics": "m.star", "do_reextract": "Yes", "fndata_reextract": "
         ("External", {"fn_exe": "/bin/ls"}, "only runs its own jobs"),
         ("External", {"fn_exe": "aurefine 'select"}, "fn_exe .*a quote is not closed"),
         ("External", {"fn_exe": "aurefine image_handler", "other_args": "--i 'm.mrc"}, "other_args .*a quote is not closed"),
+        ("External", {"fn_exe": "aurefine star", "other_args": "--i p.star", "in_mask": "m.mrc"}, "in_mask .*has no flag --in_mask"),
+        ("External", {"fn_exe": "aurefine star", "other_args": "--i p.star", "nr_threads": "4"}, "nr_threads .*has no threads"),
+        ("External", {"fn_exe": "aurefine star", "other_args": "--i p.star", "param1_value": "4"}, "param1_label.* is empty"),
+        ("External", {"fn_exe": "aurefine refine", "param2_label": "submit"}, "param2_label: --submit may not be given"),
+        ("External", {"fn_exe": "aurefine select", "param1_label": "fn_imgs", "param1_value": "../x.star"}, "param1_label: .*name of the file alone"),
         ("Validation", {"fn_mask": "m.mrc"}, "fn_half .* is empty"),
     ],
 )
@@ -257,6 +262,14 @@ def test_external_jobs_write_into_their_directory(output: str) -> None:
     words = job_type.arguments(form, "External/job001/", "job.star")
     place = Path(words[words.index("--o") + 1])
     assert place.is_relative_to("External/job001") and ".." not in place.parts and "--pipeline_control" not in words
+
+
+def test_the_params_and_threads_of_external_jobs_are_flags() -> None:
+    params = {"param1_label": "lowpass", "param1_value": "20", "param2_label": "i", "param2_value": "a b.mrc", "param10_label": "overwrite"}
+    form = {"fn_exe": "aurefine image_handler", "other_args": "--angpix 2", "in_3dref": "a b.mrc", "nr_threads": "3", **params}
+    words = job_types.by_name("External").arguments(form, "D/", "job.star")
+    assert words == ["image_handler", "--lowpass", "20", "--i", "a b.mrc", "--overwrite", "--angpix", "2", "--j", "3", "--o", "D/a b.mrc"]
+    assert "--j" not in job_types.by_name("External").arguments({"fn_exe": "aurefine star", "other_args": "--i p.star"}, "D/", "job.star")
 
 
 def test_an_unknown_key_names_the_nearest() -> None:

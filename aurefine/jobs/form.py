@@ -139,8 +139,8 @@ def other_arguments(form: Form, directory: str) -> list[str]:
     return checked_words(words_of(form["other_args"], "other_args"), directory, _OF_THE_JOB)
 
 
-def checked_words(words: Sequence[str], directory: str, refused: Sequence[str] = ()) -> list[str]:
-    """The words of a form's flags, which may be somebody else's, with further outputs in the job's `directory` (with a slash).
+def checked_words(words: Sequence[str], directory: str, refused: Sequence[str] = (), row: str = "other_args") -> list[str]:
+    """The words of the flags in a form's `row`, which may be somebody else's, with further outputs in the job's `directory` (with a slash).
 
     Raises InputError for `refused` flags, for those that hand the job to a queue, and for an output that is not the plain name of a file.
     """
@@ -150,12 +150,12 @@ def checked_words(words: Sequence[str], directory: str, refused: Sequence[str] =
         if word.startswith("--"):
             flag, _, value = word.partition("=")
         if flag in refused:
-            raise InputError(f"other_args: {flag} may not be given here: a job of a project writes into its own directory; leave it out")
+            raise InputError(f"{row}: {flag} may not be given here: a job of a project writes into its own directory; leave it out")
         if flag in _OF_THE_QUEUE:
-            raise InputError(f"other_args: {flag} may not be given here: it starts another program; leave it out, and submit `aurefine run` itself")
+            raise InputError(f"{row}: {flag} may not be given here: it starts another program; leave it out, and submit `aurefine run` itself")
         if flag in _FURTHER_OUTPUTS and value:
             if "/" in value or value in (".", ".."):
-                raise InputError(f"other_args: {flag} {value}: a job of a project writes into its own directory; give the name of the file alone")
+                raise InputError(f"{row}: {flag} {value}: a job of a project writes into its own directory; give the name of the file alone")
             word = f"{word.removesuffix(value)}{directory}{value}"
         checked.append(word)
     return checked
