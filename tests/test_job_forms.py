@@ -102,12 +102,15 @@ def value(row: FormField) -> st.SearchStrategy[str]:
         return st.sampled_from(["Yes", "No"])
     if row.kind == "choice":
         return st.sampled_from(row.choices)
+    if row.key in ("extract_size", "rescale"):
+        return st.integers(1, 250).map(lambda half: str(2 * half))
     if row.kind == "float":
         return st.integers(1, 500).map(str)
     return st.just("some/file.star") if row.kind == "file" else st.just(row.default)
 
 
-FIXED = {"do_discard", "do_split", "do_remove_duplicates", "do_class_ranker", "do_filaments", "do_reset_offsets", "do_pad1", "other_args", "fn_mic"}
+FIXED = {"do_discard", "do_split", "do_remove_duplicates", "do_class_ranker", "do_filaments", "do_reset_offsets", "do_pad1", "other_args", "fn_mic",
+         "fn_model", "fn_cont"}  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
@@ -207,18 +210,24 @@ REEXTRACT = {"star_mics": "m.star", "do_reextract": "Yes", "fndata_reextract": "
         ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "sampling": "8 degrees"}, "one of 30 degrees"),
         ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "other_args": "--x 'open"}, "a quote is not closed"),
         ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "other_args": "--o /elsewhere/run"}, "writes into its own directory"),
+        ("Refine3D", {"fn_img": "p.star", "fn_ref": "r.mrc", "fn_cont": "run_it003_optimiser.star"}, "fn_cont .*a new job starts from the beginning"),
         ("Refine3D", {"fn_img": "--pipeline_control", "fn_ref": "r.mrc"}, "taken for a flag"),
         ("MaskCreate", {"fn_in": "m.mrc", "other_args": "--o=../../x.mrc"}, "writes into its own directory"),
         ("PostProcess", {"fn_in": "half1.mrc", "fn_mask": "m.mrc", "other_args": "--pipeline_control /elsewhere"}, "writes into its own directory"),
         ("Select", {"fn_data": "p.star", "other_args": "--classes 1 --fn_imgs ../../x.star"}, "writes into its own directory"),
         ("Select", {"fn_data": "p.star", "other_args": "--classes 1 --fn_imgs=full/x.star"}, "name of the file alone"),
         ("External", {"fn_exe": "aurefine select", "other_args": "--i p.star --fn_imgs /elsewhere/x.star --overwrite"}, "name of the file alone"),
+        *(("Extract", REEXTRACT | {"do_rescale": "Yes", key: size}, rf"{key} .* is {message}") for key, size, message in (
+            ("extract_size", "0", "0, but a whole number"), ("extract_size", "1e308", "1e308, but a whole"), ("extract_size", "65", "65, but an"),
+            ("extract_size", "64.5", "64.5, but a whole"), ("rescale", "-2", "-2, but a whole"), ("bg_diameter", "1e308", "1e308, which is larger"))),
         ("Extract", {"star_mics": "m.star"}, "coords_suffix .* is empty"),
         ("Extract", {"star_mics": "m.star", "do_reextract": "Yes"}, "fndata_reextract .* is empty"),
         ("Extract", REEXTRACT | {"do_reset_offsets": "Yes", "do_recenter": "Yes"}, "both Yes"),
         ("Select", {"fn_data": "p.star"}, "say how to select"),
         ("Select", {"fn_data": "p.star", "do_split": "Yes", "do_discard": "Yes"}, "choose one"),
         ("Select", {"do_split": "Yes"}, "fn_data .* empty"),
+        ("Select", {"do_split": "Yes", "fn_data": "p.star", "fn_model": "o.star"}, "fn_model and fn_data are given"),
+        ("Select", {"do_regroup": "Yes", "fn_data": "p.star", "nr_groups": "0"}, "nr_groups .*a number from 1"),
         ("Select", {"fn_data": "p.star", "do_split": "Yes", "split_size": "-1"}, "not positive"),
         ("External", {"fn_exe": "/bin/ls"}, "only runs its own jobs"),
         ("External", {"fn_exe": "aurefine 'select"}, "fn_exe .*a quote is not closed"),
@@ -240,7 +249,7 @@ def test_wrong_forms_are_one_clear_message(name: str, values: dict[str, str], me
 @pytest.mark.parametrize("option", submit.FLAGS, ids=lambda option: option.name)
 def test_no_form_hands_a_job_to_a_program_of_its_own_choice(option: Option) -> None:
     """--submit runs what --qsub names: a job.star from elsewhere would run any program."""
-    inputs = {"fn_img": "p.star", "fn_ref": "r.mrc", "fn_exe": "aurefine refine", "fn_cont": "o.star"}
+    inputs = {"fn_img": "p.star", "fn_ref": "r.mrc", "fn_exe": "aurefine refine", "fn_cont": ""}
     for name, make in (("Refine3D", "to_arguments"), ("Refine3D", "continued"), ("External", "to_arguments")):
         job_type = job_types.by_name(name)
         form = {**job_type.defaults(), **inputs, "other_args": f"--i p.star --j 2 {option.flag}='touch pwned'"}
@@ -262,6 +271,15 @@ def test_external_jobs_write_into_their_directory(output: str) -> None:
     words = job_type.arguments(form, "External/job001/", "job.star")
     place = Path(words[words.index("--o") + 1])
     assert place.is_relative_to("External/job001") and ".." not in place.parts and "--pipeline_control" not in words
+
+
+def test_selections_take_a_classification_and_merge_its_groups() -> None:
+    select = job_types.by_name("Select")
+    form = {"fn_model": "Class3D/job002/run_it025_optimiser.star", "do_regroup": "Yes", "nr_groups": "40", "other_args": "--classes 1,3"}
+    words = select.arguments(form, "D/", "job.star")
+    assert words == shlex.split("--i Class3D/job002/run_it025_optimiser.star --o D/particles.star --regroup 40 --classes 1,3")
+    back = select.form_from(words, "D/")
+    assert {key: back[key] for key in (*form, "fn_data")} == {**form, "fn_data": ""}
 
 
 def test_the_params_and_threads_of_external_jobs_are_flags() -> None:

@@ -39,11 +39,17 @@ FORM = (
 )  # fmt: skip
 
 
+_LARGEST = 1 << 14  # pixels: more than any micrograph has
+_BOX, _RESCALED, _DIAMETER = (next(row for row in FORM if row.key == key) for key in ("extract_size", "rescale", "bg_diameter"))
+
+
 def arguments_from_form(form: Form, directory: str) -> list[str]:
     """The command line (without the program's name) that RELION's GUI makes of a complete form, in its order (ALGORITHM.md 10.2).
 
     `directory` is the job's, with its slash. Raises InputError where the form contradicts itself.
     """
+    if _pixels(form, _BOX) % 2:
+        raise InputError(f"extract_size (Particle box size (pix)) is {form['extract_size']}, but an even number was expected")
     parts = ["--i", form["star_mics"], *_particles(form), "--part_star", f"{directory}particles.star"]
     parts += ["--pick_star", f"{directory}extractpick.star", "--part_dir", directory, "--extract", "--extract_size", form["extract_size"]]
     if yes(form, "do_fom_threshold") and not yes(form, "do_reextract"):
@@ -104,9 +110,23 @@ def _node_meant(project: Path, flag: str, given: Mapping[str, list[str]]) -> str
 
 def _background_radius(form: Form) -> int:
     """RELION's default is three quarters of the box; the radius is that of the rescaled box."""
-    box, diameter = float(form["extract_size"]), float(form["bg_diameter"])
+    box, diameter = _pixels(form, _BOX), float(form["bg_diameter"])
+    if diameter > _LARGEST:
+        raise InputError(f"bg_diameter ({_DIAMETER.label.rstrip(':')}) is {form['bg_diameter']}, which is larger than any box")
     radius = 0.5 * (0.75 * box if diameter < 0 else diameter)
-    return int(radius * float(form["rescale"]) / box if yes(form, "do_rescale") else radius)
+    return int(radius * _pixels(form, _RESCALED) / box if yes(form, "do_rescale") else radius)
+
+
+def _pixels(form: Form, row: FormField) -> int:
+    """The size that a row gives; InputError for one that no image has."""
+    text = form[row.key]
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    if not (2 <= size <= _LARGEST and size == int(size)):
+        raise InputError(f"{row.key} ({row.label.rstrip(':')}) is {text}, but a whole number of pixels from 2 to {_LARGEST} was expected")
+    return int(size)
 
 
 def _read_back(given: dict[str, list[str]], form: Form) -> Form:

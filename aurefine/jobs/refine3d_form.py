@@ -75,8 +75,12 @@ def arguments_from_form(values: Mapping[str, str], output: str) -> list[str]:
     """The command line (without the program's name) that RELION's GUI makes of a `job.star`, in its order (ALGORITHM.md 10.1).
 
     `values` maps the keys of `FORM` to texts, missing keys take their default; `output` is the root of the output names.
+    InputError where `fn_cont` is set: a new job has nothing to go on from.
     """
     form = {**_FORM_DEFAULTS, **values}
+    if form["fn_cont"]:
+        raise InputError(f"fn_cont (Continue from here) is {form['fn_cont']}, but a new job starts from the beginning; empty it, or go on with the "
+                         "job that wrote the file (Continue on its page, or `aurefine run --continue`)")  # fmt: skip
     parts = ["--o", output, "--auto_refine", "--split_random_halves", "--i", form["fn_img"], "--ref", form["fn_ref"]]
     parts += [] if yes(form, "ref_correct_greyscale") else ["--firstiter_cc"]
     parts += ["--trust_ref_size"] if yes(form, "trust_ref_size") else []

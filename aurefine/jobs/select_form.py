@@ -22,8 +22,8 @@ FORM = (
     FormField("select_nr_parts", "Select at least this many particles:", "Class options", "-1", "float", (-1, 10000, 500), since=4),
     FormField("select_nr_classes", "OR: select at least this many classes:", "Class options", "-1", "float", (-1, 24, 1), since=4),
     FormField("do_recenter", "Re-center the class averages?", "Class options", "No", "bool"),
-    FormField("do_regroup", "Regroup the particles?", "Class options", "No", "bool"),
-    FormField("nr_groups", "Approximate nr of groups:", "Class options", "1", "float"),
+    FormField("do_regroup", "Regroup the particles?", "Class options", "No", "bool", flag="--regroup", from_flag=_given),
+    FormField("nr_groups", "Approximate nr of groups:", "Class options", "1", "float", flag="--regroup"),
     FormField("do_select_values", "Select based on metadata values?", "Subsets", "No", "bool", flag="--select", from_flag=_given),
     FormField("select_label", "Metadata label for subset selection:", "Subsets", "rlnCtfMaxResolution", flag="--select"),
     FormField("select_minval", "Minimum metadata value:", "Subsets", "-9999.", "float", flag="--minval"),
@@ -44,6 +44,7 @@ FORM = (
     *QUEUE,
     OTHER_ARGS,
 )
+_SOURCES = ("fn_model", "fn_mic", "fn_data")
 _WAYS = {  # row that asks for it -> ending of the label in RELION 4 and 5
     "do_select_values": "onvalue",
     "do_discard": "discard",
@@ -58,10 +59,12 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     Raises InputError for a choice made by hand in a window, and for more than one way of selecting.
     """
     way = _way(form)
-    source = form["fn_data"] or form["fn_mic"]
-    if not source:
-        raise InputError("fn_data (OR select from particles.star) and fn_mic are empty; give one of them")
-    parts = ["--i", source, "--o", directory + _result(form)]
+    sources = [key for key in _SOURCES if form[key]]
+    if not sources:
+        raise InputError("fn_data (OR select from particles.star), fn_mic and fn_model are empty; give one of them")
+    if len(sources) > 1:
+        raise InputError(f"{' and '.join(sources)} are given; choose one of them, and empty the others")
+    parts = ["--i", form[sources[0]], "--o", directory + _result(form)]
     if way == "do_select_values":
         parts += ["--select", form["select_label"], "--minval", form["select_minval"], "--maxval", form["select_maxval"]]
     elif way == "do_discard":
@@ -71,7 +74,15 @@ def arguments_from_form(form: Form, directory: str) -> list[str]:
     elif way == "do_remove_duplicates":
         parts += ["--remove_duplicates", form["duplicate_threshold"]]
         parts += ["--image_angpix", form["image_angpix"]] if float(form["image_angpix"]) > 0 else []
-    return parts + other_arguments(form, directory)
+    return [*parts, *_regroup_arguments(form), *other_arguments(form, directory)]
+
+
+def _regroup_arguments(form: Form) -> list[str]:
+    if not yes(form, "do_regroup"):
+        return []
+    if float(form["nr_groups"]) < 1:
+        raise InputError(f"nr_groups (Approximate nr of groups) is {form['nr_groups']}, but do_regroup is Yes; a number from 1 was expected")
+    return ["--regroup", form["nr_groups"]]
 
 
 def _split_arguments(form: Form) -> list[str]:
@@ -90,8 +101,9 @@ def _way(form: Form) -> str:
     asked = [key for key in _WAYS if yes(form, key)]
     if len(asked) > 1:
         raise InputError(f"{' and '.join(asked)} are Yes; choose one of them")
-    if not asked and not form["other_args"]:
-        raise InputError(f"this job picks by hand in RELION's window; say how to select: one of {', '.join(_WAYS)}=Yes, or `aurefine select`'s flags")
+    if not asked and not yes(form, "do_regroup") and not form["other_args"]:
+        raise InputError(f"this job picks by hand in RELION's window; say how to select: one of {', '.join(_WAYS)}=Yes, or `aurefine select`'s "
+                         "flags, such as other_args='--classes 1,3'")  # fmt: skip
     return asked[0] if asked else ""
 
 
@@ -111,6 +123,12 @@ def _found(form: Form, folder: Path) -> list[tuple[str, str]]:
     return [(path.name, _label(form)) for path in names]
 
 
+def _read_back(given: dict[str, list[str]], form: Form) -> Form:
+    """The classification, where it is its model that is selected from."""
+    source = " ".join(given.get("--i", ()))
+    return {"fn_model": source, "fn_data": ""} if source.endswith("_optimiser.star") else {}
+
+
 def _outputs(form: Form, directory: str) -> list[tuple[str, str]]:
     name, label = _result(form).removesuffix(".star"), _label(form)
     if not yes(form, "do_split"):
@@ -123,5 +141,6 @@ JOB_TYPE = JobType(
     places={"--o": "particles.star"},
     inputs={"--i": "ParticleGroupMetadata.star"},
     found=_found,
+    read_back=_read_back,
     full_label=lambda form: next((f"relion.select.{label}" for key, label in _WAYS.items() if yes(form, key)), "relion.select.interactive"),
 )  # fmt: skip
