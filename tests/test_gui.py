@@ -87,6 +87,9 @@ def test_wrong_values_are_told_at_their_rows(page: Page, root: Path) -> None:
     assert check(page, "Refine3D", ini_high="fine")["ini_high"] == "error: It is 'fine', but a number was expected."
     assert "value is needed" in check(page, "Refine3D", fn_img="")["fn_img"]
     assert check(page, "Refine3D", sym_name="Q9")["sym_name"].startswith("error") and "sym_name" not in check(page, "Refine3D", sym_name="d2")
+    assert check(page, "Refine3D", relax_sym="Q7")["relax_sym"].startswith("error") and "relax_sym" not in check(page, "Refine3D", relax_sym="")
+    queued = check(page, "MaskCreate", fn_in="in/map.mrc", do_queue="Yes", qsub=" ")
+    assert "give the template" in queued["qsubscript"] and "give the program" in queued["qsub"]
     assert "larger than the box (32 Å)" in check(page, "Refine3D", fn_img="in/particles.star", particle_diameter="50")["particle_diameter"]
     assert "a map (.mrc) was expected" in check(page, "MaskCreate", fn_in="in/particles.star")["fn_in"]
     assert "no STAR file" in check(page, "Refine3D", fn_img="in/map.mrc")["fn_img"]
@@ -182,6 +185,15 @@ def test_a_scheduled_job_whose_input_is_still_missing_keeps_waiting(page: Page, 
     answer = page.post(f"/api/job/{job}/start", {})
     assert answer.status == 400 and "in/map.mrc: there is no such file" in answer.json["error"]
     assert page.get(f"/api/job/{job}").json["status"] == "Scheduled"
+
+
+def test_a_job_that_does_not_run_for_want_of_its_input_is_not_added(page: Page, root: Path) -> None:
+    add_job(root, "Refine3D/job001/", outputs=("Refine3D/job001/run_class001.mrc",), kind="DensityMap.mrc")
+    asked = {"type": "MaskCreate", "values": {"fn_in": "Refine3D/job001/run_class001.mrc"}}  # still to be made: no more than a warning
+    answer = page.post("/api/form/run", asked)
+    assert answer.status == 400 and "there is no such file" in answer.json["error"]
+    assert [job["name"] for job in page.get("/api/project").json["jobs"]] == ["Refine3D/job001"]
+    assert page.post("/api/form/run", {**asked, "schedule": True}).json["job"] == "MaskCreate/job002"
 
 
 def test_a_job_that_cannot_go_on_says_so(page: Page, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

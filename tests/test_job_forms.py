@@ -273,6 +273,16 @@ def test_external_jobs_write_into_their_directory(output: str) -> None:
     assert place.is_relative_to("External/job001") and ".." not in place.parts and "--pipeline_control" not in words
 
 
+def test_the_environment_gives_the_defaults_that_it_gives_relions_gui(monkeypatch: pytest.MonkeyPatch) -> None:
+    refine = job_types.by_name("Refine3D")
+    given = {"scratch_dir": "/ssd", "qsubscript": "/site/qsub.csh", "qsub": "sbatch"}
+    for key, variable in (("scratch_dir", "SCRATCH_DIR"), ("qsubscript", "QSUB_TEMPLATE"), ("qsub", "QSUB_COMMAND")):
+        assert refine.defaults()[key] in ("", "qsub")
+        monkeypatch.setenv(f"RELION_{variable}", given[key])
+    assert {key: refine.defaults()[key] for key in given} == given
+    assert refine.form_from(["--i", "p.star", "--ref", "r.mrc"], "D/")["scratch_dir"] == ""  # a command line says what it wants
+
+
 def test_selections_take_a_classification_and_merge_its_groups() -> None:
     select = job_types.by_name("Select")
     form = {"fn_model": "Class3D/job002/run_it025_optimiser.star", "do_regroup": "Yes", "nr_groups": "40", "other_args": "--classes 1,3"}

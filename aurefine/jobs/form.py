@@ -25,8 +25,8 @@ FILE_LABELS = {".mrc": "DensityMap.mrc", ".mrcs": "Image2DStack.mrc", ".star": "
 QUEUE = (
     FormField("do_queue", "Submit to queue?", "Running", "No", "bool"),
     FormField("queuename", "Queue name:", "Running", "openmpi"),
-    FormField("qsub", "Queue submit command:", "Running", "qsub"),
-    FormField("qsubscript", "Standard submission script:", "Running", "", "file"),
+    FormField("qsub", "Queue submit command:", "Running", "qsub", variable="RELION_QSUB_COMMAND"),
+    FormField("qsubscript", "Standard submission script:", "Running", "", "file", variable="RELION_QSUB_TEMPLATE"),
     FormField("min_dedicated", "Minimum dedicated cores per node:", "Running", "1", "float", (1, 64, 1)),
 )
 NR_MPI = FormField("nr_mpi", "Number of MPI procs:", "Running", "1", "float", (1, 64, 1))
@@ -67,7 +67,7 @@ class JobType:
 
     def defaults(self, generation: int = 5) -> dict[str, str]:
         """The form as RELION's GUI first shows it; what RELION `generation` (3, 4 or 5) did not have yet is off."""
-        return {row.key: "No" if row.kind == "bool" and row.since > generation else row.default for row in self.fields}
+        return {row.key: "No" if row.kind == "bool" and row.since > generation else _default(row) for row in self.fields}
 
     def complete(self, values: Form, source: str) -> dict[str, str]:
         """`values` over the defaults, checked; rows of other RELION versions are kept. InputError names `source` and the row."""
@@ -173,6 +173,10 @@ def flags(arguments: Sequence[str]) -> dict[str, list[str]]:
         else:
             current.append(argument)
     return found
+
+
+def _default(row: FormField) -> str:
+    return (os.environ.get(row.variable, "") if row.variable else "") or row.default
 
 
 def _row_from(row: FormField, given: Mapping[str, list[str]]) -> str:

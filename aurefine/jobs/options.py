@@ -58,6 +58,7 @@ class FormField:
     absent: str | None = None  # the value when the flag is not there; None: the default (of a bool: the opposite of "flag is there")
     from_flag: Callable[[str], str] | None = None  # the form's value from the flag's, where they differ
     required: bool = False
+    variable: str = ""  # of the environment: gives the default where it is set, as to RELION's GUI
     since: int = 3  # RELION versions whose GUI has this row
     until: int = 5
 

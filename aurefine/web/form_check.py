@@ -29,7 +29,7 @@ def check(
     """Problems of the form, and the command line that it makes ("" where it makes none); `going_on` makes that of a job that is to go on."""
     from aurefine.cli.main import JOBS
 
-    problems = [*_wrong_values(job_type, values), *_files(job_type, values, pipeline, folder)]
+    problems = [*_wrong_values(job_type, values), *_queue(job_type, values), *_files(job_type, values, pipeline, folder)]
     command = ""
     directory = f"{job_type.name}/job{pipeline.counter:03d}/"
     try:
@@ -55,10 +55,17 @@ def _wrong_values(job_type: JobType, values: Mapping[str, str]) -> Iterator[Prob
         except InputError as error:
             yield Problem(row.key, "error", str(error).partition(" is ")[2].join(("It is ", ".")))
             continue
-        if row.key == "sym_name":
-            yield from form_contents.symmetry(values[row.key])
+        if row.key == "sym_name" or (row.key == "relax_sym" and values[row.key].strip()):
+            yield from form_contents.symmetry(row.key, values[row.key].strip())
         if row.kind == "float" and row.range and values[row.key] != row.default and not row.range[0] <= float(values[row.key] or 0) <= row.range[1]:
             yield Problem(row.key, "note", f"RELION's slider goes from {row.range[0]:g} to {row.range[1]:g}.")
+
+
+def _queue(job_type: JobType, values: Mapping[str, str]) -> Iterator[Problem]:
+    form = {**job_type.defaults(), **values}
+    if form_contents.asked(form, "do_queue", "No"):
+        wanted = (("qsub", "the program that takes the script"), ("qsubscript", "the template of the script (RELION_QSUB_TEMPLATE sets a default)"))
+        yield from (Problem(key, "error", f"The job is to be submitted to a queue: give {what}.") for key, what in wanted if not form[key].strip())
 
 
 def _files(job_type: JobType, values: Mapping[str, str], pipeline: Pipeline, folder: Folder) -> Iterator[Problem]:

@@ -90,12 +90,12 @@ def selection(values: Mapping[str, str], heads: Mapping[str, StarHead]) -> Itera
         yield Problem("select_label", "error", f"The file has no column _{label}.")
 
 
-def symmetry(name: str) -> Iterator[Problem]:
+def symmetry(key: str, name: str) -> Iterator[Problem]:
     """A point group that there is not."""
     try:
         point_group(name)
     except InputError as error:
-        yield Problem("sym_name", "error", str(error))
+        yield Problem(key, "error", str(error))
 
 
 def asked(values: Mapping[str, str], key: str, default: str) -> bool:

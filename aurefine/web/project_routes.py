@@ -53,7 +53,7 @@ def run(site: Site, request: Request, body: Body) -> Body:
         waits = schedule and problem["text"].startswith("There is no such file")  # it may still be made
         if problem["level"] == "error" and not waits:
             raise InputError(f"{problem['key'] or job_type.name}: {problem['text']}")
-    process = site.starter.add(job_type, values, str(body.get("alias", "")))
+    process = site.starter.add(job_type, values, str(body.get("alias", "")), waits=schedule)
     answer = "" if schedule else site.starter.start(process)
     return {"job": process.name.rstrip("/"), "message": answer}
 

@@ -29,11 +29,13 @@ class Starter:
         self.project = project
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def add(self, job_type: JobType, values: Mapping[str, str], alias: str) -> Process:
-        """A new job, scheduled; InputError where the form or the alias is wrong."""
+    def add(self, job_type: JobType, values: Mapping[str, str], alias: str, waits: bool) -> Process:
+        """A new job, scheduled; InputError where the form or the alias is wrong, and for a missing input unless the job `waits` to be started."""
         generation = self.project.read().generation
-        complete = {**job_type.defaults(generation), **values}
-        process, _ = runner.add(self.project, Planned(JobStar(job_type, complete), None, job_type.name), labels.SCHEDULED, alias)
+        planned = Planned(JobStar(job_type, {**job_type.defaults(generation), **values}), None, job_type.name)
+        if not waits:  # else each attempt to run it would leave a scheduled job
+            runner.check_inputs(self.project.root, job_type, planned.command(f"{job_type.name}/job000/"))
+        process, _ = runner.add(self.project, planned, labels.SCHEDULED, alias)
         return process
 
     def start(self, process: Process) -> str:
