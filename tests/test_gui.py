@@ -227,10 +227,13 @@ def test_an_extraction_goes_on_as_it_began(page: Page, root: Path) -> None:
         pipeline.set_status(f"{job}/", labels.ABORTED)
     answer = page.post(f"/api/job/{job}/continue", {"values": {"do_invert": "No"}})
     assert answer.status == 400 and "do_invert (Invert contrast?) is 'No', but the job began with 'Yes'" in answer.json["error"]
+    answer = page.post(f"/api/job/{job}/continue", {"values": {"other_args": "--j 2 --phase_flip"}})
+    assert answer.status == 400 and "other_args (Additional arguments) changes --phase_flip" in answer.json["error"]
     asked = {"type": "Extract", "values": {**values, "extract_size": "64"}, "continue": job, "changed": {"extract_size": "64"}}
     found = [problem for problem in page.post("/api/form/check", asked).json["problems"] if problem["level"] == "error"]
     assert [problem["key"] for problem in found] == ["extract_size"]
-    assert page.post("/api/form/check", {**asked, "values": values, "changed": {"do_invert": "Yes"}}).json["command"].endswith(f"control {job}/")
+    found = page.post("/api/form/check", {**asked, "values": values, "changed": {"other_args": "--j 2"}}).json
+    assert found["command"].endswith(f"--j 2 --only_do_unfinished --pipeline_control {job}/")
 
 
 def test_a_job_of_the_queue_goes_on_in_the_queue(page: Page, root: Path) -> None:

@@ -69,6 +69,7 @@ def test_relions_template_is_filled_in_and_handed_over(words: list[str], capsys:
         (["--nodes", "0"], "--nodes 0"),
         (["--qsub", "sbatch 'open"], "the command that submits \"sbatch 'open\": a quote is not closed"),
         (["--qsub_extra=--time='2-0"], "--qsub_extra \"--time='2-0\": a quote is not closed"),
+        (["--qsub", " "], "the command that submits (qsub) is empty"),
         (["--qsub", "./not_there"], "./not_there Refine3D/job001/run_submit.script failed"),
         (["--submit", "missing.sh"], "missing.sh cannot be read"),
         (["--submit", "extra.sh"], "extra.sh: nothing is known of XXXextra1XXX"),

@@ -167,6 +167,7 @@ JOB_TYPE = JobType(
     full_label=_label,
     continued=lambda form, directory: [*arguments_from_form(form, directory), "--only_do_unfinished"],
     changeable=frozenset(row.key for row in FORM if row.tab == "Running"),  # particles that are there were made as the others say
+    changeable_flags=frozenset({"--j"}),
     node_meant=_node_meant,
     read_back=_read_back,
 )  # fmt: skip

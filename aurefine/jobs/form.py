@@ -57,6 +57,7 @@ class JobType:
     full_label: Callable[[Form], str] | None = None
     continued: Callable[[Form, str], list[str]] | None = None
     changeable: frozenset[str] = frozenset()  # rows that may change when a job goes on
+    changeable_flags: frozenset[str] | None = None  # and the flags that may in other_args; None: all
     found: Callable[[Form, Path], list[tuple[str, str]]] | None = None  # files, in the job's folder, that only its end shows
     node_meant: Callable[[Path, str, Mapping[str, list[str]]], str] | None = None  # of a flag, where its value is no node itself, as a directory
     read_back: Callable[[dict[str, list[str]], Form], Form] | None = None  # rows that take more than one flag to find
@@ -107,6 +108,12 @@ class JobType:
             if old != new and self.continued is not None and row.key not in self.changeable:
                 raise InputError(f"{source}: {row.key} ({row.label.rstrip(':')}) is {new!r}, but the job began with {old!r} and goes on with it; "
                                  "to change it, run a new job")  # fmt: skip
+        if self.changeable_flags is not None:
+            old_flags, new_flags = (flags(words_of(form.get("other_args", ""), "other_args")) for form in (before, after))
+            for flag in {**old_flags, **new_flags}:
+                if flag not in self.changeable_flags and old_flags.get(flag) != new_flags.get(flag):
+                    raise InputError(f"{source}: other_args ({OTHER_ARGS.label.rstrip(':')}) changes {flag}, but the job goes on as it began; only "
+                                     f"{', '.join(sorted(self.changeable_flags))} may change; to change others, run a new job")  # fmt: skip
 
     def form_from(self, arguments: Sequence[str], directory: str) -> dict[str, str]:
         """The form that shows this command line in RELION's GUI; flags that the form cannot say go to `other_args`."""

@@ -96,6 +96,8 @@ def unfilled(text: str) -> list[str]:
 def hand_over(program: str, script: str, folder: Path) -> str:
     """Give a script to a batch system's `program` (such as sbatch), run in `folder`; what it answers. InputError where it refuses."""
     words = [*words_of(program, "the command that submits"), script]
+    if len(words) == 1:  # the script would run here
+        raise InputError("the command that submits (qsub) is empty; give the batch system's, such as sbatch")
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
