@@ -20,18 +20,21 @@ _OPTICS_DEFAULTS: dict[str, object] = {  # what a file that does not speak of th
 _TOGETHER = (("rlnBeamTiltX", "rlnBeamTiltY"), ("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"))
 
 
-def combine(documents: Sequence[Document]) -> tuple[Document, list[str]]:
+def combine(documents: Sequence[Document], ignore_optics: bool = False) -> tuple[Document, list[str]]:
     """One document of all rows, and notes on what was left out or joined.
 
     Optics groups of one name become one, numbered anew; columns that are not in every file are left out, and so is rlnGroupNumber
-    (numbers of different files mean different groups). Raises InputError where groups of one name contradict each other, or where
-    files of different kinds are joined.
+    (numbers of different files mean different groups). With `ignore_optics` the rows stay as they are, and their optics table is kept
+    only where all files have the same one. Raises InputError where groups of one name contradict each other, or where files of
+    different kinds, or optics tables alone, are joined.
     """
-    _same_kind(documents)
+    _same_kind(documents, ignore_optics)
     notes: list[str] = []
     tables: dict[str, Table] = {}
     numbers: list[np.ndarray] = []
-    if documents[0].optics is not None:
+    if ignore_optics:
+        tables = _common_optics(documents, notes)
+    elif documents[0].optics is not None:
         tables["optics"], numbers = _combine_optics(documents, notes)
     parts = [_prepared(document, numbers[place] if numbers else None, place == 0) for place, document in enumerate(documents)]
     name = documents[0].main
@@ -44,14 +47,31 @@ def repeated(column: np.ndarray) -> list[str]:
     return [text for text, times in Counter(column.tolist()).items() if times > 1]
 
 
-def _same_kind(documents: Sequence[Document]) -> None:
+def _same_kind(documents: Sequence[Document], ignore_optics: bool) -> None:
     first = documents[0]
+    if first.main == "optics":
+        raise InputError(f"{first.path}: optics groups are joined together with the particles that they number: leave out --i_tablename optics")
     for other in documents[1:]:
         if other.main != first.main:
             raise InputError(f"{other.path} is about data_{other.main}, {first.path} about data_{first.main}: join files of one kind")
-        if (other.optics is None) != (first.optics is None):
+        if (other.optics is None) != (first.optics is None) and not ignore_optics:
             without = other if other.optics is None else first
             raise InputError(f"{without.path} has no optics groups, the others do; use --ignore_optics to join the tables as they are")
+
+
+def _common_optics(documents: Sequence[Document], notes: list[str]) -> dict[str, Table]:
+    """The optics table that all files have; none, with a note, where a number may mean another group in another file."""
+    groups = [document.optics for document in documents]
+    first = groups[0]
+    if first is not None and all(other is not None and _same_table(first, other) for other in groups[1:]):
+        return {"optics": first}
+    if any(other is not None for other in groups):
+        notes.append("data_optics is left out: the files have different ones, and --ignore_optics leaves the numbers of their groups as they are")
+    return {}
+
+
+def _same_table(one: Table, other: Table) -> bool:
+    return one.columns.keys() == other.columns.keys() and all(one[label].tolist() == other[label].tolist() for label in one.columns)
 
 
 def _filled(documents: Sequence[Document]) -> list[Table]:

@@ -158,6 +158,20 @@ def test_a_long_list_of_files_is_joined(project):
     assert main(["star", "--i", "x" * 5000]) == 2
 
 
+def test_rows_joined_as_they_are_have_no_optics_table_that_means_something_else(project, capsys):
+    samples.write("b.star", samples.optics(["gB", "gC"]), samples.particle_rows(20, [2, 1], "B", seed=2))
+    assert main(["star", "--combine", "--ignore_optics", "--i", "a.star b.star", "--o", "ab.star"]) == 0
+    assert "data_optics is left out" in capsys.readouterr().out
+    tables = star.read("ab.star")
+    numbers = [rows_of(name)["rlnOpticsGroup"].tolist() for name in ("a.star", "b.star")]
+    assert list(tables) == ["particles"] and tables["particles"]["rlnOpticsGroup"].tolist() == numbers[0] + numbers[1]
+    assert main(["star", "--combine", "--ignore_optics", "--i", "a.star a.star", "--o", "aa.star"]) == 0
+    tables = star.read("aa.star")
+    assert tables["optics"]["rlnOpticsGroupName"].tolist() == ["gA", "gB"] and tables["particles"].count == 80
+    assert main(["star", "--combine", "--i_tablename", "optics", "--i", "a.star b.star", "--o", "o.star"]) == 2
+    assert "leave out --i_tablename optics" in capsys.readouterr().err
+
+
 def test_kinds_of_files_are_not_mixed(project):
     mics = star.Table("micrographs", samples.particle_rows(5, [1], "B").columns)
     samples.write(project / "m.star", samples.optics(["gB"]), mics)

@@ -135,7 +135,7 @@ def _summary(column: Any) -> str:
 def _combined(documents: list[Document], given: Mapping[str, Any]) -> Document:
     from aurefine import star_combine
 
-    document, notes = star_combine.combine(documents)
+    document, notes = star_combine.combine(documents, given["ignore_optics"])
     for note in notes:
         print(f" Note: {note}.")
     print(f" Joined {len(documents)} files.")
