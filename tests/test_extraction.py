@@ -291,6 +291,40 @@ def test_particles_of_an_optics_group_that_the_micrographs_lack_fail_alone():
     assert tables["particles"].count == 2 * COUNT and tables["optics"]["rlnOpticsGroupName"].tolist() == ["og1"]
 
 
+def write_cryosparc(path, groups):
+    """A .cs file of one particle in each micrograph for each of cryoSPARC's `groups`."""
+    names = np.repeat([project.name(number).encode() for number in range(3)], len(groups))
+    count = len(names)
+    columns = {
+        "blob/path": np.full(count, b"a.mrc"), "blob/idx": np.arange(count, dtype="u4"), "blob/shape": np.full((count, 2), 64, "u4"),
+        "blob/psize_A": np.full(count, 0.885, "f4"), "ctf/exp_group_id": np.tile(groups, 3), "ctf/accel_kv": np.full(count, 300, "f4"),
+        "ctf/cs_mm": np.full(count, 2.7, "f4"), "ctf/amp_contrast": np.full(count, 0.1, "f4"), "ctf/df1_A": np.full(count, 1e4, "f4"),
+        "ctf/df2_A": np.full(count, 1e4, "f4"), "ctf/df_angle_rad": np.zeros(count, "f4"), "location/micrograph_path": names,
+        "location/center_x_frac": np.full(count, 0.5, "f4"), "location/center_y_frac": np.full(count, 0.25, "f4"),
+        "location/micrograph_shape": np.full((count, 2), (project.ROWS, project.COLUMNS), "u4"),
+    }  # fmt: skip
+    rows = np.zeros(count, [(label, column.dtype, column.shape[1:]) for label, column in columns.items()])
+    for label, column in columns.items():
+        rows[label] = column
+    with open(path, "wb") as handle:
+        np.save(handle, rows)
+
+
+@pytest.mark.parametrize(("keep", "groups"), [(False, 3), (True, 2)])
+def test_optics_groups_of_cryosparc_need_no_name_in_the_micrographs(keep, groups):
+    write_cryosparc("p.cs", [7, 8, 9])
+    extract(ExtractOptions(micrographs="ctf.star", refined_particles="p.cs", output_folder="E", box=64, recenter=False, keep_micrograph_ctfs=keep))
+    tables = star.read("E/particles.star")
+    assert tables["particles"].count == 9 and tables["optics"].count == groups
+    assert tables["optics"]["rlnImagePixelSize"].tolist() == pytest.approx([0.885] * groups)
+    assert tables["particles"]["rlnCoordinateX"].tolist() == [project.COLUMNS / 2] * 9
+
+
+def test_the_micrographs_ctfs_need_no_names_of_the_particles_optics_groups():
+    extract(replace(refined(rlnOpticsGroupName=project.texts("og1", "other")), keep_micrograph_ctfs=True))
+    assert star.read("E/particles.star")["optics"]["rlnOpticsGroupName"].tolist() == ["og1", "og2"]
+
+
 def test_micrographs_of_another_pixel_size_than_the_particles_were_picked_in_are_refused():
     options = refined(rlnMicrographOriginalPixelSize=np.array([0.885, 0.4425]))
     with pytest.raises(InputError, match="optics group 'og2': rlnMicrographOriginalPixelSize is 0.4425 A in run_data.star, but 0.885 A in ctf.star"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,12 +21,16 @@ _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 
 @dataclass(frozen=True, eq=False)
 class RefinedParticles:
-    """A refinement's particles: `optics` and `table` as in the file, and the rows that lie in each micrograph (by its name)."""
+    """A refinement's particles: `optics` and `table` as in the file, and the rows that lie in each micrograph (by its name).
+
+    `micrograph_group` holds, for groups whose names mean nothing in the micrographs' file (cryoSPARC's), the micrographs' own group.
+    """
 
     path: str
     optics: star.Table
     table: star.Table
     rows: dict[str, np.ndarray]
+    micrograph_group: dict[int, int] = field(default_factory=dict)
 
 
 def load(options: ExtractOptions, micrographs: MicrographSet) -> tuple[RefinedParticles, list[str]]:
@@ -49,7 +53,26 @@ def load(options: ExtractOptions, micrographs: MicrographSet) -> tuple[RefinedPa
     _check_columns(table, path, options)
     _check_reference(groups, path, options)
     rows, warnings = _match(table, path, micrographs)
-    return RefinedParticles(path, groups, table, rows), notes + warnings
+    homes = _homes(groups, table, rows, micrographs, options) if cryosparc.is_cryosparc(path) or options.keep_micrograph_ctfs else {}
+    return RefinedParticles(path, groups, table, rows, homes), notes + warnings
+
+
+def _homes(
+    groups: star.Table, table: star.Table, rows: dict[str, np.ndarray], micrographs: MicrographSet, options: ExtractOptions
+) -> dict[int, int]:
+    """The optics group of the first micrograph that has particles of each of their groups; not of a STAR file's groups that the micrographs have."""
+    known = set() if cryosparc.is_cryosparc(options.refined_particles) else _names(micrographs)
+    named = {int(groups["rlnOpticsGroup"][row]) for row in range(groups.count) if group_name(groups, row) in known}
+    homes: dict[int, int] = {}
+    for micrograph in micrographs.micrographs:
+        if micrograph.name in rows:
+            for number in np.unique(table["rlnOpticsGroup"][rows[micrograph.name]]).tolist():
+                homes.setdefault(number, micrograph.group)
+    return {number: group for number, group in homes.items() if number not in named}
+
+
+def _names(micrographs: MicrographSet) -> set[str]:
+    return {group_name(micrographs.optics, row) for row in range(micrographs.optics.count)}
 
 
 def _check_columns(table: star.Table, path: str, options: ExtractOptions) -> None:
@@ -130,7 +153,7 @@ def _pixel_sizes(
         if number not in numbers:
             raise InputError(f"{refined.path}: particles of {micrograph.name} have rlnOpticsGroup {number}, which data_optics lacks")
         row = numbers.index(number)
-        size = micrograph_pixel_size(refined.optics, row, refined.path, micrographs)
+        size = micrograph_pixel_size(refined, row, micrographs)
         own = micrographs.pixel_size_of(micrograph.group)
         if differ(size, own):
             raise InputError(f"{micrograph.name}: its pixel size is {own:g} A in {micrographs.path}, but {size:g} A for the optics group of its "
@@ -140,12 +163,16 @@ def _pixel_sizes(
     return values[:, 0], values[:, 1]
 
 
-def micrograph_pixel_size(groups: star.Table, row: int, path: str, micrographs: MicrographSet) -> float:
-    """Pixel size of the micrographs of one of the particles' optics groups, found by the group's name.
+def micrograph_pixel_size(refined: RefinedParticles, row: int, micrographs: MicrographSet) -> float:
+    """Pixel size of the micrographs of one of the particles' optics groups, found by the group's name, or else by where its particles lie.
 
     InputError where the micrographs lack that group, or where both files state a micrograph pixel size and differ: the coordinates
     would then be counted in other pixels.
     """
+    groups, path = refined.optics, refined.path
+    number = int(groups["rlnOpticsGroup"][row])
+    if number in refined.micrograph_group:
+        return micrographs.pixel_size_of(refined.micrograph_group[number])
     name = group_name(groups, row)
     names = [group_name(micrographs.optics, other) for other in range(micrographs.optics.count)]
     if name not in names:

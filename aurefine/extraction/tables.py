@@ -85,7 +85,7 @@ def _refined_optics(refined: RefinedParticles, micrographs: MicrographSet) -> tu
     kept, sizes = [], []
     for row in range(refined.optics.count):
         try:
-            sizes.append(micrograph_pixel_size(refined.optics, row, refined.path, micrographs))
+            sizes.append(micrograph_pixel_size(refined, row, micrographs))
         except InputError:  # said for each micrograph whose particles belong to this group
             continue
         kept.append(row)
