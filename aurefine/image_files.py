@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from aurefine.star import Table  # not needed where no list is read: a small map is done in the time of a few imports
 
 _STACK_SUFFIXES = (".mrcs", ".st", ".stk")
+OLD_SCALE = ("rlnMagnification", "rlnDetectorPixelSize")  # of RELION 3.0's lists
 _NAMES = ("rlnImageName", "rlnMicrographName", "rlnReferenceImage")
 _PIXELS_AT_A_TIME = 1 << 18  # of a batch of images, 1 MiB: stays in the cache, and in memory that is used again
 
@@ -101,6 +103,11 @@ def read_volume(path: str) -> np.ndarray:
     return mrc.read_map(path, finite=False)[0]
 
 
+def old_pixel_size(table: Table) -> np.ndarray:
+    """Pixel size of each row of a list of RELION 3.0 in Angstrom."""
+    return 10000.0 * table["rlnDetectorPixelSize"].astype(float) / table["rlnMagnification"].astype(float)  # micrometres to Angstrom
+
+
 def _kind(name: str) -> tuple[str, bool]:
     """The file, and whether it is a stack: by its ending, or by `:mrcs` and `:mrc` after it."""
     for ending, is_stack in ((":mrcs", True), (":mrc", False), (":map", False)):
@@ -125,27 +132,34 @@ def _open_list(path: str) -> ImageInput:
 
 
 def _list_files(path: str, tables: dict[str, Table], table: Table, label: str) -> Iterator[ImageFile]:
-    """The files in the order in which the list first names them."""
-    from aurefine.image_source import open_images
+    """The files in the order in which the list first names them; a file that it names in several ways is one."""
+    from aurefine.image_source import open_images, split_name
 
     names = table[label]
     source = open_images(names, path, label, np.arange(1, table.count + 1))
-    groups = _group_pixel_sizes(tables, table)
-    for number, stack in enumerate(source.stacks):
-        rows = np.flatnonzero(source.stack_index == number)
-        named = str(names[rows[0]])
-        is_map = "@" not in named and stack.count > 1 and not _kind(named)[1]
+    groups = _group_pixel_sizes(tables, table, label)
+    known: dict[str, int] = {}
+    same = np.array([known.setdefault(os.path.realpath(stack.path), number) for number, stack in enumerate(source.stacks)])
+    file_of_row = same[source.stack_index]
+    order = np.argsort(file_of_row, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(file_of_row[order])) + 1):
+        stack, named = source.stacks[file_of_row[rows[0]]], str(names[rows[0]])
+        is_map = stack.count > 1 and not _kind(named)[1] and not any("@" in str(name) for name in names[rows])
         size = _pixel_size(stack.header)
         if size is None and groups is not None:
             size = float(groups[rows[0]])
         sections = np.arange(stack.count) if is_map else source.image_index[rows]
-        yield ImageFile(stack.path, named.rpartition("@")[2], is_map, sections, rows, size)
+        yield ImageFile(stack.path, split_name(named)[1], is_map, sections, rows, size)
 
 
-def _group_pixel_sizes(tables: dict[str, Table], table: Table) -> np.ndarray | None:
-    """Pixel size of each row's optics group in Angstrom, where the list has them."""
+def _group_pixel_sizes(tables: dict[str, Table], table: Table, named: str) -> np.ndarray | None:
+    """Pixel size of each row's optics group in Angstrom, where the list has them; of RELION 3.0's lists that of each row."""
     optics = tables.get("optics")
-    label = next((label for label in ("rlnImagePixelSize", "rlnMicrographPixelSize") if optics is not None and label in optics), None)
+    if optics is None and all(label in table for label in OLD_SCALE):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return old_pixel_size(table)
+    labels = ("rlnImagePixelSize", "rlnMicrographPixelSize", *(["rlnMicrographOriginalPixelSize"] if named == "rlnMicrographName" else []))
+    label = next((label for label in labels if optics is not None and label in optics), None)
     if optics is None or label is None or "rlnOpticsGroup" not in table or "rlnOpticsGroup" not in optics:
         return None
     sizes = dict(zip(optics["rlnOpticsGroup"].tolist(), optics[label].astype(float).tolist()))

@@ -11,24 +11,31 @@ import numpy as np
 
 from aurefine import mrc
 from aurefine.errors import InputError
-from aurefine.image_files import ImageInput
+from aurefine.image_files import OLD_SCALE, ImageInput, old_pixel_size
 
 if TYPE_CHECKING:
     from aurefine.star import Table
 
 _BOX_LABELS = ("rlnImagePixelSize", "rlnMicrographPixelSize")
+_ORIGINAL = "rlnMicrographOriginalPixelSize"  # of the movies: stays
+_OLD_ORIGINS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")  # in pixels
 
 
 def file_outputs(images: ImageInput, output: str) -> list[tuple[Path, str]]:
     """Where the new file of each listed file goes, and its name in the new list.
 
     `output` is put before each file's ending: `lp` makes `mic_lp.mrcs` of `mic.mrcs`, beside it. With a folder, as in `External/job004/lp`,
-    the new files go into that folder, each under the folders that the list names (without `..`).
+    the new files go into that folder, each under the folders that the list names (without `..`). InputError where two would be one file.
     """
     suffix, folder = Path(output).name, Path(output).parent
     if folder == Path():
         return [(_suffixed(file.path, suffix), _suffixed(file.name, suffix).as_posix()) for file in images.files]
     inside = [folder / _suffixed(_relative(file.name), suffix) for file in images.files]
+    owner: dict[Path, str] = {}
+    for path, file in zip(inside, images.files):
+        if owner.setdefault(path, file.name) != file.name:
+            raise InputError(f"{images.path}: the new images of {owner[path]} and of {file.name} would both be {path}; give --o without a folder, "
+                             "which puts them beside the old ones, or with .mrcs, for one stack of all")  # fmt: skip
     return [(path, path.as_posix()) for path in inside]
 
 
@@ -103,15 +110,31 @@ def renamed(images: ImageInput, targets: Sequence[str], results: Sequence[tuple[
     start = 0
     for place, file in enumerate(images.files):
         target = targets[0] if one_stack else targets[place]
-        plain = not one_stack and (file.is_map or "@" not in str(names[file.rows[0]]))
+        plain = not one_stack and not any("@" in str(name) for name in names[file.rows])
         names[file.rows] = [target if plain else f"{start + number:06d}@{target}" for number in range(1, len(file.rows) + 1)]
         start += len(file.rows) if one_stack else 0
-    tables = {**images.tables, images.main: table.with_columns({images.label: names})}
+    of_files = [results[0]] * len(images.files) if one_stack else results
+    tables = {**images.tables, images.main: _rescaled(images, table, of_files).with_columns({images.label: names})}
     if "optics" in tables:
-        tables["optics"] = _optics(images, [results[0]] * len(images.files) if one_stack else results)
+        tables["optics"] = _optics(images, of_files)
     from aurefine import star  # only here: see image_files.py
 
     star.write(path, tables)
+
+
+def _rescaled(images: ImageInput, table: Table, results: Sequence[tuple[float, int]]) -> Table:
+    """The rows of a RELION 3.0 list with the pixel size of their new images, and with origins counted in the new pixels."""
+    if "optics" in images.tables or not all(label in table for label in OLD_SCALE):
+        return table
+    old = old_pixel_size(table)
+    new = old.copy()
+    for file, (pixel_size, _) in zip(images.files, results):
+        if file.pixel_size is None or not np.isclose(pixel_size, file.pixel_size, rtol=1e-6):
+            new[file.rows] = pixel_size
+    changed = new != old
+    columns = {"rlnDetectorPixelSize": np.where(changed, new * table["rlnMagnification"] / 10000.0, table["rlnDetectorPixelSize"])}
+    columns |= {label: np.where(changed, table[label] * old / new, table[label]) for label in _OLD_ORIGINS if label in table}
+    return table.with_columns(columns)
 
 
 def _optics(images: ImageInput, results: Sequence[tuple[float, int]]) -> Table:
@@ -120,6 +143,9 @@ def _optics(images: ImageInput, results: Sequence[tuple[float, int]]) -> Table:
     if "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in table:
         return optics
     columns = {label: optics[label].astype(float) for label in _BOX_LABELS if label in optics}
+    if not columns and any(file.pixel_size is not None or size != 1.0 for file, (size, _) in zip(images.files, results)):
+        named = "rlnMicrographPixelSize" if images.label == "rlnMicrographName" else "rlnImagePixelSize"
+        columns[named] = optics[_ORIGINAL].astype(float) if _ORIGINAL in optics else np.ones(optics.count)
     label = next(iter(columns), "")  # a micrograph's pixel size stays that of the micrographs when particles have their own
     boxes = optics["rlnImageSize"].copy() if "rlnImageSize" in optics else None
     for file, (pixel_size, box) in zip(images.files, results):

@@ -68,6 +68,12 @@ class ImageSource:
         return images
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Number (as text, empty where there is none) and file of an image's name such as `000001@stack.mrcs`: parted at the first @, as in RELION."""
+    number, at, file = name.partition("@")
+    return (number, file) if at else ("", name)
+
+
 def open_images(names: np.ndarray, star_path: str | Path, label: str, rows: np.ndarray) -> ImageSource:
     """Find and check the stacks of image names such as `000001@Extract/job009/mic.mrcs`.
 
@@ -79,9 +85,7 @@ def open_images(names: np.ndarray, star_path: str | Path, label: str, rows: np.n
     stack_index = np.empty(len(names), dtype=np.int64)
     image_index = np.empty(len(names), dtype=np.int64)
     for place, name in enumerate(names.tolist()):
-        number, at, file = name.partition("@")
-        if not at:
-            number, file = "1", name
+        number, file = split_name(name) if "@" in name else ("1", name)
         if not (number.isascii() and number.isdigit()) or number.strip("0") == "" or len(number) > _MOST_DIGITS or not file:
             raise InputError(f"{star_path}, row {rows[place]}: {label} is '{name}'; expected a name such as 000001@folder/stack.mrcs")
         stack_index[place] = files.setdefault(file, len(files))
@@ -104,7 +108,7 @@ def located(names: Iterable[str], star_path: str | Path) -> list[str]:
     finder, paths = _Finder(star_path), dict[str, str]()
     result = []
     for name in names:
-        number, _, file = name.rpartition("@")
+        number, file = split_name(name)
         if file not in paths:
             found = finder.find_one(file)
             paths[file] = str(found.resolve()) if found else file

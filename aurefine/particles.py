@@ -12,7 +12,7 @@ import numpy as np
 from aurefine import cryosparc, star
 from aurefine import optics as optics_room
 from aurefine.errors import InputError
-from aurefine.image_source import ImageSource, normalisation_warning, open_images
+from aurefine.image_source import ImageSource, normalisation_warning, open_images, split_name
 from aurefine.optics import OpticsGroup
 from aurefine.particle_checks import Columns, check_boxes, pixel_size_warnings
 
@@ -168,7 +168,7 @@ def load(path: str | Path, need_ctf: bool = True) -> ParticleSet:
 def _with_names_from_here(table: star.Table, images: ImageSource) -> star.Table:
     """Image names that lead from the current folder, as RELION expects of what is written, also where the images lie beside the STAR file."""
     names = table["rlnImageName"]
-    given = [str(names[place]).rpartition("@")[2] for place in np.unique(images.stack_index, return_index=True)[1]]
+    given = [split_name(str(names[place]))[1] for place in np.unique(images.stack_index, return_index=True)[1]]
     if all(Path(file) == Path(stack.path) for file, stack in zip(given, images.stacks, strict=True)):
         return table
     here = Path.cwd()

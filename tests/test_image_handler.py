@@ -68,6 +68,54 @@ def test_names_of_a_list_do_not_lead_out_of_the_folder(folder, monkeypatch):
     assert all(Path(name.partition("@")[2]).is_file() for name in star.read_table("job/p_lp.star", "particles")["rlnImageName"])
 
 
+def test_a_stack_that_a_list_names_in_several_ways_is_written_once(folder):
+    _list("p.star", [f"1@{folder}/Extract/one.mrcs", "4@Extract/../Extract/one.mrcs", "2@Extract/one.mrcs"])
+    assert run("--i p.star --o plus --add_constant 1") == 0
+    names = [name.partition("@") for name in star.read_table("p_plus.star", "particles")["rlnImageName"]]
+    found = np.stack([read(file)[int(number) - 1] for number, _, file in names])
+    assert np.allclose(found, read("Extract/one.mrcs")[[0, 3, 1]] + 1)
+
+
+def test_files_that_a_folder_would_make_one_are_refused(folder, monkeypatch, capsys):
+    (folder / "deep/Extract").mkdir(parents=True)
+    mrc.write_stack("deep/Extract/one.mrcs", np.ones((1, 16, 16)), 2.0)
+    monkeypatch.chdir(folder / "deep")
+    _list("p.star", ["1@Extract/one.mrcs", "1@../Extract/one.mrcs"])
+    assert run("--i p.star --o job/lp --lowpass 8") == 2
+    assert "would both be job/Extract/one_lp.mrcs" in capsys.readouterr().err and not list(folder.rglob("*_lp.*"))
+
+
+def test_a_stack_may_have_an_at_sign_in_its_name(folder):
+    mrc.write_stack("x@y.mrcs", read("Extract/one.mrcs"), 2.0)
+    _list("p.star", ["2@x@y.mrcs"])
+    assert run("--i p.star --o plus --add_constant 1") == 0
+    assert star.read_table("p_plus.star", "particles")["rlnImageName"].tolist() == ["000001@x@y_plus.mrcs"]
+    assert np.allclose(read("x@y_plus.mrcs"), read("Extract/one.mrcs")[[1]] + 1)
+
+
+@pytest.mark.parametrize(("label", "name", "column"), [
+    ("rlnMicrographName", "map.mrc", "rlnMicrographPixelSize"), ("rlnImageName", "1@Extract/one.mrcs", "rlnImagePixelSize")])
+def test_optics_groups_without_a_pixel_size_get_that_of_the_new_images(folder, label, name, column):
+    if label == "rlnMicrographName":
+        mrc.write_stack("map.mrc", read("Extract/one.mrcs")[:1], 2.0)
+    optics = star.Table.from_rows("optics", ["rlnOpticsGroup", "rlnMicrographOriginalPixelSize"], [(1, 2.0), (2, 3.0)])
+    star.write("l.star", [optics, star.Table.from_rows("x", [label, "rlnOpticsGroup"], [(name, 1)])])
+    assert run("--i l.star --o small --rescale_angpix 4") == 0
+    optics = star.read_table("l_small.star", "optics")
+    assert optics[column].tolist() == [4.0, 3.0] and optics["rlnMicrographOriginalPixelSize"].tolist() == [2.0, 3.0]
+
+
+def test_lists_of_relion_30_get_the_new_pixel_size_and_origins_in_it(folder):
+    labels = ["rlnImageName", "rlnMagnification", "rlnDetectorPixelSize", "rlnOriginX", "rlnOriginY"]
+    star.write("l.star", [star.Table.from_rows("", labels, [("2@Extract/one.mrcs", 10000.0, 2.0, 3.0, -1.0)])])
+    assert run("--i l.star --o small --rescale_angpix 4") == 0
+    row = star.read_table("l_small.star", "")
+    assert [float(row[label][0]) for label in labels[1:]] == [10000.0, 4.0, 1.5, -0.5]
+    assert run("--i l.star --o plus --add_constant 1") == 0
+    row = star.read_table("l_plus.star", "")
+    assert [float(row[label][0]) for label in labels[1:]] == [10000.0, 2.0, 3.0, -1.0]
+
+
 def test_a_list_of_one_file_keeps_its_names_in_one_stack(folder):
     _list("one.star", ["000002@Extract/one.mrcs", "000004@Extract/one.mrcs"])
     assert run("--i one.star --o two.mrcs --flipX") == 0
