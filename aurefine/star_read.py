@@ -14,7 +14,9 @@ from aurefine.regular_files import regular
 from aurefine.star_labels import LABEL_TYPES
 
 _HEAD = re.compile(rb"\s*data_(\S*)[ \t]*(?:#.*)?")
-_TOKEN = re.compile(r'"([^"\n]*)"(?=\s|$)|\'([^\'\n]*)\'(?=\s|$)|(\S+)', re.MULTILINE)
+_TOKEN = re.compile(  # a quoted word ends at the first of its quotes that white space follows
+    r'"((?:[^"\n]|"(?!\s|$))*)"(?=\s|$)|\'((?:[^\'\n]|\'(?!\s|$))*)\'(?=\s|$)|(\S+)', re.MULTILINE
+)
 _HEAD_BYTES = 4096  # in which a binary file shows that it is one
 _CHUNK = 1 << 18  # bytes tokenised at a time: stays in cache, and bounds the memory that millions of rows take
 _LONG = 1 << 26  # from this many bytes on (a quarter of a million particles), compiled code (star_parse.py) pays for being loaded

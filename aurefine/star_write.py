@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import numpy as np
 
+from aurefine.errors import InputError
 from aurefine.star_labels import LABEL_TYPES
 
 _FLOAT_FORMATS = np.array(["%12.6f", "%12.5f", "%12.6e", "%12.5e"], dtype=object)  # plain, plain negative, exponent, exponent negative
@@ -68,10 +70,16 @@ def _own_kind(values: np.ndarray) -> type:
 
 
 def _quoted(text: str) -> str:
-    """Quotes only where a reader would otherwise see no word, two words, or something else than a word."""
+    """Quotes only where a reader would otherwise see no word, two words, or something else than a word.
+
+    A quoted word ends at the first of its quotes that white space follows. InputError for text that neither kind can hold.
+    """
     if text and text[0] not in "\"'#" and len(text.split()) == 1 and text.strip() == text:
         return text
-    return f"'{text}'" if '"' in text else f'"{text}"'
+    for quote in sorted("\"'", key=text.__contains__):  # rather the one that it does not hold
+        if not re.search(rf"{quote}\s|[\n\r]", text):
+            return f"{quote}{text}{quote}"
+    raise InputError(f"a STAR file cannot hold the text {text!r}: leave out its line ends, or one of its kinds of quotes")
 
 
 def _list_lines(columns: dict[str, np.ndarray]) -> Iterator[str]:

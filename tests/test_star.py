@@ -60,6 +60,21 @@ def test_lists_quotes_and_empty_values_are_read(tmp_path):
     assert table.value("rlnJobOptionVariable") == "two words" and table.value("rlnMtfFileName") == "" and table.value("apostrophe") == "it's"
 
 
+@pytest.mark.parametrize("text", ["it's a \"b\" c", "'x\"", "\"x' y", "a \"b", "'", "\"", "", "# no", " a'b ", "d' \"e f"])
+def test_text_with_blanks_and_quotes_is_read_as_it_was_written(tmp_path, text):
+    values = np.array([text, "plain", text], dtype=object)
+    star.write(tmp_path / "t.star", [star.Table("a", {"own": values, "other": values[::-1]}), star.Table.from_values("b", {"own": text})])
+    tables = star.read(tmp_path / "t.star")
+    assert tables["a"]["own"].tolist() == values.tolist() and tables["b"].value("own") == text
+
+
+@pytest.mark.parametrize("text", ["a' b\" c", "two\nlines"])
+def test_text_that_no_quotes_can_hold_is_refused(tmp_path, text):
+    with pytest.raises(InputError, match="cannot hold the text"):
+        star.write(tmp_path / "t.star", [star.Table.from_values("b", {"own": text})])
+    assert not list(tmp_path.iterdir())
+
+
 def test_windows_line_ends_and_indented_rows_are_read(tmp_path):
     path = tmp_path / "dos.star"
     path.write_bytes(PARTICLES.replace("\n", "\r\n  ").replace("  data_", "data_").encode())
