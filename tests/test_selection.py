@@ -85,6 +85,18 @@ def test_selecting_classes_of_an_optimiser_finds_particles_and_model(project):
     assert star.read("classes.star")[""]["rlnReferenceImage"].tolist() == ["c1.mrc", "c3.mrc"]
 
 
+def test_a_class_without_a_particle_writes_nothing(project, capsys):
+    star.write("run_it025_model.star", [star.Table.from_rows("model_classes", ["rlnReferenceImage"], [[f"c{n}.mrc"] for n in range(1, 10)])])
+    (project / "a.star").rename("run_it025_data.star")
+    before = sorted(project.iterdir())
+    classes = set(rows_of("run_it025_data.star")["rlnClassNumber"].tolist())
+    arguments = ["select", "--i", "run_it025_data.star", "--fn_imgs", "f.star", "--classes"]
+    assert 9 not in classes and main([*arguments, "9", "--o", "p.star"]) == 2
+    assert "nothing was written" in capsys.readouterr().err and sorted(project.iterdir()) == before
+    assert main([*arguments, str(min(classes)), "--o", "f.star"]) == 2
+    assert "--fn_imgs" in capsys.readouterr().err and sorted(project.iterdir()) == before
+
+
 def test_random_parts_are_disjoint_whole_and_repeatable(project):
     for name in ("one", "two"):
         assert main(["select", "--i", "a.star", "--o", f"{name}.star", "--split", "--nr_split", "3", "--random_order", "--random_seed", "4"]) == 0

@@ -47,18 +47,24 @@ def run(values: Mapping[str, Any], arguments: Sequence[str] = ()) -> int:
 
 
 def _select(given: Mapping[str, Any], control: JobControl) -> None:
+    from aurefine import star
+
     if not given["input"] or not given["output"]:
         raise InputError("aurefine select: give --i, the STAR file to select from, and --o, the STAR file to write")
     document, model = _load(given["input"])
     output = _output(given["output"], document)
     if not given["split"]:
         free(output, given["overwrite"])
+    classes = None
     if given["classes"]:
-        document = _by_class(document, model, given)
+        document, classes = _by_class(document, model, given, output)
     document = select(document, given, output, control)
     if given["regroup"] > 0:
         document = _regrouped(document, model, given["regroup"])
     write(document, given, output)
+    if classes is not None:  # last: a selection that leaves nothing writes nothing
+        star.write(given["class_file"], [classes])
+        print(f" Written: {given['class_file']} ({classes.count} classes)")
 
 
 def _output(name: str, document: Document) -> Path:
@@ -83,10 +89,12 @@ def _load(path: str) -> tuple[Document, dict[str, Table]]:
     return star_document.load(star_document.named_file(data, path)), star.read(star_document.named_file(model, path))
 
 
-def _by_class(document: Document, model: Mapping[str, Table], given: Mapping[str, Any]) -> Document:
+def _by_class(document: Document, model: Mapping[str, Table], given: Mapping[str, Any], output: Path) -> tuple[Document, Table | None]:
+    """The rows of the classes that are asked for; and for --fn_imgs the model's rows of these classes."""
     import numpy as np
 
     from aurefine import selection, star
+
     wanted = selection.class_numbers(given["classes"])
     column = document.column("rlnClassNumber", numeric=True)
     classes = model.get("model_classes")
@@ -95,13 +103,14 @@ def _by_class(document: Document, model: Mapping[str, Table], given: Mapping[str
     if unknown:
         there = ", ".join(map(str, sorted(known)[:20]))
         raise InputError(f"{document.path}: there is no class {unknown[0]} (--classes {given['classes']}); there are {there}")
+    rows = None
     if given["class_file"]:
         if classes is None:
             raise InputError(f"{document.path}: --fn_imgs needs the model of the classification: give its _optimiser.star with --i")
-        rows = classes.select(np.array(wanted) - 1)
-        star.write(free(given["class_file"], given["overwrite"]), [star.Table("", rows.columns)])
-        print(f" Written: {given['class_file']} ({rows.count} classes)")
-    return kept(document, np.isin(column, wanted), f"class {given['classes']}")
+        if free(given["class_file"], given["overwrite"]).resolve() == output.resolve():
+            raise InputError(f"--fn_imgs {given['class_file']} is also the name of --o; give one of them another name")
+        rows = star.Table("", classes.select(np.array(wanted) - 1).columns)
+    return kept(document, np.isin(column, wanted), f"class {given['classes']}"), rows
 
 
 def _regrouped(document: Document, model: Mapping[str, Table], wanted: int) -> Document:
