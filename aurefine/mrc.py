@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,9 +161,9 @@ class StackWriter:
             self._smallest, self._largest = min(self._smallest, float(flat.min())), max(self._largest, float(flat.max()))
             if self._offset is None:
                 self._offset = float(flat.mean())
-            rest = flat - np.float32(self._offset)
-            self._sum += float(rest.sum())
-            self._squares += float(np.dot(rest, rest))
+            total, squares = _sums(flat, np.float32(self._offset))
+            self._sum += total
+            self._squares += squares
         if self._float16:
             _refuse_beyond_float16(self._path, max(-self._smallest, self._largest))
         self._handle.write((values.astype("<f2") if self._float16 else values.astype("<f4", copy=False)).data)
@@ -174,7 +175,7 @@ class StackWriter:
             raise ValueError(f"{self._path}: {self._written} of {self._shape[0]} images were written")
         size = float(np.prod(self._shape, dtype=np.float64))
         mean = self._sum / size
-        spread = np.sqrt(max(0.0, self._squares / size - mean**2))
+        spread = _spread(self._squares / size, mean)
         mode = _MODE_FLOAT16 if self._float16 else _MODE_FLOAT32
         return _header(self._shape, mode, pixel_size, 1, 0, (self._smallest, self._largest, mean + (self._offset or 0.0), spread))
 
@@ -325,14 +326,26 @@ def _write(
 
 
 def statistics(values: np.ndarray) -> tuple[float, float, float, float]:
-    """Minimum, maximum, mean and standard deviation; sums run over a cache's worth of values each, and add up in double precision."""
+    """Minimum, maximum, mean and standard deviation of float32 values."""
     flat = values.ravel()
     offset = np.float32(flat[:: max(1, flat.size >> 10)].mean(dtype=np.float64))  # near the mean: squares of the values themselves would cancel
+    total, squares = _sums(flat, offset)
+    mean = total / flat.size
+    return float(flat.min()), float(flat.max()), mean + float(offset), _spread(squares / flat.size, mean)
+
+
+def _sums(flat: np.ndarray, offset: np.float32) -> tuple[float, float]:
+    """Sums of values minus an offset, and of their squares; a cache's worth of values each, added up in double precision."""
     total = squares = 0.0
     with np.errstate(invalid="ignore"):  # images that hold infinities are written as they are; their statistics are NaN
         for start in range(0, flat.size, 1 << 15):
             rest = flat[start : start + (1 << 15)] - offset
             total += float(rest.sum())
             squares += float(np.dot(rest, rest))
-    mean = total / flat.size
-    return float(flat.min()), float(flat.max()), mean + float(offset), float(np.sqrt(max(0.0, squares / flat.size - mean**2)))
+    return total, squares
+
+
+def _spread(mean_square: float, mean: float) -> float:
+    """Standard deviation; rounding may make a constant's variance negative, and NaN stays NaN."""
+    variance = mean_square - mean**2
+    return 0.0 if variance < 0 else math.sqrt(variance)

@@ -139,3 +139,21 @@ def test_public_maps_with_odd_headers_agree_with_mrcfile(shared_data):
         values, pixel_size = mrc.read_map(path)
         with mrcfile.open(path, permissive=True) as other:
             assert np.array_equal(values, other.data) and np.isclose(pixel_size, float(other.voxel_size.x))
+
+
+def test_statistics_of_values_that_are_no_numbers_are_none(tmp_path):
+    values = np.ones((2, 8, 8), dtype=np.float32)
+    values[1, 2, 3] = np.nan
+    assert np.isnan(mrc.statistics(values)[2:]).all() and mrc.statistics(values[:1])[2:] == (1.0, 0.0)
+    with mrc.stack_writer(tmp_path / "s.mrcs", 2, 8, 1.0) as stack:
+        stack.append(values)
+    with mrcfile.open(tmp_path / "s.mrcs") as file:
+        assert np.isnan(file.header.rms) and np.isnan(file.header.dmean)
+
+
+def test_a_large_images_statistics_are_summed_in_double_precision(tmp_path):
+    image = np.random.default_rng(0).standard_normal((1, 2048, 2048)).astype(np.float32)
+    with mrc.stack_writer(tmp_path / "s.mrcs", 1, 2048, 1.0) as stack:
+        stack.append(image)
+    with mrcfile.open(tmp_path / "s.mrcs") as file:
+        assert float(file.header.rms) == pytest.approx(image.std(dtype=np.float64), rel=2e-6)
