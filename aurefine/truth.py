@@ -32,10 +32,11 @@ def at_places(particles: star.Table, truth_file: str | Path, source: str | Path)
     truth, pixel_size = _read_truth(truth_file)
     middle = np.trunc(np.stack([particles["rlnCoordinateX"], particles["rlnCoordinateY"]], axis=1).astype(float))
     row = np.full(particles.count, -1)
-    for micrograph in np.unique(truth["rlnMicrographName"].astype(str)):
-        here, there = (np.flatnonzero(table["rlnMicrographName"] == micrograph) for table in (particles, truth))
-        if len(here):
-            row[here] = _nearest(middle[here], _places(truth.select(there), pixel_size[there]), there)
+    places, rows = _places(truth, pixel_size), _rows_by_name(truth["rlnMicrographName"])
+    for micrograph, here in _rows_by_name(particles["rlnMicrographName"]).items():
+        if micrograph in rows:
+            there = rows[micrograph]
+            row[here] = _nearest(middle[here], places[there], there)
     found = np.flatnonzero((row >= 0) & (truth["rlnClassNumber"][row] == 1))
     if not len(found):
         raise InputError(f"{source}: none of its particles lies where {truth_file} has one; give the truth file of the same micrographs.")
@@ -57,6 +58,13 @@ def _read_truth(path: str | Path) -> tuple[star.Table, np.ndarray]:
     truth, optics = star.read_table(path, "particles"), star.read_table(path, "optics")
     size_of = dict(zip(optics["rlnOpticsGroup"].tolist(), optics["rlnMicrographPixelSize"].tolist()))
     return truth, np.array([size_of[group] for group in truth["rlnOpticsGroup"].tolist()])
+
+
+def _rows_by_name(names: np.ndarray) -> dict[str, np.ndarray]:
+    known: dict[str, int] = {}
+    number = np.array([known.setdefault(name, len(known)) for name in names.tolist()], dtype=np.int64)
+    parts = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+    return dict(zip(known, parts))
 
 
 def _places(truth: star.Table, pixel_size: np.ndarray) -> np.ndarray:

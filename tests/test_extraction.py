@@ -14,6 +14,7 @@ from aurefine import euler, mrc, particles, star
 from aurefine.cli.main import main
 from aurefine.errors import InputError
 from aurefine.extraction import ExtractOptions, extract
+from aurefine.extraction.refined import _ends
 from aurefine.job_control import ABORT_NOW, ABORTED, FAILURE, SUCCESS, JobAborted, JobControl
 
 PICKED = ["extract", "--i", "ctf.star", "--coord_list", "autopick.star", "--extract_size", "64"]
@@ -330,6 +331,16 @@ def test_micrographs_of_another_pixel_size_than_the_particles_were_picked_in_are
     with pytest.raises(InputError, match="optics group 'og2': rlnMicrographOriginalPixelSize is 0.4425 A in run_data.star, but 0.885 A in ctf.star"):
         extract(options)
     assert star.read("E/particles.star")["particles"].count == 2 * COUNT
+
+
+def test_particles_find_their_micrograph_by_the_end_of_its_path_where_that_is_the_only_one():
+    options = refined()
+    names = star.read("run_data.star")["particles"]["rlnMicrographName"]
+    short = {project.name(0): "mic0.mrc", project.name(1): project.name(1), project.name(2): "other/Movies/mic2.mrc"}
+    change("run_data.star", "particles", rlnMicrographName=np.array([short[name] for name in names], dtype=object))
+    extract(options)
+    assert sorted(set(extracted()["rlnMicrographName"])) == [project.name(0), project.name(1)] and len(extracted()["rlnCoordinateX"]) == 2 * COUNT
+    assert _ends({"A/x/m": "1", "B/x/m": "2", "B/x/n": "3", "o": "4"}) == {"x/m": None, "m": None, "x/n": "3", "n": "3"}
 
 
 def test_particles_of_other_micrographs_are_counted_or_refused(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -104,11 +105,9 @@ def _match(table: star.Table, path: str, micrographs: MicrographSet) -> tuple[di
     """Rows of each micrograph, found by its name without its job's folder, or else by the end of its path."""
     short = {without_job_prefix(micrograph.name): micrograph.name for micrograph in micrographs.micrographs}
     names = table["rlnMicrographName"].tolist()
-    home: dict[str, str | None] = {}
-    for name in dict.fromkeys(names):
-        key = without_job_prefix(name)
-        ends = [] if key in short else [other for other in short if other.endswith("/" + key)]
-        home[name] = short.get(key) or (short[ends[0]] if len(ends) == 1 else None)
+    keys = {name: without_job_prefix(name) for name in dict.fromkeys(names)}
+    ends = {} if all(key in short for key in keys.values()) else _ends(short)
+    home = {name: short.get(key) or ends.get(key) for name, key in keys.items()}
     lost = [name for name, found in home.items() if found is None]
     if len(lost) == len(home):
         raise InputError(f"{path}: no particle lies in a micrograph of {micrographs.path}; particles say {lost[0]}, micrographs are called "
@@ -124,6 +123,16 @@ def _match(table: star.Table, path: str, micrographs: MicrographSet) -> tuple[di
         count = sum(name in missing for name in names)
         warnings = [f"{count} particles of {len(lost)} micrographs, such as {lost[0]}, are left out: {micrographs.path} lacks their micrographs"]
     return {name: np.array(found) for name, found in rows.items()}, warnings
+
+
+def _ends(short: dict[str, str]) -> dict[str, str | None]:
+    """The micrograph of each end of a path after one of its slashes; None for an end that several have."""
+    ends: dict[str, str | None] = {}
+    for path, name in short.items():
+        for slash in re.finditer("/", path):
+            end = path[slash.end() :]
+            ends[end] = None if end in ends else name
+    return ends
 
 
 def source(options: ExtractOptions, refined: RefinedParticles, micrographs: MicrographSet) -> Callable[[Micrograph], star.Table | None]:
