@@ -17,7 +17,8 @@ from aurefine.cli.main import main
 from aurefine.project import job_types, labels
 from aurefine.project.pipeline import Process
 from aurefine.project.project import Project
-from aurefine.reporting import chimerax, methods, sheet
+from aurefine.project.runner import last_optimiser
+from aurefine.reporting import chimerax, history, methods, sheet
 from aurefine.reporting.documents import Documents, directions_csv
 from aurefine.reporting.facts import read_facts
 
@@ -96,6 +97,13 @@ def test_an_unfinished_run_says_so_and_tells_nothing_it_does_not_know(tmp_path: 
     assert not re.search("kV|seed|reference|unknown|None|nan", paragraph)
     commands = Documents(tmp_path, tmp_path / "report").make("view.cxc").decode()
     assert 'open "../run_it001_half1_class001.mrc" name "map"' in commands
+
+
+def test_iterations_beyond_999_are_shown(tmp_path: Path) -> None:
+    for number in (2, 999, 1000, 1001):
+        write_iteration(tmp_path, number, 40.0)
+    assert [each.number for each in history.iterations(tmp_path / "run")] == [2, 999, 1000, 1001]
+    assert last_optimiser(tmp_path.parent, f"{tmp_path.name}/") == f"{tmp_path.name}/run_it1001_optimiser.star"
 
 
 def test_a_mistake_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,8 +193,9 @@ def _there(root: Path, name: str, optimiser: str) -> str:
 
 def last_optimiser(root: Path, name: str) -> str:
     """The file of the last iteration that a refinement has finished, from which it goes on; InputError where there is none."""
-    ending = "it[0-9][0-9][0-9]_optimiser.star"
-    found = sorted((root / name).glob(f"run_*{ending}"), key=lambda path: (path.name[-len("012_optimiser.star") :], path.stat().st_mtime))
+    numbers = {path: re.search(r"it(\d{3,})_optimiser\.star$", path.name) for path in (root / name).glob("run_*_optimiser.star")}
+    iterations = {path: int(match.group(1)) for path, match in numbers.items() if match}
+    found = sorted(iterations, key=lambda path: (iterations[path], path.stat().st_mtime))
     if not found:
         raise InputError(f"{name}: no iteration was finished (no run_it*_optimiser.star), so there is nothing to go on from; "
                          f"run it anew with `aurefine run {name}job.star`")  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import re
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ Number = float | None
 _CONTINUED = re.compile(r"(.+)_ct(\d+)")  # RELION's run_ct5, ours run_ct005
 # Of a model file; micrographs' noise (of which there may be thousands) is that of their optics group where there are such tables.
 _SHOWN = re.compile(r"model_(general|classes|class_1|group_[1-8]|optics_group_\d+)")
-_STEM = re.compile(r"(.+?)(?:_it\d{3}_half[12])?_model\.star")
+_STEM = re.compile(r"(.+?)(?:_it\d{3,}_half[12])?_model\.star")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ def stem_of(root: Path, number: int) -> Path:
     """`.../run_it007` of an iteration, under the newest root that has it (or would have it); the root itself for the final one (-1)."""
     if number < 0:
         return root
-    limit = 999
+    limit = sys.maxsize
     for each in roots_of(root):
         stem = each.with_name(f"{each.name}_it{number:03d}")
         if number <= limit and stem.with_name(f"{stem.name}_half1_model.star").is_file():
@@ -105,10 +106,11 @@ def iterations(root: Path) -> list[Iteration]:
 def numbers_of(root: Path, ending: str) -> list[int]:
     """The iterations of which there is a file of that ending, under any of the run's roots; of an older one only those it was continued from."""
     numbers: set[int] = set()
-    for path in (path for each in roots_of(root) for path in each.parent.glob(f"{glob.escape(each.name)}_it???_{ending}")):
-        digits = path.name.removesuffix(f"_{ending}")[-3:]
-        if digits.isdecimal() and _of(stem_of(root, int(digits)), ending) == path:
-            numbers.add(int(digits))
+    for each in roots_of(root):
+        for path in each.parent.glob(f"{glob.escape(each.name)}_it???*_{ending}"):
+            digits = path.name[len(f"{each.name}_it") : -len(f"_{ending}")]
+            if digits.isdecimal() and _of(stem_of(root, int(digits)), ending) == path:
+                numbers.add(int(digits))
     return sorted(numbers)
 
 
