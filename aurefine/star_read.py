@@ -14,9 +14,8 @@ from aurefine.regular_files import regular
 from aurefine.star_labels import LABEL_TYPES
 
 _HEAD = re.compile(rb"\s*data_(\S*)[ \t]*(?:#.*)?")
-_TOKEN = re.compile(  # a quoted word ends at the first of its quotes that white space follows
-    r'"((?:[^"\n]|"(?!\s|$))*)"(?=\s|$)|\'((?:[^\'\n]|\'(?!\s|$))*)\'(?=\s|$)|(\S+)', re.MULTILINE
-)
+_WORD = re.compile(r"\S+")
+_CLOSING = {quote: re.compile(quote + r"(?!\S)") for quote in "\"'"}  # a quoted word ends at the first of its quotes that white space follows
 _HEAD_BYTES = 4096  # in which a binary file shows that it is one
 _CHUNK = 1 << 18  # bytes tokenised at a time: stays in cache, and bounds the memory that millions of rows take
 _LONG = 1 << 26  # from this many bytes on (a quarter of a million particles), compiled code (star_parse.py) pays for being loaded
@@ -244,7 +243,22 @@ def _split(text: str) -> list[str]:
     """Words of one or more lines; quoted words may hold blanks or nothing."""
     if '"' not in text and "'" not in text:
         return text.split()
-    return [match.group(match.lastindex or 0) for match in _TOKEN.finditer(text)]
+    return [word for line in text.split("\n") for word in (_quoted_words(line) if '"' in line or "'" in line else line.split())]
+
+
+def _quoted_words(line: str) -> list[str]:
+    words, position, unclosed = [], 0, set()  # each kind of quote is looked for in vain once, so that long lines take no long time
+    while found := _WORD.search(line, position):
+        start = found.start()
+        quote = line[start]
+        closing = _CLOSING[quote].search(line, start + 1) if quote in _CLOSING and quote not in unclosed else None
+        if closing:
+            words.append(line[start + 1 : closing.start()])
+        else:
+            unclosed.add(quote)
+            words.append(found.group())
+        position = (closing or found).end()
+    return words
 
 
 def _convert(kind: type, words: list[str]) -> np.ndarray:

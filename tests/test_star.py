@@ -75,6 +75,12 @@ def test_text_that_no_quotes_can_hold_is_refused(tmp_path, text):
     assert not list(tmp_path.iterdir())
 
 
+def test_quotes_that_are_not_closed_are_part_of_their_words(tmp_path):
+    text = "data_\n\nloop_\n_a #1\n_b #2\nx 'y'\n\"x y\"z\n'a b' it's\n" + "'q \"r\n"
+    table = star.read(_file(tmp_path, text))[""]
+    assert table["a"].tolist() == ["x", '"x', "a b", "'q"] and table["b"].tolist() == ["y", 'y"z', "it's", '"r']
+
+
 def test_windows_line_ends_and_indented_rows_are_read(tmp_path):
     path = tmp_path / "dos.star"
     path.write_bytes(PARTICLES.replace("\n", "\r\n  ").replace("  data_", "data_").encode())
