@@ -15,10 +15,12 @@ from gui_client import Page, add_job, serving, wait_for, write_iteration, write_
 
 from aurefine import mrc
 from aurefine.process_record import ProcessRecord
-from aurefine.project import job_types, labels
+from aurefine.project import job_star, job_types, labels
+from aurefine.project.job_star import JobStar
 from aurefine.project.project import Project
 from aurefine.refine.run_status import RunStatus, write_status
 from aurefine.web.field_help import help_of
+from aurefine.web.project_data import tail
 
 
 @pytest.fixture
@@ -66,6 +68,21 @@ def test_forms_have_relions_tabs_in_its_order_and_help_at_every_field(page: Page
     assert "of which the mask is made" in maps[0] and "half map" in maps[1]
     recentring = [row["help"] for tab in types["Extract"]["tabs"] for row in tab["rows"] if row["key"] == "do_recenter"]
     assert recentring and "class averages" not in recentring[0]
+
+
+def test_recentring_is_refused_where_relion_alone_does_it(page: Page) -> None:
+    types = {each["name"]: each for each in page.get("/api/types").json["types"]}
+    found = {(name, row["key"]): row["supported"] for name in types for tab in types[name]["tabs"] for row in tab["rows"]}
+    assert found["Extract", "do_recenter"] and not found["Select", "do_recenter"]
+
+
+def test_help_tells_what_the_row_takes_not_what_the_flag_does(page: Page) -> None:
+    types = {each["name"]: each for each in page.get("/api/types").json["types"]}
+    found = {(name, row["key"]): row["help"] for name in types for tab in types[name]["tabs"] for row in tab["rows"]}
+    assert "twice this value" in found["Refine3D", "offset_step"] and "degrees" in found["Refine3D", "sampling"]
+    assert "degrees" in found["Refine3D", "auto_local_sampling"] and "No: " in found["Refine3D", "ref_correct_greyscale"]
+    assert all("1 stands for all its cores" in text for (_, key), text in found.items() if key == "nr_threads")
+    assert "grey values" in found["MaskCreate", "inimask_threshold"] and "half map" in found["Validation", "fn_half"]
 
 
 def test_a_complete_form_has_no_mistakes_and_shows_its_command_line(page: Page) -> None:
@@ -125,6 +142,57 @@ def test_browsing_shows_the_projects_nodes_of_the_right_kind_first(page: Page, r
     assert found["nodes"] == ["Extract/job001/particles.star"]
     assert {"name": "particles.star", "folder": False, "bytes": (root / "in/particles.star").stat().st_size} in found["entries"]
     assert page.get("/api/browse?type=Refine3D&key=fn_ref").json["nodes"] == []
+
+
+def test_a_folder_is_listed_whole_by_name_also_with_a_name_that_is_no_utf8(page: Page, root: Path) -> None:
+    for number in range(2100):
+        (root / "in" / f"{number:04d}.mrc").touch()
+    os.close(os.open(os.fsencode(root / "in") + b"/caf\xe9.star", os.O_CREAT))
+    (root / "in" / "sub").mkdir()
+    (root / "in" / "elsewhere").symlink_to("/etc")
+    (root / "in" / ".hidden").touch()
+    names = [each["name"] for each in page.get("/api/browse?type=Refine3D&key=fn_img&under=in").json["entries"]]
+    assert names[:2] == ["sub", "0000.mrc"] and names[-4:] == ["caf\udce9.star", "map.mrc", "particles.star", "stack.mrcs"] and len(names) == 2105
+    refused = page.post("/api/form/check", {"type": "Refine3D", "values": {"fn_img": "in/caf\udce9.star"}})
+    assert refused.status == 400 and "not UTF-8" in refused.json["error"]
+
+
+def test_a_progress_bar_comes_again_from_the_beginning_of_its_line(root: Path) -> None:
+    log = root / "run.out"
+    log.write_bytes(b" Expectation\n[oo..] 10/100 sec")
+    first = tail(log, 0)
+    log.write_bytes(log.read_bytes() + b"\r[ooo.] 20/100 sec\r")
+    second = tail(log, first["line"])
+    assert first["text"] == " Expectation\n[oo..] 10/100 sec" and (second["start"], second["text"]) == (13, "[ooo.] 20/100 sec")
+    log.write_bytes(log.read_bytes() + b"\n Maximisation\n")
+    assert tail(log, second["line"])["text"] == "[ooo.] 20/100 sec\n Maximisation\n" and tail(log, log.stat().st_size)["text"] == ""
+
+
+def test_a_job_that_has_failed_says_why_or_that_it_was_killed(page: Page, root: Path) -> None:
+    add_job(root, "Refine3D/job001/", labels.FAILED)
+    folder = root / "Refine3D" / "job001"
+    (folder / "aurefine_start.txt").write_text("aurefine: in/particles.star is gone\n")
+
+    def said() -> str:
+        return page.get("/api/job/Refine3D/job001/state").json["startLog"]
+
+    assert said() == "aurefine: in/particles.star is gone\n"  # it never started
+    (folder / "run.out").touch()
+    assert said() == ""  # RELION's
+    ProcessRecord.own().save(folder)
+    (folder / "run.err").write_text("WARNING: the micrographs have another pixel size\n")
+    assert "killed" in said() and "WARNING" not in said()
+    (folder / "run.err").write_text("WARNING: the micrographs have another pixel size\naurefine: no symmetry Q7\n")
+    assert said() == "aurefine: no symmetry Q7"
+
+
+def test_the_options_of_a_job_are_those_of_its_version_and_its_files_have_kinds_in_words(page: Page, root: Path) -> None:
+    add_job(root, "Refine3D/job001/", labels.SUCCEEDED, outputs=("Refine3D/job001/run_data.star",), kind="3")
+    values = job_types.by_name("Refine3D").defaults(5)
+    job_star.write(root / "Refine3D/job001/job.star", JobStar(job_types.by_name("Refine3D"), values), 5)
+    job = page.get("/api/job/Refine3D/job001").json
+    assert not {"ctf_corrected_ref", "skip_gridding"} & {row["key"] for row in job["form"]["rows"]}
+    assert job["outputs"][0]["kind"] == "ParticleGroupMetadata.star"
 
 
 def test_a_job_runs_from_the_page_and_its_log_is_shown(page: Page, root: Path) -> None:

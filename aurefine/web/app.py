@@ -42,6 +42,13 @@ async def _index(request: Request) -> Response:
     return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-store"})
 
 
+class _Answer(JSONResponse):
+    """JSON in UTF-8. Of a name in another encoding the bytes that are none are escaped: the browser shows a sign of replacement there."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
 def _answering(site: Site, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint of a handler, which runs in a thread of its own: files are read there."""
 
@@ -50,18 +57,18 @@ def _answering(site: Site, handler: Handler) -> Callable[[Request], Awaitable[Re
             body = await _body(request) if request.method == "POST" else {}
             answer = await run_in_threadpool(handler, site, request, body)
         except InputError as error:
-            return JSONResponse({"error": str(error).replace(f"{site.folder.root}/", "")}, 400)
+            return _Answer({"error": str(error).replace(f"{site.folder.root}/", "")}, 400)
         except ValueError as error:
-            return JSONResponse({"error": f"This request cannot be understood: {error}"}, 400)
+            return _Answer({"error": f"This request cannot be understood: {error}"}, 400)
         except Outside:
-            return JSONResponse({"error": "Only files inside the project are shown."}, 403)
+            return _Answer({"error": "Only files inside the project are shown."}, 403)
         except (Missing, FileNotFoundError) as error:
-            return JSONResponse({"error": f"{Path(str(error.args[-1])).name}: there is no such job or file in the project."}, 404)
+            return _Answer({"error": f"{Path(str(error.args[-1])).name}: there is no such job or file in the project."}, 404)
         except OSError as error:
-            return JSONResponse({"error": f"{Path(str(error.filename or 'file')).name}: {error.strerror}"}, 400)
+            return _Answer({"error": f"{Path(str(error.filename or 'file')).name}: {error.strerror}"}, 400)
         if isinstance(answer, Response):
             return answer
-        return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+        return _Answer(answer, headers={"Cache-Control": "no-store"})
 
     return endpoint
 
@@ -70,4 +77,8 @@ async def _body(request: Request) -> dict[str, Any]:
     data = json.loads(await request.body())
     if not isinstance(data, dict):
         raise ValueError("an object was expected")
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InputError("A name holds letters that are not UTF-8, which STAR files cannot keep: rename the file or folder.") from error
     return data

@@ -17,7 +17,14 @@ HELP = {  # rows without a flag
     "qsubscript": "Template of the submission script, as RELION's: XXXcommandXXX, XXXthreadsXXX, XXXqueueXXX and the others are filled in.",
     "min_dedicated": "Replaces XXXdedicatedXXX in the submission script.",
     "other_args": "Further flags, as on the command line; `aurefine <job> --help` lists them.",
-    "nr_threads": "Threads that the job may use on this machine; usually the number of its cores.",
+    "nr_threads": "Threads that the job may use on this machine; 1 stands for all its cores.",
+    "ref_correct_greyscale": "Yes where RELION or aurefine reconstructed it from like data. No: the first iteration compares by normalised "
+    "cross-correlation (--firstiter_cc), to which the greyscale does not matter.",
+    "sampling": "Angular step of the first iterations, in degrees, after one oversampling: the coarse search has twice this step.",
+    "auto_local_sampling": "From this angular step on, in degrees and after one oversampling, only orientations near the last ones are searched.",
+    "offset_step": "Step of the first search over shifts, in pixels, after one oversampling: the command line gets twice this value.",
+    "inimask_threshold": "A number in the map's own grey values: voxels above it are inside. Take one at which a viewer shows no noise.",
+    "fn_half": "One unfiltered half map of a refinement, such as run_half1_class001_unfil.mrc; the other one is found by its name.",
     "bg_diameter": "Diameter, in pixels before rescaling, outside which the background is measured; negative: three quarters of the box.",
     "do_reset_offsets": "Set the refined offsets to zero after extraction. Not together with re-centering.",
     "recenter_x": "X of the point of the reference, in its pixels from the centre, that is to become the centre of the particles.",
@@ -48,8 +55,8 @@ HELP = {  # rows without a flag
     "in_3dref": "A map that the job takes.",
     "in_mask": "A mask that the job takes.",
 }
-NOT_SUPPORTED = {  # rows that only RELION can do
-    "do_class_ranker", "rank_threshold", "select_nr_parts", "select_nr_classes", "do_recenter",
+NOT_SUPPORTED = {  # rows that only RELION can do; of one job type where others have a row of that key
+    "do_class_ranker", "rank_threshold", "select_nr_parts", "select_nr_classes", "Select do_recenter",
     "do_filaments", "dendrogram_threshold", "dendrogram_minclass",
 }  # fmt: skip
 
@@ -65,7 +72,7 @@ def options(command: str) -> dict[str, Option]:
 def help_of(job_type: JobType, row: FormField) -> str:
     """A sentence or two on what the row does; never empty."""
     option = options(job_type.command).get(row.flag)
-    for key in (f"{job_type.name} {row.key}", row.key):
+    for key in _keys(job_type, row):
         if key in HELP:
             return HELP[key]
     if row.key.startswith("param"):
@@ -74,7 +81,11 @@ def help_of(job_type: JobType, row: FormField) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
 
 
+def _keys(job_type: JobType, row: FormField) -> tuple[str, str]:
+    return f"{job_type.name} {row.key}", row.key
+
+
 def is_supported(job_type: JobType, row: FormField) -> bool:
     """Whether aurefine does what the row asks for; a row that it does not is shown, and cannot be set."""
     option = options(job_type.command).get(row.flag)
-    return row.tab != "Helix" and row.key not in NOT_SUPPORTED and not (option and option.effect == "unsupported")
+    return row.tab != "Helix" and NOT_SUPPORTED.isdisjoint(_keys(job_type, row)) and not (option and option.effect == "unsupported")

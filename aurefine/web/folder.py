@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -42,18 +43,22 @@ class Folder:
         """The name of a path, relative to the project."""
         return path.relative_to(self.root).as_posix()
 
-    def entries(self, name: str, limit: int = 2000) -> list[tuple[str, bool, int]]:
-        """Name, whether it is a folder, and bytes of what lies in a folder ("" is the project's), folders first; links that lead out are left out."""
+    def entries(self, name: str) -> list[tuple[str, bool, int]]:
+        """Name, whether it is a folder, and bytes of all that lies in a folder ("" is the project's), folders first, by name.
+
+        Hidden files, and links that lead out, are left out.
+        """
         folder = self.path(name) if name else self.root
         if not folder.is_dir():
             raise Missing(name)
         found = []
-        for entry in folder.iterdir():
-            try:
-                path = self.path(self.name(entry))
-                found.append((entry.name, path.is_dir(), path.stat().st_size))
-            except (Outside, OSError):
-                continue
-            if len(found) >= limit:
-                break
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_symlink():  # all others lie where they seem to, and need no look at every part of their path
+                        self.path(self.name(Path(entry.path)))
+                    if not entry.name.startswith("."):
+                        found.append((entry.name, entry.is_dir(), entry.stat().st_size))
+                except (Outside, OSError):
+                    continue
         return sorted(found, key=lambda each: (not each[1], each[0]))

@@ -12,10 +12,12 @@ from aurefine import star
 from aurefine.errors import InputError
 from aurefine.file_cache import FileCache, stamp
 from aurefine.jobs.list_jobs import place, started
+from aurefine.process_record import ProcessRecord
 from aurefine.project import job_directory, job_star, labels, runner
 from aurefine.project.pipeline import Pipeline, Process
 from aurefine.project.project import Project
 from aurefine.project.status import refresh
+from aurefine.refine.run_status import DIED, read_status
 from aurefine.regular_files import regular
 from aurefine.reporting.postprocess_plots import FILE as POSTPROCESS
 from aurefine.reporting.validation_plots import FILE as VALIDATION
@@ -23,6 +25,8 @@ from aurefine.web.folder import Folder, Missing, Outside
 from aurefine.web.starting import START_LOG
 
 MAX_TAIL_BYTES = 64 << 10
+_MESSAGES = ("aurefine", "Traceback")  # what a mistake that ended a job begins with in its run.err; warnings do not
+KILLED = "The job ended without saying why: it was killed, as for its memory or by the batch system, or its machine went down."
 _MODEL = "*_half1_model.star"
 _FORMS: FileCache[job_star.JobStar] = FileCache(job_star.read, 50)
 
@@ -72,7 +76,7 @@ def find(project: Project, name: str) -> Process:
 def job(project: Project, folder: Folder, process: Process) -> dict[str, Any]:
     """One job: its row, form, inputs and outputs with the jobs at their other ends, files and notes."""
     pipeline = project.read()
-    form, problem = _form(project.root / process.name)
+    form, problem = _form(project.root / process.name, pipeline.generation)
     directory = folder.path(process.name.rstrip("/"))
     return {
         **job_row(project, process), "form": form, "problem": problem, "inputs": _nodes(pipeline, pipeline.inputs(process.name), folder),
@@ -121,15 +125,15 @@ def _actions(process: Process, form: dict[str, Any] | None) -> dict[str, bool]:
     }  # fmt: skip
 
 
-def _form(directory: Path) -> tuple[dict[str, Any] | None, str]:
-    """The job's form for the rows that aurefine's page has, and why there is none."""
+def _form(directory: Path, generation: int) -> tuple[dict[str, Any] | None, str]:
+    """The job's form with the rows that it has in a project of RELION `generation`, and why there is none."""
     path = directory / job_directory.JOB
     try:
         found = job_star.read(path if path.is_file() else directory / "run.job")
     except InputError as error:
         return None, str(error).replace(f"{directory.parent.parent}/", "")
     rows = [{"key": row.key, "label": row.label, "tab": row.tab, "value": found.values.get(row.key, ""), "default": row.default}
-            for row in found.job_type.fields]  # fmt: skip
+            for row in found.job_type.fields if row.since <= generation <= row.until]  # fmt: skip
     return {"type": found.job_type.name, "canContinue": found.job_type.continued is not None, "rows": rows, "values": found.values}, ""
 
 
@@ -141,10 +145,15 @@ def _nodes(pipeline: Pipeline, names: Sequence[str], folder: Folder) -> list[dic
         for node in pipeline.inputs(process.name):
             users.setdefault(node, []).append(process.name.rstrip("/"))
     return [
-        {"name": name, "kind": kinds.get(name, ""), "from": makers.get(name, "").rstrip("/"), "to": users.get(name, []),
+        {"name": name, "kind": _kind(kinds.get(name, "")), "from": makers.get(name, "").rstrip("/"), "to": users.get(name, []),
          "exists": _exists(folder, name)}
         for name in names
     ]  # fmt: skip
+
+
+def _kind(label: str) -> str:
+    """In words, also where RELION 3 wrote a number."""
+    return labels.node_label(int(label)) if label.isdecimal() else label
 
 
 def _exists(folder: Folder, name: str) -> bool:
@@ -185,12 +194,31 @@ def _pictures(folder: Folder, directory: Path) -> list[dict[str, str]]:
 
 
 def _start_log(directory: Path, status: str) -> str:
-    """What `aurefine run` said when it could not start the job."""
-    return tail(directory / START_LOG, 0)["text"] if status in (labels.SCHEDULED, labels.FAILED) else ""
+    """Why a job did not start, in the words of `aurefine run`, or why it failed: the message that ends its run.err, else that there is none."""
+    if status not in (labels.SCHEDULED, labels.FAILED):
+        return ""
+    if not (directory / job_directory.OUT).is_file():
+        return tail(directory / START_LOG, 0)["text"]
+    if status == labels.SCHEDULED or ProcessRecord.load(directory) is None:  # RELION's own jobs say it in their own words
+        return ""
+    lines = tail(directory / job_directory.ERR, 0)["text"].splitlines()
+    said = max((number for number, line in enumerate(lines) if line.startswith(_MESSAGES)), default=None)
+    return KILLED if said is None or _died(directory) else "\n".join(lines[said:])
+
+
+def _died(directory: Path) -> bool:
+    """Whether a refinement is gone that by its status still runs: what its run.err says is of an earlier run."""
+    try:
+        return read_status(directory).verdict() == DIED
+    except InputError:
+        return False
 
 
 def tail(path: Path, position: int) -> dict[str, Any]:
-    """What a text file holds from byte `position` on, at most its last 64 kB; progress bars only as they last stood."""
+    """What a text file holds from byte `position` on, at most its last 64 kB; progress bars only as they last stood.
+
+    `position` is the end of the file, `line` where its last line begins: who asks from there on gets a bar that still grows anew.
+    """
     try:
         with open(path, "rb", opener=regular) as file:
             end = file.seek(0, 2)
@@ -199,9 +227,9 @@ def tail(path: Path, position: int) -> dict[str, Any]:
             file.seek(start)
             data = file.read(end - start)
     except OSError:
-        return {"text": "", "position": 0, "start": 0}
-    lines = [line.rpartition("\r")[2] for line in data.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")]
-    return {"text": "\n".join(lines), "position": end, "start": start}
+        return {"text": "", "position": 0, "line": 0, "start": 0}
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in data.decode("utf-8", "replace").split("\n")]
+    return {"text": "\n".join(lines), "position": end, "line": start + data.rfind(b"\n") + 1, "start": start}
 
 
 def star_table(path: Path, name: str, first: int, count: int) -> dict[str, Any]:
