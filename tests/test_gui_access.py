@@ -12,7 +12,9 @@ from gui_browser import until, window
 from gui_client import Page, add_job, serving, write_iteration, write_particles, write_validation
 
 from aurefine import mrc
+from aurefine.process_record import ProcessRecord
 from aurefine.project import labels
+from aurefine.project.manage import move_to_trash, set_alias
 from aurefine.project.project import Project
 
 JOB = "Refine3D/job001"
@@ -138,3 +140,75 @@ def validate(root: Path) -> None:
     """What a validation of the refinement leaves in a folder beside its files."""
     (root / JOB / "validation").mkdir(exist_ok=True)
     write_validation(root / JOB / "validation", measured="../run_it001_data.star")
+
+
+def test_a_remark_stays_while_the_job_makes_its_first_files_and_the_tab_stays_open(site: Page, root: Path) -> None:
+    job = root / "MaskCreate" / "job003"
+    add_job(root, "MaskCreate/job003/", labels.RUNNING)
+    with window(expected="404") as page:  # of a job that is deleted while it is shown
+        page.goto(site.address)
+        page.get_by_role("link", name="MaskCreate/job003").first.click()
+        (job / "run.out").write_bytes(b"Masking\n[oo..] 10/100 sec")
+        log = page.get_by_label("run.out")
+        log.get_by_text("10/100").wait_for()
+        (job / "run.out").write_bytes(b"Masking\n[oo..] 10/100 sec\r[ooo.] 20/100 sec")
+        log.get_by_text("20/100").wait_for()
+        assert log.inner_text() == "Masking\n[ooo.] 20/100 sec"
+        page.get_by_role("tab", name="Overview").click()
+        page.get_by_label("A remark").fill("half written")
+        mrc.write_map(job / "mask.mrc", np.zeros((16, 16, 16), np.float32), 2.0)
+        page.get_by_role("tab", name="Result").wait_for()
+        assert page.get_by_label("A remark").input_value() == "half written"
+        assert page.evaluate("document.activeElement.id") == "note"
+        with Project.open(root).edit("a test") as pipeline:
+            pipeline.set_status("MaskCreate/job003/", labels.SUCCEEDED)
+        move_to_trash(Project.open(root), "MaskCreate/job003/", [])
+        page.get_by_text("MaskCreate/job003 is gone").wait_for()
+        assert page.get_by_role("tab").count() == page.locator("main button").count() == 0
+
+
+def test_long_names_stay_in_their_places_on_a_narrow_window(site: Page, root: Path) -> None:
+    name = "a_long_alias_of_a_job_that_was_named_with_care"
+    set_alias(Project.open(root), f"{JOB}/", name)
+    add_job(root, "PostProcess/job004/", labels.FAILED, inputs=(f"{JOB}/run_data.star",))
+    ProcessRecord.own().save(root / "PostProcess/job004")
+    (root / "PostProcess/job004/run.out").touch()
+    (root / "PostProcess/job004/run.err").write_text(f"aurefine: {'x' * 400}\n")
+    with window() as page:
+        page.set_viewport_size({"width": 800, "height": 900})
+        page.goto(site.address)
+        page.locator("svg a").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= 800")
+        boxes = "[...document.querySelectorAll('svg a')].every((each) => each.getBBox().width <= 171)"
+        assert page.evaluate(boxes) and page.locator("svg a title").first.text_content() == f"{JOB} ({name})"
+        page.locator("svg a").last.click()
+        page.get_by_text("aurefine: xxx").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= 800")
+        page.goto(f"http://localhost:{site.port}/#/job/{JOB}")
+        page.get_by_role("tab", name="Overview").click()
+        page.get_by_role("heading", name="Outputs").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= 800")
+
+
+def test_a_folder_that_is_opened_shows_its_files_at_the_top(site: Page, root: Path) -> None:
+    for number in range(2010):
+        (root / "in" / f"{number:04d}.star").touch()
+    with window() as page:
+        page.goto(site.address)
+        page.goto(f"http://localhost:{site.port}/#/new/Refine3D")
+        page.get_by_role("button", name="Browse for Input images STAR file:").click()
+        page.get_by_role("heading", name="From this project's jobs").wait_for()
+        page.get_by_role("button", name="in/").click()
+        page.get_by_text("11 more are not listed").wait_for()
+        assert page.get_by_role("heading", name="From this project's jobs").count() == 0
+        assert page.evaluate("document.querySelector('.browse-list').scrollTop") == 0
+
+
+def test_the_particles_tab_follows_the_run(site: Page, root: Path) -> None:
+    with window(expected="404") as page:
+        page.goto(site.address)
+        page.get_by_role("link", name=JOB).first.click()
+        page.get_by_role("tab", name="Particles").click()
+        page.get_by_text("run_it001_data.star").wait_for()
+        write_iteration(root / JOB, 2, 15.0)
+        page.get_by_text("run_it002_data.star").wait_for()

@@ -1,6 +1,6 @@
 // Choosing a file: the project's nodes of the right kind first, then its folders.
 
-import { bytes, get, h, say, show } from "./dom.js";
+import { MOST, bytes, get, h, say, show } from "./dom.js";
 
 export async function browse(type, row, choose) {
   const list = h("div", { class: "browse-list" });
@@ -17,11 +17,14 @@ export async function browse(type, row, choose) {
       under = found.under;
       const fits = (each) => each.folder || everything.checked || !found.endings.length || found.endings.some((ending) => each.name.endsWith(ending));
       const path = (name) => (under ? `${under}/${name}` : name);
+      const fitting = found.entries.filter(fits), left = fitting.length - MOST;
       show(list,
-        found.nodes.length > 0 && [h("h3", {}, "From this project's jobs"), h("ul", {}, found.nodes.map((name) => entry(name, "", () => pick(name))))],
+        !under && found.nodes.length > 0 && [h("h3", {}, "From this project's jobs"), h("ul", {}, found.nodes.map((name) => entry(name, "", () => pick(name))))],
         h("h3", {}, `Files in ${under || "the project"}`),
         h("ul", {}, under && entry("‹ up", "", () => open(under.split("/").slice(0, -1).join("/"))),
-          found.entries.filter(fits).map((each) => each.folder ? entry(`${each.name}/`, "", () => open(path(each.name))) : entry(each.name, bytes(each.bytes), () => pick(path(each.name))))));
+          fitting.slice(0, MOST).map((each) => each.folder ? entry(`${each.name}/`, "", () => open(path(each.name))) : entry(each.name, bytes(each.bytes), () => pick(path(each.name))))),
+        left > 0 && h("p", { class: "hint" }, `${left.toLocaleString()} more are not listed: type the name of one into the field.`));
+      list.scrollTop = 0;
       list.querySelector("button")?.focus();
     } catch (error) { say(error.message, true); }
   }

@@ -1,5 +1,7 @@
 // Elements, requests and messages. Texts only ever become text nodes, so nothing in a file name or log can become markup.
 
+export const MOST = 2000; // files in a list
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, attributes, children) {
@@ -32,7 +34,7 @@ const named = (element) => element.textContent.replace(/[▲▼]/g, "").trim();
 
 async function answer(response) {
   const data = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));
-  if (!response.ok) throw new Error(data.error || `The server answered ${response.status}.`);
+  if (!response.ok) throw Object.assign(new Error(data.error || `The server answered ${response.status}.`), { status: response.status });
   return data;
 }
 
@@ -103,24 +105,33 @@ export function watch(look, alive, seconds = 4) {
   return turn();
 }
 
-// Tabs by the pattern of ARIA: arrow keys move, panels are labelled. `pages` are {name, content() -> Node}.
+// Tabs by the pattern of ARIA: arrow keys move, panels are labelled. `pages` are {name, content() -> Node}; `add` puts one more before
+// them and leaves the open one open.
 export function tabs(label, pages, chosen = 0, onChange = () => {}) {
-  const list = h("div", { role: "tablist", "aria-label": label });
-  const panels = pages.map((page, index) => h("div", { role: "tabpanel", id: `panel-${label}-${index}`, "aria-labelledby": `tab-${label}-${index}`, hidden: true }));
+  const list = h("div", { role: "tablist", "aria-label": label }), element = h("div", { class: "tabs" }, list);
+  const all = [];
   const open = (index, focus) => {
-    buttons.forEach((each, i) => { each.setAttribute("aria-selected", i === index); each.tabIndex = i === index ? 0 : -1; panels[i].hidden = i !== index; });
-    if (!panels[index].hasChildNodes()) panels[index].append(pages[index].content());
-    if (focus) buttons[index].focus();
-    onChange(index);
+    all.forEach(({ button, panel }, i) => { button.setAttribute("aria-selected", i === index); button.tabIndex = i === index ? 0 : -1; panel.hidden = i !== index; });
+    const { page, button, panel } = all[index];
+    if (!panel.hasChildNodes()) panel.append(page.content());
+    if (focus) button.focus();
+    onChange(page);
   };
-  const buttons = pages.map((page, index) => h("button", {
-    type: "button", role: "tab", id: `tab-${label}-${index}`, "aria-controls": `panel-${label}-${index}`, onclick: () => open(index),
-    onkeydown: (event) => {
-      const next = { ArrowRight: (index + 1) % pages.length, ArrowLeft: (index + pages.length - 1) % pages.length, Home: 0, End: pages.length - 1 }[event.key];
-      if (next !== undefined) { event.preventDefault(); open(next, true); }
-    },
-  }, page.name));
-  list.append(...buttons);
-  open(Math.min(chosen, pages.length - 1));
-  return { element: h("div", { class: "tabs" }, list, panels), buttons, open };
+  const make = (page) => {
+    const id = `${label}-${all.length}`, place = () => all.findIndex((each) => each.page === page);
+    const panel = h("div", { role: "tabpanel", id: `panel-${id}`, "aria-labelledby": `tab-${id}`, hidden: true });
+    const button = h("button", {
+      type: "button", role: "tab", id: `tab-${id}`, "aria-controls": `panel-${id}`, "aria-selected": "false", tabindex: -1, onclick: () => open(place()),
+      onkeydown: (event) => {
+        const next = { ArrowRight: (place() + 1) % all.length, ArrowLeft: (place() + all.length - 1) % all.length, Home: 0, End: all.length - 1 }[event.key];
+        if (next !== undefined) { event.preventDefault(); open(next, true); }
+      },
+    }, page.name);
+    element.append(panel);
+    return { page, button, panel };
+  };
+  const add = (page) => { all.unshift(make(page)); list.prepend(all[0].button); };
+  for (const page of pages) { all.push(make(page)); list.append(all.at(-1).button); }
+  open(Math.min(chosen, all.length - 1));
+  return { element, buttons: all.map((each) => each.button), open, add };
 }

@@ -1,44 +1,60 @@
 // A job: what it is, takes and makes, its logs, and what can be done with it; a refinement's live view in a tab of its own.
 
 import { chart } from "./charts.js";
-import { button, bytes, get, h, jobLink, post, say, show, status, tabs, watch } from "./dom.js";
+import { MOST, button, bytes, get, h, jobLink, post, say, show, status, tabs, watch } from "./dom.js";
 import { liveView } from "./live.js";
 import { view3d } from "./map3d.js";
 import { validationView } from "./validation.js";
 
-export async function jobPage(view, name, alive) {
+export async function jobPage(view, name, inView) {
   const job = await get(`job/${name}`);
   const heading = h("div", {});
-  const state = { seen: null, text: "" };
+  const state = { seen: null, text: "", gone: false };
+  const alive = () => inView() && !state.gone;
   const redraw = async () => {
+    try { await look(); } catch (error) {
+      if (error.status !== 404) throw error;
+      state.gone = true; // told once: nothing of it is asked for any more
+      say("");
+      if (inView()) show(view, h("h1", {}, name), h("p", { class: "problem warning" }, `${name} is gone: it has been deleted. What was moved to the project's Trash folder is still there.`));
+    }
+  };
+  const look = async () => {
     const now = await get(`job/${name}/state`), before = state.seen || now;
     const { shown, ...heads } = now, text = JSON.stringify(heads);
     state.seen = now;
-    if (now.isRefinement !== job.isRefinement || now.hasValidation !== job.hasValidation || !now.isRefinement && shown > before.shown) {
-      window.dispatchEvent(new HashChangeEvent("hashchange"));
-    } else if (text !== state.text) {
-      state.text = text;
-      show(heading, head(before === now ? job : await get(`job/${name}`), redraw));
-      if (before !== now) await state.open.draw?.();
-    }
+    if (text === state.text && (now.isRefinement || shown === before.shown)) return;
+    const latest = before === now ? job : await get(`job/${name}`);
+    if (text !== state.text) show(heading, head(latest, redraw));
+    state.text = text;
+    offer(latest);
+    // Who has not turned to another tab than the one that a running job begins with is shown what it has made.
+    if (state.begun?.name === "Output" && results.some((each) => each.offered) && (latest.isRefinement || latest.status === "Succeeded")) bar.open(0);
+    if (before !== now) await state.open.draw?.();
   };
   // What a job has made changes while its page is open: it is asked for when a tab is opened, and when the job ends behind it.
-  const fresh = (title, draw) => {
+  const fresh = (title, draw, part = (now) => now) => {
     const place = h("div", {});
     let drawn = "";
     return { name: title, content: () => place, draw: async () => {
       try {
-        const now = await get(`job/${name}`), text = JSON.stringify(now);
+        const now = await get(`job/${name}`), text = JSON.stringify(part(now));
         if (text !== drawn && !place.querySelector("textarea")?.value) { drawn = text; show(place, draw(now)); } // a remark that is being written stays
       } catch (error) { say(error.message, true); }
     } };
   };
   const pages = [fresh("Overview", overview), { name: "Output", content: () => logs(name, alive) }, fresh("Options", optionTable), fresh("Files", files)];
-  if (!job.isRefinement && (job.maps.length || job.pictures.length || job.hasCurves)) pages.unshift({ name: "Result", content: () => result(job) });
-  if (job.hasValidation) pages.unshift({ name: "Validation", content: () => validation(name) });
-  if (job.isRefinement) pages.unshift({ name: "Refinement", content: () => liveView(name, alive) });
-  const opened = (index) => { state.open = pages[index]; state.open.draw?.(); };
-  show(view, heading, tabs("job", pages, job.status === "Running" && !job.isRefinement ? 1 : 0, opened).element);
+  const results = [
+    [(now) => !now.isRefinement && (now.maps.length || now.pictures.length || now.hasCurves), fresh("Result", result, ({ maps, pictures, hasCurves }) => [maps, pictures, hasCurves])],
+    [(now) => now.hasValidation, { name: "Validation", content: () => validation(name) }],
+    [(now) => now.isRefinement, { name: "Refinement", content: () => liveView(name, alive) }],
+  ];
+  // Tabs of what is there by now; one that comes later leaves the open one open, and what is being written in it.
+  const offer = (now) => results.forEach((each) => { if (!each.offered && each[0](now)) { each.offered = true; bar ? bar.add(each[1]) : pages.unshift(each[1]); } });
+  let bar = null;
+  offer(job);
+  bar = tabs("job", pages, job.status === "Running" && !job.isRefinement ? pages.findIndex((each) => each.name === "Output") : 0, (page) => { state.begun = state.open ? null : page; state.open = page; page.draw?.(); });
+  show(view, heading, bar.element);
   await watch(redraw, alive, 5);
 }
 
@@ -65,9 +81,9 @@ function head(job, redraw) {
 }
 
 function overview(job) {
-  const nodes = (list, toward) => list.length ? h("table", {}, h("thead", {}, h("tr", {}, ["File", "Kind", toward].map((each) => h("th", { scope: "col" }, each)))),
+  const nodes = (list, toward) => list.length ? h("div", { class: "wide" }, h("table", {}, h("thead", {}, h("tr", {}, ["File", "Kind", toward].map((each) => h("th", { scope: "col" }, each)))),
     h("tbody", {}, list.map((node) => h("tr", {}, h("td", {}, node.exists ? fileLink(node.name) : `${node.name} (not there)`), h("td", {}, node.kind),
-      h("td", {}, toward === "Made by" ? node.from && jobLink(node.from) : node.to.map((each) => [jobLink(each), " "])))))) : h("p", {}, "None.");
+      h("td", {}, toward === "Made by" ? node.from && jobLink(node.from) : node.to.map((each) => [jobLink(each), " "]))))))) : h("p", {}, "None.");
   const note = h("textarea", { id: "note", rows: 3 });
   const shown = h("pre", { class: "log", tabindex: 0, "aria-label": "Notes" }, job.note || "(empty)");
   const add = button("Add to the note", async () => {
@@ -106,16 +122,19 @@ async function drawCurves(place, name) {
 }
 
 function logs(name, alive) {
-  const panes = ["run.out", "run.err"].map((file) => ({ file, position: 0, box: h("pre", { class: "log", tabindex: 0, "aria-label": file }) }));
+  const panes = ["run.out", "run.err"].map((file) => ({ file, position: 0, line: 0, whole: new Text(), last: new Text(), box: h("pre", { class: "log", tabindex: 0, "aria-label": file }) }));
+  for (const pane of panes) pane.box.append(pane.whole, pane.last);
   watch(async () => {
     if (panes[0].box.closest("[hidden]")) return; // behind another tab
     for (const pane of panes) {
-      const added = await get(`job/${name}/log`, { file: pane.file, from: pane.position });
+      const added = await get(`job/${name}/log`, { file: pane.file, from: pane.line });
       if (added.position === pane.position && pane.box.textContent) continue;
       const atEnd = pane.box.scrollTop + pane.box.clientHeight >= pane.box.scrollHeight - 20;
-      if (added.start !== pane.position) pane.box.textContent = added.start ? "…\n" : "";
-      pane.box.append(added.text);
-      pane.position = added.position;
+      if (added.start !== pane.line) pane.whole.data = added.start ? "…\n" : "";
+      const end = added.text.lastIndexOf("\n") + 1;
+      pane.whole.appendData(added.text.slice(0, end));
+      pane.last.data = added.text.slice(end); // a progress bar, of which only the newest state is shown
+      Object.assign(pane, { position: added.position, line: added.line });
       if (atEnd) pane.box.scrollTop = pane.box.scrollHeight;
     }
   }, alive, 2);
@@ -129,6 +148,7 @@ function optionTable(job) {
 }
 
 function files(job) {
-  return h("table", {}, h("thead", {}, h("tr", {}, ["File", "Size"].map((each) => h("th", { scope: "col" }, each)))),
-    h("tbody", {}, job.files.map((file) => h("tr", {}, h("td", {}, file.folder ? `${file.name}/` : fileLink(`${job.name}/${file.name}`)), h("td", { class: "number" }, file.folder ? "" : bytes(file.bytes))))));
+  const left = job.files.length - MOST;
+  return [left > 0 && h("p", { class: "hint" }, `The first ${MOST.toLocaleString()} files by name; ${left.toLocaleString()} more are not listed.`), h("table", {}, h("thead", {}, h("tr", {}, ["File", "Size"].map((each) => h("th", { scope: "col" }, each)))),
+    h("tbody", {}, job.files.slice(0, MOST).map((file) => h("tr", {}, h("td", {}, file.folder ? `${file.name}/` : fileLink(`${job.name}/${file.name}`)), h("td", { class: "number" }, file.folder ? "" : bytes(file.bytes))))))];
 }

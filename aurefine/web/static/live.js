@@ -18,7 +18,7 @@ const COLUMNS = [
 export function liveView(name, alive) {
   const base = `/api/job/${name}`;
   const summary = h("div", { class: "summary", "aria-live": "polite" }), table = h("div", { class: "wide" }), plots = h("div", { class: "charts" });
-  const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = h("div", {}), report = h("div", {}), validation = h("div", {});
+  const sections = new Sections(base), maps = h("div", {}), directions = h("div", {}), particles = particleTable(name), report = h("div", {}), validation = h("div", {});
   const state = { version: "", data: null, map: null };
   const draw3d = (data) => { if (state.map) state.map.update(volumes(base, data)); else state.map = view3d(maps, volumes(base, data)); };
   const pages = [
@@ -26,7 +26,7 @@ export function liveView(name, alive) {
     { name: "Sections", content: () => sections.element, draw: (data) => sections.update(data) },
     { name: "Map in 3D", content: () => maps, draw: draw3d },
     { name: "Directions", content: () => directions, draw: (data) => show(directions, directionsFigure(base, data)) },
-    { name: "Particles", content: () => { particleTable(particles, name); return particles; } },
+    { name: "Particles", content: () => particles.element, draw: () => particles.draw() },
     { name: "Validation", content: () => validation, draw: () => validationView(validation, name) },
     { name: "Report", content: () => report, draw: () => reportView(report, name) },
   ];
@@ -43,7 +43,7 @@ export function liveView(name, alive) {
     show(plots, data.plots.map((plot) => chart(plot, base)));
     draw(open);
   }, alive, 4);
-  const inner = tabs("refinement", pages, 0, (index) => { open = pages[index]; draw(open); });
+  const inner = tabs("refinement", pages, 0, (page) => { open = page; draw(page); });
   return h("div", {}, summary, inner.element);
 }
 

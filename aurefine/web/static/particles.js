@@ -2,7 +2,8 @@
 
 import { get, h, say, show } from "./dom.js";
 
-export function particleTable(place, name) {
+export function particleTable(name) {
+  const place = h("div", {});
   const state = { sort: "rlnLogLikeliContribution", down: true, first: 0 };
   const draw = async () => {
     try {
@@ -17,7 +18,7 @@ export function particleTable(place, name) {
     data.labels.map((label, i) => h("th", { scope: "col", "aria-sort": data.sorted === label ? (state.down ? "descending" : "ascending") : null }, h("button", { type: "button", class: "sort", onclick: () => order(label) }, data.titles[i], data.sorted === label ? (state.down ? " ▼" : " ▲") : ""))))),
     h("tbody", {}, data.rows.map((row) => h("tr", {}, h("td", {}, h("img", { class: "thumbnail", onerror: missing, loading: "lazy", width: 72, height: 72, alt: `Particle ${row.image}`, src: `/api/thumbnail?${new URLSearchParams({ image: row.image })}` })), h("td", { class: "number" }, row.row),
       row.values.map((value) => h("td", { class: "number" }, value)))))));
-  draw();
+  return { element: place, draw };
 }
 
 // Where the stack is not there, as in a folder that was copied without it.

@@ -29,11 +29,11 @@ function jobsTable(project, wanted) {
   const rows = jobs.reverse().map((job) => h("tr", {},
     h("th", { scope: "row" }, jobLink(job.name)), h("td", {}, job.alias), h("td", {}, status(job.status)),
     h("td", {}, job.started), h("td", {}, job.place)));
-  return h("table", {}, h("caption", { class: "hidden" }, "Jobs, the newest first"),
-    h("thead", {}, h("tr", {}, ["Job", "Alias", "State", "Started", "Where"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows));
+  return h("div", { class: "wide" }, h("table", {}, h("caption", { class: "hidden" }, "Jobs, the newest first"),
+    h("thead", {}, h("tr", {}, ["Job", "Alias", "State", "Started", "Where"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows)));
 }
 
-const WIDTH = 170, HEIGHT = 46, GAP_X = 60, GAP_Y = 18;
+const WIDTH = 170, HEIGHT = 46, GAP_X = 60, GAP_Y = 18, LETTERS = 22; // of small ones in a box
 
 function drawGraph(project) {
   if (!project.jobs.length) return null;
@@ -48,10 +48,11 @@ function drawGraph(project) {
       return s("path", { d: `M${ax} ${ay} C${ax + 40} ${ay + sag} ${bx - 40} ${by + sag} ${bx - 3} ${by}`, class: "edge", "marker-end": "url(#arrow)" });
     });
   const boxes = project.jobs.map((job) => {
-    const [x, y] = places.get(job.name);
+    const [x, y] = places.get(job.name), room = LETTERS - job.status.length - 3;
+    const alias = job.alias.length > room ? `${job.alias.slice(0, room - 1)}…` : job.alias;
     return s("a", { href: `#/job/${job.name}`, "aria-label": `${job.name}, ${job.status}` },
-      s("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6, class: `node ${job.status.toLowerCase()}` }),
-      s("text", { x: x + 10, y: y + 19 }, job.name), s("text", { x: x + 10, y: y + 37, class: "small" }, job.alias ? `${job.alias} · ${job.status}` : job.status));
+      s("title", {}, job.alias ? `${job.name} (${job.alias})` : job.name), s("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6, class: `node ${job.status.toLowerCase()}` }),
+      s("text", { x: x + 10, y: y + 19 }, job.name), s("text", { x: x + 10, y: y + 37, class: "small" }, alias ? `${alias} · ${job.status}` : job.status));
   });
   const marker = s("defs", {}, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, s("path", { d: "M0 0 8 4 0 8z", class: "head" })));
   return s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Graph of the jobs" }, marker, edges, boxes);
