@@ -88,8 +88,8 @@ def draw_resolution(axes: Axes, report: RunReport) -> None:
 
 
 def draw_angles(axes: Axes, report: RunReport) -> None:
-    """Angular step of the search and the accuracy that the data allow, degrees, by iteration."""
-    axes.step(report.iterations, report.coarse_step, where="mid", color=GREEN, linewidth=1.8, label="search step")
+    """Angular step of the search, after oversampling, and the accuracy that the data allow, degrees, by iteration."""
+    axes.step(report.iterations, report.step, where="mid", color=GREEN, linewidth=1.8, label="search step")
     known = np.isfinite(report.accuracy) & (report.accuracy > 0)
     axes.plot(report.iterations[known], report.accuracy[known], color=PINK, linewidth=1.8, linestyle="--", marker="s", markersize=4,
               label="estimated accuracy")  # fmt: skip

@@ -14,7 +14,8 @@ import numpy as np
 
 from aurefine import mrc, star
 from aurefine.errors import InputError
-from aurefine.reporting.history import find_root, map_path, newest, numbers_of, particles_of, stem_of
+from aurefine.reporting.history import find_root, map_path, newest, number_in, numbers_of, particles_of, stem_of
+from aurefine.sampling import angular_step
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class RunReport:
     iterations: np.ndarray  # [k] iteration numbers
     resolution: np.ndarray  # [k] Angstrom
     accuracy: np.ndarray  # [k] degrees, NaN where it has not been estimated
-    coarse_step: np.ndarray  # [k] degrees
+    step: np.ndarray  # [k] degrees, after oversampling
     final_resolution: float  # Angstrom, of the joined model when there is one
     symmetry: str
     angles: np.ndarray  # [n, 2] rot and tilt of every particle, degrees
@@ -57,7 +58,7 @@ def read_run(root: str | Path) -> RunReport:
     return RunReport(
         name="/".join(root.parts[-3:]), finished=final.is_file(), map=volume, pixel_size=pixel_size,
         fsc=np.asarray(shells["rlnGoldStandardFsc"], dtype=float),
-        iterations=rows[:, 0].astype(int), resolution=rows[:, 1], accuracy=rows[:, 2], coarse_step=rows[:, 3],
+        iterations=rows[:, 0].astype(int), resolution=rows[:, 1], accuracy=rows[:, 2], step=rows[:, 3],
         final_resolution=resolution, symmetry=symmetry, angles=angles,
     )  # fmt: skip
 
@@ -72,7 +73,9 @@ def _read_iteration(path: Path) -> tuple[float, float, float, float]:
     step = np.nan
     if sampling.is_file():
         order = int(_value(star.read(sampling), "sampling_general", "rlnHealpixOrder", sampling))
-        step = 60.0 * 0.5 ** min(max(order, 0), 30)
+        optimiser = path.with_name(path.name.replace("_half1_model.star", "_optimiser.star"))
+        oversampling = int(number_in(star.single_values(optimiser), "rlnAdaptiveOversampleOrder") or 0)
+        step = angular_step(min(max(order, 0), 30), min(max(oversampling, 0), 30))
     return number, resolution, accuracy if 0 < accuracy < 180 else np.nan, step
 
 

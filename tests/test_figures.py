@@ -20,7 +20,7 @@ def test_a_finished_relion_run_is_read_and_drawn(shared_data: Path, tmp_path: Pa
     assert report.final_resolution == pytest.approx(7.308387)
     assert list(report.iterations) == list(range(13))
     assert report.resolution[5] == pytest.approx(9.850435)
-    assert report.coarse_step[[0, 8, 12]] == pytest.approx([15, 3.75, 1.875])
+    assert report.step[[0, 8, 12]] == pytest.approx([7.5, 1.875, 0.9375])  # as in run.out, after oversampling
     assert report.map.shape == (64, 64, 64) and len(report.angles) == 1534
     picture = draw_report(report, tmp_path / "new" / "report.png", truth=report.map, fsc_truth=report.fsc, notes=["a note"])
     assert picture.stat().st_size > 50_000

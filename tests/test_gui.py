@@ -375,9 +375,11 @@ def test_a_running_refinement_is_followed_without_reading_anything_twice(page: P
     assert page.get(f"{address}?have={first['version']}").json == {
         "version": first["version"],
         "unchanged": True,
-        **{key: first[key] for key in ("phase", "left")},
+        **{key: first[key] for key in ("phase", "left", "warnings")},
     }
     (root / running / "run.out").write_text(" Expectation iteration 1\n   80 % in 2.0 min, 0.5 min left\n")
+    (root / running / "run_warnings.txt").write_text("the alignment has failed\n")
+    assert first["warnings"] == [] and page.get(f"{address}?have={first['version']}").json["warnings"] == ["the alignment has failed"]
     assert page.get(f"{address}?have={first['version']}").json["left"] == "0.5 min for this step"
     write_iteration(root / running, 1, 15.0)
     (root / running / "run_it002_half1_model.star").write_text("data_model_general\n_rlnOrig")  # just being written

@@ -210,5 +210,7 @@ def test_the_particles_tab_follows_the_run(site: Page, root: Path) -> None:
         page.get_by_role("link", name=JOB).first.click()
         page.get_by_role("tab", name="Particles").click()
         page.get_by_text("run_it001_data.star").wait_for()
+        (root / JOB / "run_warnings.txt").write_text("the alignment has failed\n")
+        page.locator(".summary .warning", has_text="the alignment has failed").wait_for()
         write_iteration(root / JOB, 2, 15.0)
         page.get_by_text("run_it002_data.star").wait_for()

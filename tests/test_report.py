@@ -52,6 +52,17 @@ def test_particles_that_were_set_aside_are_told_of(tmp_path: Path) -> None:
     assert ("Set aside", "6") in methods.parameters(facts)
 
 
+def test_the_runs_warnings_are_told_in_every_document(tmp_path: Path) -> None:
+    write_iteration(tmp_path, 0, 30.0)
+    (tmp_path / "run_warnings.txt").write_text("the alignment has failed: fewer than half <of them>\nno CTF\n")
+    documents = Documents(tmp_path, tmp_path)
+    assert documents.facts.warnings == ("the alignment has failed: fewer than half <of them>", "no CTF")
+    assert "<li>the alignment has failed: fewer than half &lt;of them&gt;</li><li>no CTF</li>" in documents.make("report.html").decode()
+    assert "Warnings of the run\n* the alignment has failed" in documents.make("methods.txt").decode()
+    letters = [each.get_text() for each in documents.pages[0]().texts]
+    assert "Warnings of the run" in letters and any(each.endswith("•  no CTF") or "no CTF" in each for each in letters)
+
+
 def test_the_html_holds_everything_itself(relion_report: Path) -> None:
     page = (relion_report / "report.html").read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:)[^\"]*", page) and "<script" not in page and "@import" not in page

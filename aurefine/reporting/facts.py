@@ -14,7 +14,7 @@ import numpy as np
 from aurefine import star
 from aurefine.errors import InputError
 from aurefine.fsc import first_below
-from aurefine.reporting.history import Iteration, Number, crossing, find_root, iterations, newest, particles_of, roots_of
+from aurefine.reporting.history import Iteration, Number, crossing, find_root, iterations, newest, particles_of, roots_of, warnings_of
 from aurefine.reporting.related import Related, related
 from aurefine.star import Table
 
@@ -53,6 +53,7 @@ class Facts:
     unusable: int  # particles set aside for their images: not finite, constant, scaled unlike the others, duplicated
     without_signal: int  # set aside because the map was hardly found in them
     settings: Mapping[str, Any]  # of the first _optimiser.star, by RELION's labels
+    warnings: tuple[str, ...]  # of the run, one line each
     related: Related  # what other jobs of the project made of it
 
     @property
@@ -117,7 +118,8 @@ def read_facts(place: str | Path) -> Facts:
     return Facts(
         root=root, program=_program(star.leading_comments(last) if last else []), command=_words(comments), continued=len(roots_of(root)) > 1,
         finished=found[-1].number < 0, last=found[-1], rounds=max((each.number for each in numbered), default=0),
-        local_from=next((each.number for each in numbered if each.model.local), None), settings=settings, related=related(root), **counts,
+        local_from=next((each.number for each in numbered if each.model.local), None), settings=settings, warnings=tuple(warnings_of(root)),
+        related=related(root), **counts,
     )  # fmt: skip
 
 

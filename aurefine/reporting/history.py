@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from aurefine import fsc, star
 from aurefine.errors import InputError
 from aurefine.file_cache import FileCache, stamp
+from aurefine.regular_files import text_of
 from aurefine.sampling import angular_step
 from aurefine.star import Table
 
@@ -131,6 +133,15 @@ def _of(stem: Path, ending: str) -> Path:
 def particles_of(root: Path) -> Path | None:
     """The newest particle file of a run; None where there is none."""
     return newest(root, "data.star")
+
+
+def warnings_of(root: Path) -> list[str]:
+    """What a run of ours warns of, those before it that it continues included, by `<root>_warnings.txt`; RELION keeps no such file."""
+    found: dict[str, None] = {}
+    for path in (_of(each, "warnings.txt") for each in reversed(roots_of(root))):
+        with suppress(OSError):  # no warnings, no file
+            found |= dict.fromkeys(line for line in text_of(path, "replace").splitlines() if line.strip())
+    return list(found)
 
 
 def _iteration(stem: Path, number: int) -> Iteration | None:

@@ -31,11 +31,13 @@ def paragraph(facts: Facts) -> str:
 
 
 def text(facts: Facts) -> str:
-    """`methods.txt`: the paragraph, the references that go with it, and how it was made."""
+    """`methods.txt`: the paragraph, the references that go with it, the run's warnings, and how it was made."""
     references = "\n".join(f"* {what}: {entry}" for what, entry in REFERENCES)
     made = f"Written by aurefine {__version__} from the files of {facts.job}; every number is one of theirs. Check it before it is printed."
     command = f"Command line of the run:\n{command_line(facts)}\n\n" if facts.command else ""
-    return f"{paragraph(facts)}\n\nReferences\n{references}\n\n{command}{made}\n"
+    told = "".join(f"* {each}\n" for each in facts.warnings)
+    warnings = f"Warnings of the run\n{told}\n" if told else ""
+    return f"{paragraph(facts)}\n\nReferences\n{references}\n\n{warnings}{command}{made}\n"
 
 
 def command_line(facts: Facts) -> str:

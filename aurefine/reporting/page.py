@@ -47,11 +47,13 @@ def html(facts: Facts, drawn: Sequence[Drawn], sections: bytes, title: str, chim
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in methods.parameters(facts))
     figures = "".join(_figure(each) for each in drawn)
     command = f"<h2>Command line of the run</h2><pre>{escape(methods.command_line(facts))}</pre>" if facts.command else ""
+    warnings = f"<h2>Warnings of the run</h2><ul id='warnings'>{''.join(f'<li>{escape(each)}</li>' for each in facts.warnings)}</ul>"
     references = "".join(f"<li>{escape(entry)}</li>" for _, entry in methods.REFERENCES)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title><style>{_STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
+{warnings if facts.warnings else ""}
 <figure><img alt="Central sections of the map and its projections" src="{_data(sections, "image/png")}">
 <figcaption>Central sections of the map, and its projections</figcaption></figure>
 <h2>Parameters</h2><dl>{rows}</dl>

@@ -50,6 +50,9 @@ def draw(facts: Facts, report: RunReport, post: PostprocessCurves | None) -> Fig
     bottom = _table(figure, methods.parameters(facts), 0.408)
     bottom = _heading(figure, "Methods", bottom - 0.012)
     bottom = text(figure, methods.paragraph(facts), bottom, SMALL)
+    if facts.warnings:
+        bottom = _heading(figure, "Warnings of the run", bottom - 0.012)
+        bottom = text(figure, "  •  ".join(facts.warnings), bottom, SMALL, lowest=0.1)
     if facts.command:
         bottom = _heading(figure, "Command line of the run", bottom - 0.012)
         bottom = text(figure, methods.command_line(facts), bottom, _TINY, lowest=0.045, family="monospace")
@@ -133,7 +136,7 @@ def text(figure: Figure, words: str, top: float, size: float, lowest: float = 0.
     height = size * 1.42 / (A4[1] * 72)
     room = int((top - lowest) / height) if lowest else len(lines)
     if len(lines) > room:
-        lines = [*lines[: max(room - 1, 0)], "... (the whole command line is in report.html and methods.txt)"]
+        lines = [*lines[: max(room - 1, 0)], "... (the whole of it is in report.html and methods.txt)"]
     for number, line in enumerate(lines):
         baseline = top - number * height - size / (A4[1] * 72)
         figure.text(LEFT, baseline, line, parse_math=False, fontsize=size, va="baseline", **style)

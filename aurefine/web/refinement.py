@@ -12,7 +12,7 @@ from aurefine.file_cache import stamp
 from aurefine.refine.console import duration
 from aurefine.refine.run_status import RUNNING, SILENT, read_status
 from aurefine.regular_files import regular
-from aurefine.reporting.history import Iteration, crossing, find_root, iterations, maps_of
+from aurefine.reporting.history import Iteration, crossing, find_root, iterations, maps_of, warnings_of
 
 
 def root_of(directory: Path) -> Path:
@@ -31,11 +31,11 @@ def version(directory: Path) -> str:
     return f"{newest[0]:x}-{newest[1]:x}-{ends}"
 
 
-def progress(directory: Path, status: str) -> dict[str, str]:
-    """What the refinement does now, and how long that will take."""
+def progress(directory: Path, status: str) -> dict[str, Any]:
+    """What the refinement does now, how long that will take, and what it warns of."""
     root = root_of(directory)
     phase, left = _phase(directory, root.with_name(f"{root.name}_model.star").is_file(), status)
-    return {"phase": phase, "left": left}
+    return {"phase": phase, "left": left, "warnings": warnings_of(root)}
 
 
 def history(directory: Path, status: str) -> dict[str, Any]:

@@ -36,5 +36,6 @@ def version(directory: Path) -> str:
     """Changes with what the report of the run in a job's directory is made of."""
     found = related(refinement.root_of(directory))
     files = [found.postprocess.folder / FILE if found.postprocess else None, found.local_resolution, found.validation]
-    made = [directory, refinement.version(directory), *((path, stamp(path)) for path in files if path)]
+    made = [directory, refinement.version(directory), *((path, stamp(path)) for path in files if path),
+            *((path, stamp(path)) for path in sorted(directory.glob("*_warnings.txt")))]  # fmt: skip
     return hashlib.sha256(repr(made).encode()).hexdigest()[:16]

@@ -58,7 +58,8 @@ function headline(data) {
   const last = data.rows.at(-1);
   const facts = [["Phase", data.phase], ["Time left", data.left], ["Iteration", last ? (last.iteration < 0 ? "final" : last.iteration) : "–"], ["Resolution", last && last.resolution ? `${number(last.resolution)} Å` : "–"],
     ["Symmetry", data.symmetry], ["Box", data.box ? `${data.box} px at ${number(data.pixelSize, 4)} Å` : ""]];
-  return h("dl", {}, facts.filter(([, value]) => value !== "").map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value))));
+  return h("div", {}, h("dl", {}, facts.filter(([, value]) => value !== "").map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value)))),
+    data.warnings.map((each) => h("p", { class: "problem warning" }, each)));
 }
 
 function history(data) {
