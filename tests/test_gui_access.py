@@ -214,3 +214,18 @@ def test_the_particles_tab_follows_the_run(site: Page, root: Path) -> None:
         page.locator(".summary .warning", has_text="the alignment has failed").wait_for()
         write_iteration(root / JOB, 2, 15.0)
         page.get_by_text("run_it002_data.star").wait_for()
+
+
+def test_a_refinement_that_has_just_begun_becomes_a_live_view_unless_another_tab_was_opened(site: Page, root: Path) -> None:
+    add_job(root, "Refine3D/job005/", labels.RUNNING)
+    with window() as page:
+
+        def with_a_model(route: Any) -> None:  # between the page's first two questions
+            write_iteration(root / "Refine3D" / "job005", 0, 30.0)
+            route.continue_()
+
+        page.goto(site.address)
+        page.route("**/api/job/Refine3D/job005/state", with_a_model)
+        page.get_by_role("link", name="Refine3D/job005").first.click()
+        page.locator(".chart").first.wait_for()
+        assert page.get_by_role("tab", name="Refinement").get_attribute("aria-selected") == "true"

@@ -24,13 +24,14 @@ export async function jobPage(view, name, inView) {
     const { shown, ...heads } = now, text = JSON.stringify(heads);
     state.seen = now;
     if (text === state.text && (now.isRefinement || shown === before.shown)) return;
-    const latest = before === now ? job : await get(`job/${name}`);
+    const asAtFirst = before === now && ["status", "isRefinement", "hasValidation"].every((key) => now[key] === job[key]);
+    const latest = asAtFirst ? job : await get(`job/${name}`);
     if (text !== state.text) show(heading, head(latest, redraw));
     state.text = text;
     offer(latest);
     // Who has not turned to another tab than the one that a running job begins with is shown what it has made.
     if (state.begun?.name === "Output" && results.some((each) => each.offered) && (latest.isRefinement || latest.status === "Succeeded")) bar.open(0);
-    if (before !== now) await state.open.draw?.();
+    if (latest !== job) await state.open.draw?.();
   };
   // What a job has made changes while its page is open: it is asked for when a tab is opened, and when the job ends behind it.
   const fresh = (title, draw, part = (now) => now) => {
