@@ -217,15 +217,23 @@ def test_the_particles_tab_follows_the_run(site: Page, root: Path) -> None:
 
 
 def test_a_refinement_that_has_just_begun_becomes_a_live_view_unless_another_tab_was_opened(site: Page, root: Path) -> None:
-    add_job(root, "Refine3D/job005/", labels.RUNNING)
+    for name, status in (("Refine3D/job005", labels.RUNNING), ("Refine3D/job006", labels.SCHEDULED), ("Refine3D/job007", labels.SCHEDULED)):
+        add_job(root, f"{name}/", status)
     with window() as page:
 
         def with_a_model(route: Any) -> None:  # between the page's first two questions
-            write_iteration(root / "Refine3D" / "job005", 0, 30.0)
+            write_iteration(root / route.request.url.split("/api/job/")[1].removesuffix("/state"), 0, 30.0)
             route.continue_()
 
         page.goto(site.address)
-        page.route("**/api/job/Refine3D/job005/state", with_a_model)
-        page.get_by_role("link", name="Refine3D/job005").first.click()
-        page.locator(".chart").first.wait_for()
-        assert page.get_by_role("tab", name="Refinement").get_attribute("aria-selected") == "true"
+        page.route("**/api/job/*/*/state", with_a_model)
+        for number, opened in ((5, "Refinement"), (6, "Refinement"), (7, "Overview")):
+            if opened == "Overview":
+                page.unroute("**/api/job/*/*/state")
+            page.goto(f"http://localhost:{site.port}/#/job/Refine3D/job00{number}")
+            page.get_by_role("heading", name=f"Refine3D/job00{number}").wait_for()
+            if opened == "Overview":
+                page.get_by_label("A remark").fill("half written")
+                write_iteration(root / "Refine3D/job007", 0, 30.0)
+            page.get_by_role("tab", name="Refinement").wait_for()
+            page.get_by_role("tab", name=opened, selected=True).wait_for()

@@ -29,8 +29,8 @@ export async function jobPage(view, name, inView) {
     if (text !== state.text) show(heading, head(latest, redraw));
     state.text = text;
     offer(latest);
-    // Who has not turned to another tab than the one that a running job begins with is shown what it has made.
-    if (state.begun?.name === "Output" && results.some((each) => each.offered) && (latest.isRefinement || latest.status === "Succeeded")) bar.open(0);
+    // Who has turned to no other tab since the job began, and has written nothing, is shown what it has made.
+    if (state.untouched && results.some((each) => each.offered) && (latest.isRefinement || latest.status === "Succeeded")) bar.open(0);
     if (latest !== job) await state.open.draw?.();
   };
   // What a job has made changes while its page is open: it is asked for when a tab is opened, and when the job ends behind it.
@@ -54,7 +54,8 @@ export async function jobPage(view, name, inView) {
   const offer = (now) => results.forEach((each) => { if (!each.offered && each[0](now)) { each.offered = true; bar ? bar.add(each[1]) : pages.unshift(each[1]); } });
   let bar = null;
   offer(job);
-  bar = tabs("job", pages, job.status === "Running" && !job.isRefinement ? pages.findIndex((each) => each.name === "Output") : 0, (page) => { state.begun = state.open ? null : page; state.open = page; page.draw?.(); });
+  bar = tabs("job", pages, job.status === "Running" && !job.isRefinement ? pages.findIndex((each) => each.name === "Output") : 0, (page) => { state.untouched = !state.open && ["Scheduled", "Running"].includes(job.status); state.open = page; page.draw?.(); });
+  bar.element.addEventListener("input", () => { state.untouched = false; });
   show(view, heading, bar.element);
   await watch(redraw, alive, 5);
 }
