@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
+import precision
 import relion
 
-from aurefine import fsc, mrc, star
+from aurefine import fsc, mrc
 
 
 def run_once(facts: dict[str, Any], folder: Path, name: str, cores: list[int], further: list[str]) -> dict[str, Any]:
@@ -57,12 +57,10 @@ def side_by_side(facts: dict[str, Any], folder: Path, cores: list[int]) -> float
     return round(time.perf_counter() - start, 2)
 
 
-def agreement(first: Path, second: Path) -> dict[str, float]:
-    """How alike two finished runs are: lowest FSC of their maps below Nyquist, share of particles at the same orientation (0.01 degrees)."""
+def agreement(first: Path, second: Path, group: str) -> dict[str, float]:
+    """How alike two finished runs are: lowest FSC of their maps below Nyquist, and what lies between their poses (`precision.differences`)."""
     maps = [mrc.read_map(job / "run_class001.mrc")[0] for job in (first, second)]
-    tables = [star.read_table(job / "run_data.star", "particles") for job in (first, second)]
-    same = np.all([np.abs(tables[0][label] - tables[1][label]) < 0.01 for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")], axis=0)
-    return {"lowest_fsc": round(float(fsc.of_maps(*maps).min()), 5), "same_orientation": round(float(same.mean()), 4)}
+    return {"lowest_fsc": round(float(fsc.of_maps(*maps).min()), 5), **precision.between_files(first / "run", second / "run", group)}
 
 
 def main() -> None:
@@ -88,7 +86,7 @@ def main() -> None:
     found = {
         "set": facts, "machine": relion.machine(), "processes": count, "one": one, "many": many, "speedup": round(wall[0] / wall[1], 3),
         "speedup_of_independent_runs": limits, "cpu_ratio": round(busy[1] / busy[0], 3),
-        "agreement": agreement(folder / "runs" / "one_process", folder / "runs" / f"{count}_processes"),
+        "agreement": agreement(folder / "runs" / "one_process", folder / "runs" / f"{count}_processes", facts["point_group"]),
     }  # fmt: skip
     print(f"speed-up {found['speedup']}, CPU time times {found['cpu_ratio']}, {found['agreement']}")
     target = relion.RESULTS / "processes.json"
