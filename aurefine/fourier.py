@@ -166,7 +166,7 @@ def low_pass(volume: np.ndarray, pixel_size: float, resolution: float, width: in
 def low_pass_gain(n: int, pixel_size: float, resolution: float, width: int = 2) -> np.ndarray:
     """float32 [3 (n/2)^2 + 1]: what `low_pass` multiplies voxels by, for each squared integer frequency."""
     radius = np.sqrt(np.arange(3 * (n // 2) ** 2 + 1), dtype=np.float32)
-    return falling(radius, *edge(n * pixel_size / resolution, width)).astype(np.float32)
+    return falling(radius, *edge(n * pixel_size / resolution, width))
 
 
 def edge(shell: float, width: int) -> tuple[float, float]:

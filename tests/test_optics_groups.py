@@ -140,7 +140,7 @@ def test_transforms_carry_the_factor_of_their_detector(simulated, tmp_path, monk
     prepared = []
     for each in (found, plain):
         geometry = tuple(geometry_of(optics, 36, 6.0) for optics in each.optics)
-        plan = Plan(2, None, 36, ((20, 20, 20),) * len(geometry), geometry, use_ctf=False)
+        plan = Plan(2, None, 36, ((20, 20, 20),) * len(geometry), geometry)
         arguments = ImageCache(each), each, 0, rows, each.offsets[rows], np.ones(3), np.ones(3), np.ones(19), listed, options, plan
         prepared.append(images.prepare(*arguments))
     gain = mtf.to_common(found.optics, 0)

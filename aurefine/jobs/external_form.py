@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import PurePosixPath
 
 from aurefine.errors import InputError
 from aurefine.jobs.form import FILE_LABELS, NR_THREADS, OTHER_ARGS, QUEUE, Form, JobType, checked_words, flags
 from aurefine.jobs.options import FormField, Option
+from aurefine.jobs.programs import options_of
 from aurefine.shell_words import words_of
 
 _INPUTS = {  # row of RELION's form -> what it is called there, and the flag with which RELION hands it to a program
@@ -90,10 +90,8 @@ def _thread_flag(number: str, program: str) -> dict[str, list[str]]:
 
 def _threads(program: str) -> Option | None:
     """The option by which a job of ours is told its threads; None where it has none."""
-    from aurefine.cli.main import JOBS  # which imports the jobs only when they run
-
-    options = getattr(import_module(JOBS[program][0]), "OPTIONS", ()) if program in JOBS else ()
-    return next((option for option in options if option.flag == "--j" and option.effect == "used"), None)
+    option = options_of(program).get("--j")
+    return option if option and option.effect == "used" else None
 
 
 def _result(job: str, given: Mapping[str, list[str]]) -> str:

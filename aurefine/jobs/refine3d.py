@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aurefine.errors import AlreadyTold, InputError
 from aurefine.jobs import submit
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from aurefine.distributed.run import Member
     from aurefine.job_control import JobControl
     from aurefine.refine.state import State
+
+Result = TypeVar("Result")
 
 __all__ = ["FORM", "NAME", "OPTIONS", "SUMMARY", "arguments_from_form", "build", "run", "stored_values", "submits"]
 
@@ -148,6 +150,15 @@ def _root(given: Mapping[str, Any]) -> str:
         return ""
 
 
+def _once(member: Member | None, work: Callable[[], Result]) -> Result:
+    """work(), done by one process for all."""
+    return member.crew.once(work) if member else work()
+
+
+def _note(text: str) -> None:
+    print(f" Note: {text}.", flush=True)
+
+
 def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobControl, member: Member | None) -> bool:
     """Go on where an earlier run of this command line ended; False where it has left nothing to go on from."""
     from aurefine.refine import resume
@@ -157,10 +168,7 @@ def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
     if not root:
         return False  # the command line is wrong, and is told so there
 
-    def look() -> resume.Resumed | str | None:
-        return resume.resume(root, given, stored_values, lambda text: print(f" Note: {text}.", flush=True))
-
-    going_on = member.crew.once(look) if member else look()  # one process looks: soon there are new files
+    going_on = _once(member, lambda: resume.resume(root, given, stored_values, _note))  # one process looks: soon there are new files
     if isinstance(going_on, str):
         print(f" {going_on}: nothing is left to do.")
         return True
@@ -174,7 +182,7 @@ def _resume(values: Mapping[str, Any], arguments: Sequence[str], control: JobCon
 
 def _start(options: RefineOptions, control: JobControl, member: Member | None) -> None:
     for note in notes(options):
-        print(f" Note: {note}.")
+        _note(note)
     _go(options, None, control, member)
 
 
@@ -186,7 +194,7 @@ def _continue(values: Mapping[str, Any], arguments: Sequence[str], control: JobC
     earlier = checkpoint.load(given["continue_from"], stored_values)
     options, kept = checkpoint.continued_options(earlier, {**given, "command_line": shlex.join(arguments)})
     for note in kept + notes(options):
-        print(f" Note: {note}.")
+        _note(note)
     _go(options, checkpoint.continued_state(earlier, options, given), control, member)
 
 
@@ -195,11 +203,8 @@ def _go(options: RefineOptions, state: State | None, control: JobControl, member
     from aurefine.refine import resume
     from aurefine.refine.loop import refine
 
-    def look() -> None:
-        resume.refuse_living(options.output, lambda text: print(f" Note: {text}.", flush=True))
-
     if options.output:
-        member.crew.once(look) if member else look()
+        _once(member, lambda: resume.refuse_living(options.output, _note))
     options = member.options(options) if member else options.seeded()
     crew, console = (member.crew, member.console(options)) if member else (None, None)
     loaded = particles.load(options.particles, need_ctf=options.ctf_correction)

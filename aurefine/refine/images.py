@@ -164,7 +164,7 @@ def prepare(
         _pick(full, pixels.flat, correct, masked[part])
         outer.append(_beyond(full, optics.box, pixels.size))
     power = squares(masked).sum(1, dtype=torch.float64).cpu().numpy()
-    model = _model(particles, indices, optics, scale, pixels, options, plan.use_ctf, torch.device(device))
+    model = _model(particles, indices, optics, scale, pixels, options, options.ctf_correction, torch.device(device))
     compared = _model(particles, indices, optics, scale, pixels, options, False, torch.device(device)) if plan.reference_has_ctf else model
     beyond = np.concatenate(outer) if isinstance(outer[0], np.ndarray) else torch.cat(outer).cpu().numpy()  # type: ignore[arg-type]
     if beyond_list is not None:

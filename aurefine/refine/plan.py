@@ -66,7 +66,6 @@ class Plan:
     image_sizes: tuple[tuple[int, int, int], ...]  # (current, coarse, aligned) of every optics group
     geometry: tuple[Geometry, ...]
     correlation: bool = False  # first iteration by cross-correlation
-    use_ctf: bool = True
     reference_has_ctf: bool = False  # first iteration with a reference that is not CTF-corrected: compared as it is, maps are made with the CTF
     final: bool = False
     reduced_precision: bool = True  # screening in bfloat16 on a CPU, products in TF32 on a GPU

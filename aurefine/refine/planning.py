@@ -103,7 +103,7 @@ def make_plan(iteration, sampling, progress, state: State, particles: ParticleSe
     # Correlations of a sharp map's first guesses lie closer together than a bfloat16 product tells apart.
     reduced = not (correlation or options.full_precision)
     return Plan(
-        iteration, sampling, current, sizes, geometry, correlation, options.ctf_correction, with_ctf, progress.has_converged,
+        iteration, sampling, current, sizes, geometry, correlation, with_ctf, progress.has_converged,
         reduced_precision=reduced,
     )  # fmt: skip
 

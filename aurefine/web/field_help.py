@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
-
 from aurefine.jobs.form import JobType
-from aurefine.jobs.options import FormField, Option
+from aurefine.jobs.options import FormField
+from aurefine.jobs.programs import options_of
 
 HELP = {  # rows without a flag
     "fn_cont": "An _optimiser.star to go on from, such as run_it010_optimiser.star. Leave it empty for a new job; Continue on a job's page sets it.",
@@ -61,17 +59,9 @@ NOT_SUPPORTED = {  # rows that only RELION can do; of one job type where others 
 }  # fmt: skip
 
 
-@cache
-def options(command: str) -> dict[str, Option]:
-    """Flag -> option of a job's command line; empty where the job has none of its own."""
-    from aurefine.cli.main import JOBS
-
-    return {option.flag: option for option in import_module(JOBS[command][0]).OPTIONS} if command in JOBS else {}
-
-
 def help_of(job_type: JobType, row: FormField) -> str:
     """A sentence or two on what the row does; never empty."""
-    option = options(job_type.command).get(row.flag)
+    option = options_of(job_type.command).get(row.flag)
     for key in _keys(job_type, row):
         if key in HELP:
             return HELP[key]
@@ -87,5 +77,5 @@ def _keys(job_type: JobType, row: FormField) -> tuple[str, str]:
 
 def is_supported(job_type: JobType, row: FormField) -> bool:
     """Whether aurefine does what the row asks for; a row that it does not is shown, and cannot be set."""
-    option = options(job_type.command).get(row.flag)
+    option = options_of(job_type.command).get(row.flag)
     return row.tab != "Helix" and NOT_SUPPORTED.isdisjoint(_keys(job_type, row)) and not (option and option.effect == "unsupported")

@@ -13,6 +13,7 @@ from aurefine import mrc
 from aurefine.errors import InputError
 from aurefine.jobs.extract_form import names_an_ending
 from aurefine.jobs.form import JobType
+from aurefine.jobs.programs import JOBS
 from aurefine.jobs.run import check_flags
 from aurefine.project.job_star import JobStar
 from aurefine.project.pipeline import Pipeline
@@ -27,7 +28,6 @@ def check(
     job_type: JobType, values: Mapping[str, str], pipeline: Pipeline, folder: Folder, going_on: Callable[[], list[str]] | None = None
 ) -> dict[str, Any]:
     """Problems of the form, and the command line that it makes ("" where it makes none); `going_on` makes that of a job that is to go on."""
-    from aurefine.cli.main import JOBS
 
     problems = [*_wrong_values(job_type, values), *_queue(job_type, values), *_files(job_type, values, pipeline, folder)]
     command = ""
